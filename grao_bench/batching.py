@@ -1,0 +1,51 @@
+"""From answers to the P x K x T rectangle, and cutting it for memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from grao_bench.types import Answer, Batch, Needs
+
+
+def make_batch(
+    prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[Answer]], ids: Sequence[str], needs: Needs, pad_token: int
+) -> Batch:
+    """The P x K x T rectangle of these prompts and their answers: prompts padded on the left, answers on the right."""
+    P, K = len(rows), len(needs.slots)
+    Tp = max(len(prompt) for prompt in prompts)
+    T = max(len(answer.tokens) for row in rows for answer in row)
+    prompt_ids, prompt_mask = torch.full((P, Tp), pad_token), torch.zeros(P, Tp, dtype=torch.bool)
+    tokens, mask = torch.full((P, K, T), pad_token), torch.zeros(P, K, T, dtype=torch.bool)
+    finished = torch.zeros(P, K, dtype=torch.bool)
+    for p, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
+        prompt_ids[p, Tp - len(prompt) :] = torch.tensor(prompt)
+        prompt_mask[p, Tp - len(prompt) :] = True
+        for k, answer in enumerate(row):
+            tokens[p, k, : len(answer.tokens)] = torch.tensor(answer.tokens)
+            mask[p, k, : len(answer.tokens)] = True
+            finished[p, k] = answer.finished
+    return Batch(needs.slots, tuple(ids), prompt_ids, prompt_mask, tokens, mask, finished)
+
+
+def micro_batches(batch: Batch, tokens_per_forward: int) -> list[list[int]]:
+    """The batch's rows cut into chunks of at most tokens_per_forward padded tokens; a row's K answers stay together."""
+    answers = batch.mask.sum(-1).amax(-1)
+    widths = (batch.prompt_mask.sum(-1) + answers).tolist()
+    chunks: list[list[int]] = []
+    widest = 0
+    for row in sorted(range(batch.size), key=lambda row: (-widths[row], row)):
+        # rows come longest first, so the chunk's first row sets its width
+        if not chunks or (len(chunks[-1]) + 1) * widest * len(batch.slots) > tokens_per_forward:
+            chunks.append([])
+            widest = widths[row]
+        chunks[-1].append(row)
+    return chunks
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch with its tensors on a device."""
+    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+    return replace(batch, **moved)  # type: ignore[arg-type]

@@ -1,0 +1,85 @@
+"""What the Hydra commands share: composed configurations as values, and a user's mistake as one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grao_bench.errors import UserError
+from grao_bench.objectives import conf_dir
+from grao_bench.values import check_types
+
+
+def hydra_main(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Run a task under Hydra with this project's conf/ and sweeps/."""
+    os.environ["GRAO_BENCH_SWEEPS_PARENT"] = str(sweeps_parent())
+    # the tokenizers' own threads would stand in the way of one thread per cell, and warn when a process forks
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+
+
+def sweeps_parent() -> Path:
+    """The folder that holds sweeps/: Hydra finds `+sweeps=<name>` below it."""
+    return conf_dir().parent
+
+
+def to_value(cfg: DictConfig, tables: tuple[str, ...] = ()) -> Any:
+    """The frozen dataclass that a composed configuration describes, its types checked; UserError names the key of what is wrong.
+
+    `tables` are keys that others interpolate from, and no fields.
+    """
+    try:
+        plain = OmegaConf.to_container(without_hydra(cfg), resolve=True, throw_on_missing=True)
+        assert isinstance(plain, dict)
+        for key in tables:
+            plain.pop(key)
+        value = instantiate(plain, _convert_="all")
+    except (OmegaConfBaseException, HydraException) as error:
+        raise UserError(one_line(error)) from None
+    check_types(value)
+    return value
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """The configuration without Hydra's own node."""
+    plain = cfg.copy()
+    OmegaConf.set_struct(plain, False)
+    plain.pop("hydra", None)
+    return plain
+
+
+def one_line(error: BaseException) -> str:
+    """An exception of Hydra or OmegaConf as one line for a user: the key, and what is wrong with it."""
+    key = next((word for line in str(error).splitlines() for name, _, word in [line.strip().partition("full_key: ")] if word and not name), "")
+    cause = error
+    while isinstance(cause, HydraException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    if "???" in str(error) or "Missing mandatory value" in first:
+        return f"{key or first.rpartition(': ')[2]}: has no value yet; give it one on the command line"
+    return f"{key}: {first}" if key else first
+
+
+def quit_with(error: UserError) -> None:
+    """Print a user's mistake as one line and exit with 2; with HYDRA_FULL_ERROR=1, raise it."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    print(f"grao_bench: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def quiet_transformers() -> None:
+    """No warnings and no loading bars from transformers."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

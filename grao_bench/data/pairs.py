@@ -1,0 +1,79 @@
+"""What the sets read from files share: why a row is left out, how rows are split and limited."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
+from enum import StrEnum
+
+from grao_bench.dialogue import render
+from grao_bench.errors import UserError
+from grao_bench.types import Example, Turn
+
+
+class Fault(StrEnum):
+    """Why a row is left out. A row with several faults is counted under the first, in this order."""
+
+    LAST_TURN = "last turn not the Assistant's"
+    PROMPTS_DIFFER = "prompts differ"
+    NO_PROMPT = "no prompt"
+    EMPTY = "empty answer"
+    IDENTICAL = "identical answers"
+    HELD_OUT = "training row with a held-out prompt"
+
+
+def find_fault(prompt: Sequence[Turn], chosen: str, rejected: str | None) -> Fault | None:
+    """What is wrong with a pair whose sides share their prompt, or None. Texts are compared stripped.
+
+    A prompt must hold some text and end with the user's turn: an answer to the Assistant's own words is not an answer.
+    """
+    if not prompt or prompt[-1].role != "user" or not any(turn.text for turn in prompt):
+        return Fault.NO_PROMPT
+    if not chosen or rejected == "":
+        return Fault.EMPTY
+    return Fault.IDENTICAL if chosen == rejected else None
+
+
+def position(text: str, seed: int, salt: str) -> float:
+    """A number in [0, 1) that depends on the text, the seed and the salt alone: where the text falls when a set is split."""
+    digest = hashlib.sha256(f"{salt}\n{seed}\n{text}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def check_fraction(name: str, value: float) -> None:
+    """UserError unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise UserError(f"data.{name}={value}: must be at least 0 and below 1")
+
+
+def limit(examples: Sequence[Example], count: int | None, seed: int) -> tuple[Example, ...]:
+    """At most `count` examples, chosen by the hash of their ids, in their old order; None keeps all."""
+    if count is None or count >= len(examples):
+        return tuple(examples)
+    if count < 1:
+        raise UserError(f"data.max_examples={count}: must be at least 1, or null for all")
+    kept = {example.id for example in sorted(examples, key=lambda example: position(example.id, seed, "limit"))[:count]}
+    return tuple(example for example in examples if example.id in kept)
+
+
+def held_out(examples: Iterable[Example], key: Callable[[Example], str]) -> frozenset[str]:
+    """The keys of dev or test examples, for `without`."""
+    return frozenset(key(example) for example in examples)
+
+
+def without(examples: Sequence[Example], keys: Container[str], key: Callable[[Example], str], dropped: Counter[str]) -> list[Example]:
+    """The examples whose key is not held out; the others are counted in `dropped`."""
+    kept = [example for example in examples if key(example) not in keys]
+    dropped[Fault.HELD_OUT] += len(examples) - len(kept)
+    return kept
+
+
+def documents(examples: Iterable[Example]) -> list[str]:
+    """The dialogues in HH text format, one document for each answer: chosen, and rejected where there is one."""
+    return [
+        render((*example.prompt, Turn("assistant", answer)))
+        for example in examples
+        for answer in (example.chosen, example.rejected)
+        if answer is not None
+    ]

@@ -1,0 +1,98 @@
+"""The embedded world: a procedurally generated English preference set, helpful and harmless, with its gold judge. No files needed.
+
+knowledge   tables of facts and acts           prompts    contents, their prompts, and the way back
+text        sentences that belong to no entity answers    quality profiles and the sampler
+recognise   sentences -> statements            judge      statements -> score by named criteria
+generator   seed -> pairs and corpus
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from grao_bench.data.world.answers import BASE, CHOSEN, ORACLE, REJECTED, Profile, draw_answer
+from grao_bench.data.world.generator import make_corpus, make_examples
+from grao_bench.data.world.judge import WorldJudge, content_of
+from grao_bench.data.world.prompts import Split, Subset, read_prompt, split_of
+from grao_bench.errors import UserError
+from grao_bench.interfaces import Dataset
+from grao_bench.types import Example
+
+__all__ = [
+    "BASE",
+    "CHOSEN",
+    "ORACLE",
+    "REJECTED",
+    "Profile",
+    "WorldData",
+    "WorldJudge",
+    "oracle_answer",
+    "profile_answer",
+    "read_prompt",
+    "split_of",
+]
+
+SUBSETS: tuple[Subset, ...] = ("helpful", "harmless")
+
+
+@dataclass(frozen=True)
+class WorldData:
+    """One subset of the embedded world. Both subsets of a seed share one corpus, so that one base serves both.
+
+    label_noise: the probability that a pair's chosen and rejected are swapped. corpus_documents: size of the pre-training corpus.
+    """
+
+    name: str
+    subset: Subset
+    seed: int
+    num_train: int
+    num_dev: int
+    num_test: int
+    label_noise: float
+    corpus_documents: int
+
+    def __post_init__(self) -> None:
+        if self.subset not in SUBSETS:
+            raise UserError(f"data.subset={self.subset}: not a subset of the embedded world; choose helpful or harmless")
+        for field in ("num_train", "num_dev", "num_test", "corpus_documents"):
+            if getattr(self, field) < 1:
+                raise UserError(f"data.{field}={getattr(self, field)}: must be at least 1")
+        if not 0 <= self.label_noise <= 1:
+            raise UserError(f"data.label_noise={self.label_noise}: is a probability; give a number from 0 to 1")
+
+    def build(self) -> Dataset:
+        """Generate the set; UserError when a split has too few distinct prompts for the size asked."""
+        return Dataset(
+            name=self.name,
+            subset=self.subset,
+            train=self._examples("train", self.num_train),
+            dev=self._examples("dev", self.num_dev),
+            test=self._examples("test", self.num_test),
+            dropped={},
+        )
+
+    def corpus(self) -> list[str]:
+        """The documents for pre-training; they depend on `seed` and `corpus_documents` alone."""
+        return make_corpus(self.corpus_documents, self.seed)
+
+    def judge(self) -> WorldJudge:
+        """The gold judge, the same for every seed and subset."""
+        return WorldJudge()
+
+    def siblings(self) -> tuple[WorldData, ...]:
+        """The helpful and the harmless set."""
+        return tuple(replace(self, name=f"world_{subset}", subset=subset) for subset in SUBSETS)
+
+    def _examples(self, split: Split, count: int) -> tuple[Example, ...]:
+        return make_examples(self.name, self.subset, split, count, self.seed, self.label_noise)
+
+
+def profile_answer(example: Example, profile: Profile, rng: Random) -> str:
+    """An answer to the example's prompt, drawn from a quality profile."""
+    return draw_answer(content_of(example), profile, rng)
+
+
+def oracle_answer(example: Example) -> str:
+    """An answer that the judge scores 1."""
+    return profile_answer(example, ORACLE, Random(0))

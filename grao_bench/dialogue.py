@@ -1,0 +1,32 @@
+"""The HH text format: "\\n\\nHuman: ...\\n\\nAssistant: ...", from turns and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from grao_bench.types import Role, Turn
+
+OPENING = "\n\nAssistant:"
+"""What a prompt in HH format ends with: the answer, with its leading space, is written right after it."""
+
+_MARKER = re.compile(r"\n\n(Human|Assistant):")
+_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+_MARKERS: dict[Role, str] = {"system": "\n\n", "user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
+
+
+def render(turns: Sequence[Turn]) -> str:
+    """Turns in HH format. The format knows no system role: such a turn stands as plain text where it is, without a marker."""
+    return "".join(_MARKERS[turn.role] + turn.text for turn in turns)
+
+
+def split_turns(dialogue: str) -> tuple[Turn, ...]:
+    """The turns of a dialogue in HH format, texts stripped; empty when the text does not open with a role marker.
+
+    A marker is exactly "\\n\\nHuman:" or "\\n\\nAssistant:". "Humans:", or "Human:" within a line, belongs to the turn around it.
+    Two turns running by one speaker stay two turns.
+    """
+    before, *parts = _MARKER.split(dialogue)
+    if before.strip():
+        return ()
+    return tuple(Turn(_ROLES[name], text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True))

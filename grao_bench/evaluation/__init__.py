@@ -1,0 +1,1 @@
+"""Answers to held-out prompts, and what the reward source says of them."""

@@ -1,0 +1,64 @@
+"""Answers to held-out prompts, judged against the references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
+from grao_bench.records import EvalRecord
+from grao_bench.types import Answer, Example, Turn, Verdict
+
+
+def compare(source: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[tuple[float, Verdict]]:
+    """(R(answer, reference), the source's own verdict) of each answer.
+
+    A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the difference, 0 within its tie margin.
+    """
+    verdicts = source.score([RewardRequest(example, answer.text, answer.finished) for example, answer in zip(examples, answers, strict=True)])
+    if source.pairwise:
+        return [(verdict.reward, verdict) for verdict in verdicts]
+    references = source.score([RewardRequest(example, example.chosen, True) for example in examples])
+    return [
+        (float(sign_with_ties(verdict.reward - reference.reward, source.tie_margin)), verdict)
+        for verdict, reference in zip(verdicts, references, strict=True)
+    ]
+
+
+def sign_with_ties(difference: float, margin: float) -> int:
+    """+1, 0 or -1; 0 where |difference| <= margin."""
+    return 0 if abs(difference) <= margin else (1 if difference > 0 else -1)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Draws one answer per held-out prompt with common random numbers: the same seed for every objective, seed and the base."""
+
+    codec: Codec
+    reward: RewardSource
+    sampling: Sampling
+    store_text: bool
+
+    def evaluate(self, engine: RolloutEngine, examples: Sequence[Example], seed: int) -> list[EvalRecord]:
+        """One record per example, in order."""
+        prompts = [self.codec.prompt(example.id, example.prompt) for example in examples]
+        answers = [drawn[0] for drawn in engine.sample(prompts, 1, self.sampling, seed)]
+        return [
+            EvalRecord(
+                example_id=example.id,
+                verdict=R,
+                reward=verdict.reward,
+                num_tokens=len(answer.tokens),
+                finished=answer.finished,
+                parts=verdict.parts,
+                prompt=plain_text(example.prompt) if self.store_text else "",
+                reference=example.chosen if self.store_text else "",
+                answer=answer.text if self.store_text else "",
+            )
+            for example, answer, (R, verdict) in zip(examples, answers, compare(self.reward, examples, answers), strict=True)
+        ]
+
+
+def plain_text(turns: Sequence[Turn]) -> str:
+    """A dialogue for a reader: the text alone for one turn, "role: text" lines for more."""
+    return turns[0].text if len(turns) == 1 else "\n".join(f"{turn.role}: {turn.text}" for turn in turns)

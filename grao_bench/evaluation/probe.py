@@ -1,0 +1,76 @@
+"""Probes: the policy measured on a fixed dev batch during training, the same way for every objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from grao_bench.batching import make_batch, micro_batches, to_device
+from grao_bench.evaluation.answers import compare
+from grao_bench.interfaces import Codec, RewardSource, RolloutEngine, Sampling
+from grao_bench.models.policy import Policy
+from grao_bench.ops import masked_mean, masked_sum, stream_seed
+from grao_bench.records import ProbeRecord
+from grao_bench.types import Batch, Example, Needs
+
+
+@dataclass(frozen=True)
+class Prober:
+    """Measures a policy. `base` is the frozen base; `seed` is the same for every run, so that all draw with common random numbers."""
+
+    codec: Codec
+    engine: RolloutEngine
+    reward: RewardSource
+    base: Policy
+    examples: Sequence[Example]
+    sampling: Sampling
+    tokens_per_forward: int
+    seed: int
+
+    def probe(self, policy: Policy, step: int) -> ProbeRecord:
+        """See ProbeRecord for the metrics. KL and entropy come from untruncated samples at T = 1, apart from the training's own."""
+        prompts = [self.codec.prompt(example.id, example.prompt) for example in self.examples]
+        plain = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=self.sampling.max_new_tokens)
+        samples = [drawn[0] for drawn in self.engine.sample(prompts, 1, plain, stream_seed(self.seed, "probe", "kl"))]
+        answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
+        verdicts = compare(self.reward, self.examples, answers)
+        references = [self.codec.answer(example.chosen, self.sampling.max_new_tokens) for example in self.examples]
+        batch = make_batch(
+            [prompt.tokens for prompt in prompts],
+            [list(pair) for pair in zip(samples, references, strict=True)],
+            [example.id for example in self.examples],
+            Needs(rollouts=1, chosen=True),
+            self.codec.pad_token,
+        )
+        return ProbeRecord(
+            step=step,
+            metrics=self._likelihoods(policy, to_device(batch, policy.model.device))
+            | {
+                "reward": sum(verdict.reward for _, verdict in verdicts) / len(verdicts),
+                "ras": sum(R > 0 for R, _ in verdicts) / len(verdicts),
+                "truncated": sum(not answer.finished for answer in answers) / len(answers),
+                "length": sum(len(answer.tokens) for answer in answers) / len(answers),
+            },
+        )
+
+    @torch.no_grad()
+    def _likelihoods(self, policy: Policy, batch: Batch) -> dict[str, float]:
+        kl, tokens, entropy, j_reference = [], [], [], []
+        for rows in micro_batches(batch, self.tokens_per_forward):
+            part = batch.select(rows).trimmed()
+            ours, base = policy(part, entropy=True, temperature=1.0), self.base(part, temperature=1.0)
+            sample, mask = part.column("rollout"), part.mask
+            kl.append(masked_sum(ours.logp - base.logp, mask)[:, sample])
+            entropy.append(masked_sum(ours.entropy, mask)[:, sample])
+            tokens.append(mask.sum(-1)[:, sample])
+            j_reference.append(masked_mean(ours.logp, mask)[:, part.column("chosen")])
+        per_answer, count = torch.cat(kl).double(), torch.cat(tokens).sum().item()
+        return {
+            "kl": per_answer.mean().item(),
+            "kl_se": (per_answer.std() / len(per_answer) ** 0.5).item() if len(per_answer) > 1 else 0.0,
+            "kl_token": per_answer.sum().item() / count,
+            "entropy": torch.cat(entropy).sum().item() / count,
+            "j_reference": torch.cat(j_reference).mean().item(),
+        }

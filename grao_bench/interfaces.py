@@ -1,0 +1,192 @@
+"""The protocols through which the parts meet. Whoever implements one never imports another's implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, Turn, Updates, Verdict
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """An alignment objective: a frozen dataclass of hyper-parameters. `name` labels its row in the tables."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def needs(self) -> Needs: ...
+    @property
+    def updates(self) -> Updates: ...
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Once per batch, without gradient: rewards become advantages."""
+        ...
+
+    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
+        """Pure, per prompt, in named parts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn. temperature 0 is greedy; top_p 1 keeps the whole vocabulary; max_new_tokens counts the end token."""
+
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+
+
+@runtime_checkable
+class RolloutEngine(Protocol):
+    """Draws answers from a policy."""
+
+    def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
+        """n answers for each prompt, in the prompts' order. n = 0 gives an empty list per prompt.
+
+        The same prompts, n, sampling and seed give the same draws.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RewardRequest:
+    """One answer to be scored against its example, whose `chosen` is the reference."""
+
+    example: Example
+    text: str
+    finished: bool
+
+
+@runtime_checkable
+class RewardSource(Protocol):
+    """Scores answers. A pairwise source says R(answer, reference) in {-1, 0, +1}, so R(y, y) = 0; a pointwise one says a score r(answer)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pairwise(self) -> bool: ...
+    @property
+    def tie_margin(self) -> float:
+        """Two pointwise scores closer than this are a tie when they are compared."""
+        ...
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
+        """One verdict per request, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A preference set, split. `corpus` holds documents for pre-training a tiny base; `dropped` counts what was left out, by reason."""
+
+    name: str
+    subset: str
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+    dropped: Mapping[str, int]
+
+
+@runtime_checkable
+class DataSpec(Protocol):
+    """A data set as a value: what the config holds. `build` reads or generates it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def build(self) -> Dataset:
+        """Reads or makes the set; UserError names the file and line of what is wrong."""
+        ...
+
+    def corpus(self) -> list[str]:
+        """Documents for pre-training a tiny base, each a dialogue in the text format "\\n\\nHuman: ...\\n\\nAssistant: ..." or plain text.
+        Holds nothing of dev or test. Sets that share a base share this corpus."""
+        ...
+
+    def siblings(self) -> tuple[DataSpec, ...]:
+        """The sets that a model trained on this one is evaluated on, itself among them (helpful and harmless)."""
+        ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Text to ids and back, for one tokenizer. Prompt and answer are encoded apart and their ids concatenated."""
+
+    @property
+    def end_token(self) -> int: ...
+    @property
+    def pad_token(self) -> int: ...
+
+    def prompt(self, example_id: str, turns: Sequence[Turn]) -> Prompt: ...
+    def answer(self, text: str, max_tokens: int) -> Answer: ...
+    def text(self, tokens: Sequence[int]) -> str: ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Where metrics go besides the run folder."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+    def summary(self, metrics: Mapping[str, float]) -> None: ...
+    def finish(self, failed: bool = False) -> None: ...
+
+
+@runtime_checkable
+class ModelSpec(Protocol):
+    """Where a base model comes from, as a value."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def corpus_files(self) -> tuple[str, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def prompt_format(self) -> str: ...
+    @property
+    def logp_temperature(self) -> float: ...
+
+    def checkpoint(self, corpus: Callable[[], list[str]], progress: Callable[[int, int, float], None] | None = None) -> str:
+        """The folder or hub id of the base, made first if it must be (progress: step, steps, loss). `corpus` gives documents to pre-train on."""
+        ...
+
+
+@runtime_checkable
+class RolloutSpec(Protocol):
+    """A rollout engine as a value."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_p(self) -> float: ...
+
+    def build(self, model: Any, codec: Codec) -> RolloutEngine:
+        """An engine that samples from `model` as it is at each call."""
+        ...
+
+
+@runtime_checkable
+class RewardSpec(Protocol):
+    """A reward source as a value."""
+
+    def check(self, data: DataSpec) -> None:
+        """UserError if this source can't score that set; cheap, called before anything is trained."""
+        ...
+
+    def build(self, data: DataSpec) -> RewardSource:
+        """The source for that set."""
+        ...
+
+
+@runtime_checkable
+class TrackingSpec(Protocol):
+    """A tracker as a value."""
+
+    def build(self, folder: Path, group: str, job_type: str, name: str, config: Mapping[str, Any]) -> Tracker:
+        """Starts tracking a run."""
+        ...

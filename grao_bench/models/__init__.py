@@ -1,0 +1,1 @@
+"""Policies, reference models and where base models come from."""

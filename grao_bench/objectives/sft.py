@@ -1,0 +1,46 @@
+"""SFT: maximise the likelihood of the reference answer (GRAO paper, Eq. 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from grao_bench.ops import answer_mean_weights, token_mean_weights
+from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
+
+
+def sft(logp_y: Float[Tensor, "P T"], weights: Float[Tensor, "P T"]) -> Float[Tensor, "P"]:
+    """The gain sum_t w_t log pi(y_t | q, y_<t) per prompt.
+
+    w_t = 1/|y| is Eq. 1's J(y), a mean per sequence. w_t = P/N (N tokens in the batch) is the token mean that TRL's SFT minimises;
+    the two differ when lengths do.
+    """
+    return (weights * logp_y).sum(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFT:
+    """reduction: `sequence_mean` is Eq. 1; `token_mean` is the usual cross-entropy over the batch's tokens (TRL's nll)."""
+
+    name: str
+    reduction: Literal["sequence_mean", "token_mean"]
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(chosen=True)
+
+    @property
+    def updates(self) -> Updates:
+        return Updates()
+
+    def prepare(self, batch: Batch) -> Batch:
+        weigh = {"sequence_mean": answer_mean_weights, "token_mean": token_mean_weights}[self.reduction]
+        return replace(batch, token_weights=weigh(batch.mask))
+
+    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
+        assert batch.token_weights is not None
+        y = batch.column("chosen")
+        return Loss(parts={"imitation": -sft(policy.logp[:, y], batch.token_weights[:, y].to(policy.logp))})

@@ -1,0 +1,72 @@
+"""Small tensor operations that several parts share, and the one place where seeds are derived."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def stream_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed for a named random stream ("order", "rollouts", step, ...). The same on every machine and process."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def masked_sum(x: Float[Tensor, "*n T"], mask: Bool[Tensor, "*n T"]) -> Float[Tensor, "*n"]:
+    """Sum over the last axis where mask is True."""
+    return torch.where(mask, x, 0.0).sum(-1)
+
+
+def masked_mean(x: Float[Tensor, "*n T"], mask: Bool[Tensor, "*n T"]) -> Float[Tensor, "*n"]:
+    """Mean over the last axis where mask is True; 0 where nothing is."""
+    return masked_sum(x, mask) / mask.sum(-1).clamp(min=1)
+
+
+def no_signal(rewards: Float[Tensor, "P G"]) -> Bool[Tensor, "P"]:
+    """Groups whose rewards are all equal. Decided by max == min: the sigma of eight float32 rewards of 0.1 is 7e-9, not 0."""
+    return rewards.amax(-1) == rewards.amin(-1)
+
+
+def group_moments(rewards: Float[Tensor, "P G"]) -> tuple[Float[Tensor, "P 1"], Float[Tensor, "P 1"]]:
+    """Mean and population standard deviation (1/G, GRAO Eq. 4) of each group."""
+    return rewards.mean(-1, keepdim=True), rewards.std(-1, correction=0, keepdim=True)
+
+
+def standardise(
+    rewards: Float[Tensor, "P N"], mu: Float[Tensor, "P 1"], sigma: Float[Tensor, "P 1"], silent: Bool[Tensor, "P"]
+) -> Float[Tensor, "P N"]:
+    """(R - mu) / sigma, and exactly 0 in the `silent` groups, whose rewards are all equal (no epsilon anywhere)."""
+    return torch.where(silent[:, None], 0.0, (rewards - mu) / torch.where(silent[:, None], 1.0, sigma))
+
+
+def whiten(x: Float[Tensor, "*n"], mask: Bool[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Zero mean and unit variance over the True entries (unbiased variance + 1e-8, as TRL 1.12's PPO); 0 elsewhere."""
+    count = mask.sum()
+    mean = torch.where(mask, x, 0.0).sum() / count
+    centred = torch.where(mask, x - mean, 0.0)
+    variance = (centred**2).sum() / (count - 1).clamp(min=1)
+    return centred * torch.rsqrt(variance + 1e-8)
+
+
+def kl_k1(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """log pi - log pi_ref: unbiased for KL(pi || pi_ref) under samples of pi (Schulman's k1)."""
+    return logp - reference_logp
+
+
+def kl_k3(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """exp(log pi_ref - log pi) - (log pi_ref - log pi) - 1 >= 0: unbiased for KL(pi || pi_ref) under samples of pi (Schulman's k3)."""
+    difference = reference_logp - logp
+    return torch.exp(difference) - difference - 1
+
+
+def answer_mean_weights(mask: Bool[Tensor, "P K T"]) -> Float[Tensor, "P K T"]:
+    """Token weights of "mean over each answer's tokens, then over the K answers": 1 / (K |o_k|), in float64."""
+    return mask.double() / mask.sum(-1, keepdim=True).clamp(min=1) / mask.shape[1]
+
+
+def token_mean_weights(mask: Bool[Tensor, "P K T"]) -> Float[Tensor, "P K T"]:
+    """Token weights whose per-prompt sums average, over the whole batch's P prompts, to the mean over its N tokens: P / N, in float64."""
+    return mask.double() * mask.shape[0] / mask.sum().clamp(min=1)

@@ -1,0 +1,214 @@
+"""What a run leaves behind, as plain records: JSON lines that `report` reads without torch.
+
+    <run>/run.json                              RunInfo
+    <run>/steps.jsonl                           StepRecord a line: bit-identical for the same config and seed
+    <run>/probes.jsonl                          ProbeRecord a line: measured on a fixed dev batch, step 0 is the base
+    <run>/timing.jsonl                          {"step", "seconds", ...}: apart, because times differ from run to run
+    <run>/evaluations/<set>-<reward>.jsonl[.gz] EvalRecord a line
+
+A run folder is written as `<run>.partial` and renamed when it is complete, so a reader sees it whole or not at all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from grao_bench.errors import UserError
+
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One optimiser step's batch. `prompts`, `answers` and token counts are of this step alone.
+
+    metrics: loss, loss/<part>, grad_norm, lr, reward/mean, reward/std, groups_without_signal (share), truncated (share of
+    rollouts), length (mean rollout tokens), and whatever the objective's stats add.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    prompts: int
+    answers: int
+    generated_tokens: int
+    forward_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRecord:
+    """The policy measured on the fixed dev batch after `step` updates (0 = the base).
+
+    metrics: kl (nats per answer to the base, from untruncated T = 1 samples), kl_se, kl_token, entropy (nats per token of the
+    same samples), j_reference (mean log-prob per token of the references), reward (mean R against the reference, at the
+    training temperature), ras, truncated, length.
+    """
+
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRecord:
+    """One answer to one held-out prompt. `verdict` is R(answer, reference): +1, 0 or -1 (a judge asked in both orders may say +-0.5).
+
+    `reward` is the source's own number (a score, or the verdict again). Texts are empty in records that hold ids and verdicts only.
+    """
+
+    example_id: str
+    verdict: float
+    reward: float
+    num_tokens: int
+    finished: bool
+    parts: dict[str, float] = field(default_factory=dict)
+    prompt: str = ""
+    reference: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a run was. `objective` is "base" for the untrained base model, which is evaluated once and shared.
+
+    `config` is the resolved configuration; `config_hash` its hash without paths, tracking and seed. `fingerprints` hold sha256
+    of the examples used (data) and of the base model's weights (base). `notes` are counted facts to show (dropped, truncated).
+    """
+
+    objective: str
+    model: str
+    data: str
+    reward: str
+    seed: int
+    config_hash: str
+    config: dict[str, Any]
+    fingerprints: dict[str, str]
+    environment: dict[str, str]
+    notes: dict[str, float] = field(default_factory=dict)
+    sweep: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder, read. `evaluations` is keyed by (set, reward source)."""
+
+    folder: Path
+    info: RunInfo
+    steps: list[StepRecord]
+    probes: list[ProbeRecord]
+    timing: list[dict[str, float]]
+    evaluations: dict[tuple[str, str], list[EvalRecord]]
+
+
+Record = TypeVar("Record", StepRecord, ProbeRecord, EvalRecord)
+
+
+def write_lines(path: Path, records: Iterable[object]) -> None:
+    """Write dataclass records or dicts as JSON lines (gzip when the name ends in .gz), aside first, then renamed."""
+    aside = path.with_name(path.name + PARTIAL)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(_line(record) for record in records)
+    # mtime=0 keeps a compressed file byte-identical for identical records
+    aside.write_bytes(gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
+    aside.replace(path)
+
+
+def append_line(path: Path, record: object) -> None:
+    """Append one record to a JSON-lines file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_line(record))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON-lines file (.gz or plain); UserError with file:line on a line that is not a JSON object."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UserError(f"{path}:{number}: not JSON ({error.msg}); mend or remove the line") from None
+                if not isinstance(value, dict):
+                    raise UserError(f"{path}:{number}: expected a JSON object, found {type(value).__name__}; mend or remove the line")
+                yield value
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); check that the file is whole") from None
+
+
+def read_records(path: Path, kind: type[Record]) -> list[Record]:
+    """The records of one kind in a file; an absent file is an empty list."""
+    if not path.exists():
+        return []
+    known = {item.name for item in fields(kind)}
+    records = []
+    for number, value in enumerate(read_lines(path), 1):
+        try:
+            records.append(kind(**{key: entry for key, entry in value.items() if key in known}))
+        except TypeError as error:
+            raise UserError(f"{path}:{number}: not a {kind.__name__} ({error}); was it written by another version?") from None
+    return records
+
+
+def write_info(folder: Path, info: RunInfo) -> None:
+    """Write run.json."""
+    (folder / "run.json").write_text(json.dumps(asdict(info), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_info(folder: Path) -> RunInfo:
+    """Read run.json; UserError where it is absent or malformed."""
+    path = folder / "run.json"
+    try:
+        return RunInfo(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: holds no run.json; give the folder of a finished run (runs/<sweep>/<model>/<data>/<objective>-<hash>/seed<k>)") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{path}: not a run's record ({error})") from None
+
+
+def read_run(folder: Path) -> Run:
+    """Read one finished run folder."""
+    evaluations = {}
+    for path in sorted((folder / "evaluations").glob("*.jsonl*")):
+        if path.name.endswith(PARTIAL):
+            continue
+        name, _, reward = path.name.removesuffix(".gz").removesuffix(".jsonl").partition("-")
+        evaluations[name, reward] = read_records(path, EvalRecord)
+    return Run(
+        folder=folder,
+        info=read_info(folder),
+        steps=read_records(folder / "steps.jsonl", StepRecord),
+        probes=read_records(folder / "probes.jsonl", ProbeRecord),
+        timing=list(read_lines(folder / "timing.jsonl")) if (folder / "timing.jsonl").exists() else [],
+        evaluations=evaluations,
+    )
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Every finished run below a folder, in the folders' order; UserError when there is none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a folder that holds runs, for example runs/demo")
+    found = sorted(path.parent for path in folder.rglob("run.json") if not any(part.endswith(PARTIAL) for part in path.parts))
+    if not found:
+        raise UserError(f"{folder}: holds no finished run; train one with python -m grao_bench.train")
+    return [read_run(path) for path in found]
+
+
+def find_unfinished(folder: Path) -> dict[Path, str]:
+    """Cells that started and did not finish: folder -> reason (the last line of its error.txt, or "unfinished")."""
+    unfinished = {}
+    for path in sorted(folder.rglob(f"seed*{PARTIAL}")):
+        error = path / "error.txt"
+        unfinished[path] = error.read_text(encoding="utf-8").strip().splitlines()[-1] if error.exists() else "unfinished"
+    return unfinished
+
+
+def _line(record: object) -> str:
+    value = record if isinstance(record, dict) else asdict(record)  # type: ignore[call-overload]
+    return json.dumps(value, ensure_ascii=False) + "\n"

@@ -1,0 +1,149 @@
+"""python -m grao_bench.report <folder>: tables, figures and a page from a folder's record files. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from grao_bench.errors import UserError
+from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, write_lines
+from grao_bench.reporting import page, paper
+from grao_bench.reporting.cells import Cell, gather
+from grao_bench.reporting.figures import draw_all
+from grao_bench.reporting.scores import Ties
+from grao_bench.reporting.tables import CrossTable, Table, brief_grid, cross_grid, cross_tables, frame, main_tables, score, table_grid
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the page's path, the Markdown tables' path, and a brief text for a terminal."""
+
+    page: Path
+    tables: Path
+    brief: str
+
+
+def build_report(folder: Path, output: Path | None = None, *, ties: Ties = "loss", records: bool = False, texts: bool = True) -> Report:
+    """Reads the runs below `folder` and writes tables.md, tables.csv, figures/ and report.html into `output` (<folder>/report by default).
+
+    records: also copy each run's records (evaluations compressed) below `output`, so that it can be reported on again; texts=False
+    empties the prompts, references and answers in the copies. Raises UserError where there is no finished run, or runs that cannot
+    stand in one table.
+    """
+    output = folder / "report" if output is None else output
+    runs, unfinished = _read(folder, output)
+    cells = gather(runs, unfinished)
+    rows = score(cells, ties)
+    tables, crosses = main_tables(rows, ties), cross_tables(rows, ties)
+    drawings = draw_all(cells)
+
+    figures = output / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    for drawing in drawings:
+        (figures / f"{drawing.name}.png").write_bytes(drawing.png)
+        (figures / f"{drawing.name}.svg").write_bytes(drawing.svg)
+    (output / "tables.md").write_text(_markdown(folder, cells, tables, crosses), encoding="utf-8")
+    frame(rows, ties).to_csv(output / "tables.csv", index=False, float_format="%.6g", lineterminator="\n")
+    (output / "report.html").write_text(page.render(folder, cells, tables, crosses, drawings, ties), encoding="utf-8")
+    if records:
+        for run in runs:
+            _copy_records(run, output / run.folder.relative_to(folder), texts)
+        for partial, reason in unfinished.items():
+            _copy_reason(output / partial.relative_to(folder), reason)
+    brief = "\n\n".join(f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables)
+    return Report(output / "report.html", output / "tables.md", brief)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code (2 for a user's mistake)."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.paper:
+            print(paper.render(), end="")
+            return 0
+        if options.folder is None:
+            raise UserError("give a folder that holds runs, for example: python -m grao_bench.report runs/demo (or --paper)")
+        report = build_report(options.folder, options.output, ties=options.ties, records=options.records, texts=not options.no_texts)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{report.brief}\n\ntables: {report.tables}\npage:   {report.page}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m grao_bench.report", description="Tables, figures and a page from a folder's record files.", allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, nargs="?", help="a folder that holds runs, such as runs/demo")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: <folder>/report)")
+    parser.add_argument("--records", action="store_true", help="also copy the runs' records there, compressed")
+    parser.add_argument("--no-texts", action="store_true", help="with --records: leave out prompts, references and answers")
+    parser.add_argument(
+        "--ties", choices=("loss", "win", "half"), default="loss", help="what a tie counts for in RAS (default: loss, the paper's formula)"
+    )
+    parser.add_argument("--paper", action="store_true", help="print the paper's own tables and recompute its claims from them")
+    return parser
+
+
+def _read(folder: Path, output: Path) -> tuple[list[Run], dict[Path, str]]:
+    """The runs below `folder`, leaving out copies that an earlier report put into an `output` inside it."""
+    unfinished = find_unfinished(folder) if folder.is_dir() else {}
+    try:
+        runs = find_runs(folder)
+    except UserError as error:
+        if not unfinished:
+            raise
+        path, reason = next(iter(unfinished.items()))
+        raise UserError(f"{error}. {len(unfinished)} started and did not finish, such as {path} ({reason})") from None
+    inside = folder.resolve() in output.resolve().parents
+    copies = output.resolve() if inside else None
+    runs = [run for run in runs if copies not in run.folder.resolve().parents]
+    if not runs:
+        raise UserError(f"{folder}: the only runs are in {output}, which this report would write; give another --output")
+    return runs, {path: reason for path, reason in unfinished.items() if copies not in path.resolve().parents}
+
+
+def _markdown(folder: Path, cells: Sequence[Cell], tables: Sequence[Table], crosses: Sequence[CrossTable]) -> str:
+    parts = [
+        f"# {folder.resolve().name}",
+        "Percent unless said otherwise. Several seeds: mean ± sd [95% t interval over seed means]. One seed: [95% bootstrap interval over\n"
+        "prompts only]. nag_mean = mean(R_after - R_base) is what stands beside the paper's NAG; without ties it is 2 (RAS - RAS_base)\n"
+        "and carries the same information as RAS. KL to base: nats per answer, on dev. The paper's columns are its own models,\n"
+        "data and judge.",
+    ]
+    for table in tables:
+        parts += [f"## {table.title}", table_grid(table).markdown()]
+        if table.notes:
+            parts.append("\n".join(f"- {note}" for note in table.notes))
+    for cross in crosses:
+        parts += [f"## {cross.title}", cross_grid(cross).markdown()]
+    missing = [f"- {lost.folder.relative_to(folder)}: {lost.reason}" for cell in cells for lost in cell.missing]
+    if missing:
+        parts += ["## Not finished", "\n".join(missing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _copy_records(run: Run, target: Path, texts: bool) -> None:
+    if target.resolve() == run.folder.resolve():
+        raise UserError(f"{target}: --records would write over the runs themselves; give an --output outside the folder")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "steps.jsonl", "probes.jsonl", "timing.jsonl"):
+        if (run.folder / name).exists():
+            (target / name).write_bytes((run.folder / name).read_bytes())
+    for (name, reward), records in run.evaluations.items():
+        kept = records if texts else [replace(record, prompt="", reference="", answer="") for record in records]
+        write_lines(target / "evaluations" / f"{name}-{reward}.jsonl.gz", kept)
+
+
+def _copy_reason(target: Path, reason: str) -> None:
+    assert target.name.endswith(PARTIAL)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "error.txt").write_text(reason + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

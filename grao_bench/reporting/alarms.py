@@ -1,0 +1,100 @@
+"""Signs that a run went wrong, from its records: shown on the table's row, beside the score that they put in doubt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from grao_bench.records import EvalRecord, ProbeRecord, Run, StepRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An alarm fires when the measured value is over the limit. `text` is a format string of the value; `why` is for the page."""
+
+    name: str
+    limit: float
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A rule that fired in one run, and the value that made it."""
+
+    rule: Rule
+    value: float
+
+
+REFERENCE = Rule(
+    "reference un-learned",
+    1.0,
+    "J(y) {:.1f} nat/token below the base",
+    "At some probe the references' mean log-probability per token, J(y), lay more than 1 nat below the base model's: training pushed "
+    "the human-preferred answers away.",
+)
+ENTROPY = Rule(
+    "entropy",
+    2.0,
+    "entropy {:.1f}x the base's",
+    "At some probe the policy's entropy per token was more than twice the base model's: it is falling apart into noise.",
+)
+SIGNAL = Rule(
+    "no signal",
+    50.0,
+    "{:.0f}% of groups without signal",
+    "In the last quarter of training more than half of the groups had equal rewards throughout, so they taught nothing.",
+)
+TRUNCATION = Rule(
+    "truncation",
+    20.0,
+    "{:.0f}% truncated",
+    "More than 20% of the test answers reached the length limit without an end token.",
+)
+RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION)
+
+
+def alarms(run: Run, records: Sequence[EvalRecord]) -> tuple[Alarm, ...]:
+    """The alarms of one run, judged on one evaluation's records. A quantity that was not measured raises none."""
+    measured = {
+        REFERENCE: reference_drop(run.probes),
+        ENTROPY: entropy_ratio(run.probes),
+        SIGNAL: groups_without_signal(run.steps),
+        TRUNCATION: 100.0 * sum(not record.finished for record in records) / len(records) if records else math.nan,
+    }
+    return tuple(Alarm(rule, value) for rule, value in measured.items() if value > rule.limit)
+
+
+def reference_drop(probes: Sequence[ProbeRecord]) -> float:
+    """How far J(y) fell below the base's (the probe at step 0) at its worst, nats per token; nan when not measured."""
+    return _worst(probes, "j_reference", lambda base, value: base - value)
+
+
+def entropy_ratio(probes: Sequence[ProbeRecord]) -> float:
+    """The largest entropy as a multiple of the base's (the probe at step 0); nan when not measured."""
+    return _worst(probes, "entropy", lambda base, value: value / base if base > 0 else math.nan)
+
+
+def groups_without_signal(steps: Sequence[StepRecord]) -> float:
+    """The share of groups whose rewards are all equal, percent, averaged over the last quarter of the steps; nan when not measured."""
+    tail = steps[-math.ceil(len(steps) / 4) :] if steps else []
+    values = [step.metrics["groups_without_signal"] for step in tail if "groups_without_signal" in step.metrics]
+    return 100.0 * sum(values) / len(values) if values else math.nan
+
+
+def summarise(found: Sequence[Sequence[Alarm]]) -> tuple[str, ...]:
+    """One line per rule that fired, from each seed's alarms: the worst value, and in how many seeds where there are several."""
+    lines = []
+    for rule in RULES:
+        values = [alarm.value for one in found for alarm in one if alarm.rule == rule]
+        if values:
+            seeds = f" ({len(values)} of {len(found)} seeds)" if len(found) > 1 else ""
+            lines.append(rule.text.format(max(values)) + seeds)
+    return tuple(lines)
+
+
+def _worst(probes: Sequence[ProbeRecord], name: str, distance: Callable[[float, float], float]) -> float:
+    base = next((probe.metrics[name] for probe in probes if probe.step == 0 and name in probe.metrics), math.nan)
+    later = [distance(base, probe.metrics[name]) for probe in probes if probe.step > 0 and name in probe.metrics]
+    return max(later, default=math.nan)

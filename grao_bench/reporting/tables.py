@@ -1,0 +1,363 @@
+"""Tables 1 and 2, and the cross table of every model on every set: rows of intervals, then Markdown, CSV or the page's text.
+
+A row is one configuration (one hash) evaluated on one set by one reward. What did not finish is a row with its reason, never a 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from grao_bench.errors import UserError
+from grao_bench.records import EvalRecord, ProbeRecord, Run
+from grao_bench.reporting import paper
+from grao_bench.reporting.alarms import alarms, summarise
+from grao_bench.reporting.cells import BASE, Cell, EvalKey, base_records, cell_order, check_comparable, differing, set_order
+from grao_bench.reporting.intervals import Interval, intervals, over_seeds
+from grao_bench.reporting.markdown import markdown
+from grao_bench.reporting.scores import Ties, per_prompt
+
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration on one set by one reward: its scores by name (empty when nothing finished), alarms, what is missing and why."""
+
+    cell: Cell
+    set: str
+    reward: str
+    scores: dict[str, Interval]
+    kl: Interval | None
+    prompts: int
+    seeds: tuple[int, ...]
+    alarms: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every method trained and evaluated on one set, by one reward. `number` is the paper's table, None for other sets."""
+
+    number: int | None
+    set: str
+    reward: str
+    ties: Ties
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Names the set and the judge."""
+        head = f"Table {self.number}: " if self.number else ""
+        return f"{head}trained and evaluated on {self.set}, judged by {self.reward}"
+
+
+@dataclass(frozen=True)
+class CrossTable:
+    """Every model on every set of a family, whichever it was trained on. `rows` pair a cell with its row on each set that it has."""
+
+    sets: tuple[str, ...]
+    reward: str
+    ties: Ties
+    rows: tuple[tuple[Cell, dict[str, Row]], ...]
+
+    @property
+    def title(self) -> str:
+        """Names the judge and the sets."""
+        return f"Every model on every set ({', '.join(self.sets)}), judged by {self.reward}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text, ready to be written: the same cells go to Markdown, the page and the terminal."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """As a Markdown table."""
+        return markdown(self.header, self.rows)
+
+
+def score(cells: Sequence[Cell], ties: Ties) -> list[Row]:
+    """A row for every cell, set and reward: what was evaluated, and what should have been (its own set) and was not."""
+    keys = {key for cell in cells for run in cell.runs for key in run.evaluations}
+    rows = []
+    for cell in cells:
+        wanted = {key for run in cell.runs for key in run.evaluations}
+        if cell.objective != BASE:
+            here = {key for key in keys if key[0] == cell.data}
+            wanted |= here or {(cell.data, reward) for _, reward in keys}
+        rows += [_score(cell, cells, key, ties) for key in sorted(wanted)]
+    return rows
+
+
+def main_tables(rows: Sequence[Row], ties: Ties) -> list[Table]:
+    """A table per (set, reward): what was trained on the set, with its base. The paper's sets first, in its order.
+
+    Raises UserError when rows of one table were trained on different data, or from different bases, of the same name.
+    """
+    tables = []
+    for key in sorted({(row.set, row.reward) for row in rows}):
+        here = [row for row in rows if (row.set, row.reward) == key]
+        trained = [row for row in here if row.cell.data == row.set and row.cell.objective != BASE]
+        shown = trained + _bases(here, trained)
+        if trained or not any(row.cell.objective != BASE for row in rows):
+            cells = [row.cell for row in trained]
+            check_comparable(cells, key[0])
+            subset = paper.subset_of(key[0])
+            number = paper.TABLE_NUMBER[subset] if subset else None
+            tables.append(Table(number, *key, ties, tuple(sorted(shown, key=lambda row: cell_order(row.cell))), _notes(cells, key[1])))
+    return sorted(tables, key=lambda table: (set_order(table.set), table.reward))
+
+
+def cross_tables(rows: Sequence[Row], ties: Ties) -> list[CrossTable]:
+    """A table per reward and family: the sets that some model was evaluated on together. A family of one set has none."""
+    tables = []
+    for reward in sorted({row.reward for row in rows}):
+        here = [row for row in rows if row.reward == reward]
+        for sets in _families([row for row in here if row.cell.objective != BASE] or here):
+            members = [row for row in here if row.set in sets]
+            trained = [row for row in members if row.cell.objective != BASE]
+            shown = sorted(trained + _bases(members, trained), key=lambda row: cell_order(row.cell))
+            lines: list[tuple[Cell, dict[str, Row]]] = []
+            for row in shown:
+                if lines and lines[-1][0] is row.cell:
+                    lines[-1][1][row.set] = row
+                else:
+                    lines.append((row.cell, {row.set: row}))
+            if len(sets) > 1:
+                tables.append(CrossTable(sets, reward, ties, tuple(lines)))
+    return tables
+
+
+def table_grid(table: Table) -> Grid:
+    """The table's columns as text, the paper's printed values beside ours where it has the method."""
+    columns: list[tuple[str, Callable[[Row], str]]] = [("method", lambda row: row.cell.label)]
+    if len({row.cell.model for row in table.rows}) > 1:
+        columns.append(("model", lambda row: row.cell.model))
+    columns += [
+        (f"RAS %{_ties_text(table.ties)}", _with_interval("ras", 1)),
+        ("nag_mean %", _with_interval("nag_mean", 1)),
+        ("seeds", _seeds),
+    ]
+    subset = paper.subset_of(table.set)
+    if subset and any(_printed(row, subset, model) for row in table.rows for model in paper.MODELS):
+        columns += [(f"paper's {model}: RAS / NAG", _printed_column(subset, model)) for model in paper.MODELS]
+    columns.append(("KL to base", lambda row: with_sd(row.kl, 2)))
+    if any(row.alarms for row in table.rows):
+        columns.append(("alarms", lambda row: "; ".join(row.alarms)))
+    if any(row.notes for row in table.rows):
+        columns.append(("notes", lambda row: "; ".join(row.notes)))
+    columns += [
+        ("win / tie / loss %", _win_tie_loss),
+        ("nag_net %", _with_interval("nag_net", 1)),
+        ("nag_win %", _with_interval("nag_win", 1)),
+        ("mean reward", _with_sd("reward", 3)),
+        ("length", _mean("length", 1)),
+        ("truncated %", _mean("truncated", 1)),
+    ]
+    return _grid(columns, table.rows)
+
+
+def brief_grid(table: Table) -> Grid:
+    """The columns that fit a terminal."""
+    several = len({row.cell.model for row in table.rows}) > 1
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("method", lambda row: f"{row.cell.model} {row.cell.label}" if several else row.cell.label),
+        (f"RAS %{_ties_text(table.ties)}", _with_interval("ras", 1)),
+        ("nag_mean %", _with_sd("nag_mean", 1)),
+        ("KL", lambda row: with_sd(row.kl, 2)),
+        ("seeds", _seeds),
+        ("alarms and notes", lambda row: "; ".join(row.alarms + row.notes)),
+    ]
+    return _grid(columns, table.rows)
+
+
+def cross_grid(table: CrossTable) -> Grid:
+    """RAS and nag_mean of every cell on every set."""
+    several = len({cell.model for cell, _ in table.rows}) > 1
+    header = ["method", *(["model"] if several else []), "trained on"]
+    header += [text for name in table.sets for text in (f"{name}: RAS %{_ties_text(table.ties)}", f"{name}: nag_mean %")]
+    bases = [(cell.model, cell.base_fingerprint) for cell, _ in table.rows if cell.objective == BASE]
+    rows = []
+    for cell, by_set in table.rows:
+        twins = cell.objective == BASE and len({weights for model, weights in bases if model == cell.model}) > 1
+        label = f"{cell.label} {cell.base_fingerprint[:8]}" if twins else cell.label
+        line = [label, *([cell.model] if several else []), NONE if cell.objective == BASE else cell.data]
+        for name in table.sets:
+            found = by_set[name].scores if name in by_set else {}
+            line += [with_interval(found.get("ras"), 1), with_interval(found.get("nag_mean"), 1)]
+        rows.append(tuple(line))
+    return Grid(tuple(header), tuple(rows))
+
+
+def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
+    """Everything in numbers, for tables.csv: a line per row of any table; empty where there is no value, never 0.
+
+    `<score>`, `<score>_sd`, `_low`, `_high` are mean, sd and 95% interval; `interval` says over what (seeds, or prompts only).
+    """
+    lines = []
+    for row in rows:
+        line: dict[str, object] = {
+            "model": row.cell.model,
+            "method": row.cell.label,
+            "objective": row.cell.objective,
+            "config_hash": row.cell.config_hash,
+            "trained_on": "" if row.cell.objective == BASE else row.cell.data,
+            "set": row.set,
+            "reward_source": row.reward,
+            "ties": ties,
+            "seeds": " ".join(map(str, row.seeds)),
+            "prompts": row.prompts or None,
+            "interval": row.scores["ras"].kind if row.scores else "",
+            "alarms": "; ".join(row.alarms),
+            "notes": "; ".join(row.notes),
+        }
+        for name, interval in [*row.scores.items(), *([("kl", row.kl)] if row.kl else [])]:
+            line |= {name: interval.mean, f"{name}_sd": interval.sd, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        lines.append(line)
+    return pd.DataFrame(lines).convert_dtypes()
+
+
+def kept_probe(run: Run) -> ProbeRecord | None:
+    """The probe of the policy that was evaluated: the last one, unless the run says that it kept an earlier step's."""
+    step = run.info.notes.get("kept the policy of step")
+    return next((probe for probe in reversed(run.probes) if step is None or probe.step == step), None)
+
+
+def with_interval(interval: Interval | None, digits: int) -> str:
+    """ "61.2 ± 1.1 [58.4, 64.0]" over seeds; "61.2 [58.4, 64.0]" over prompts only; "-" for none."""
+    if interval is None:
+        return NONE
+    if math.isnan(interval.low):
+        return with_sd(interval, digits)
+    return f"{with_sd(interval, digits)} [{number(interval.low, digits)}, {number(interval.high, digits)}]"
+
+
+def number(value: float, digits: int) -> str:
+    """Rounded, and never "-0.0"."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def with_sd(interval: Interval | None, digits: int) -> str:
+    """ "61.2 ± 1.1" over seeds, the mean alone otherwise; "-" for none."""
+    if interval is None:
+        return NONE
+    return number(interval.mean, digits) + (f" ± {interval.sd:.{digits}f}" if interval.kind == "seeds" else "")
+
+
+def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
+    runs = [run for run in cell.runs if run.evaluations.get(key)]
+    notes = [f"seed {missing.seed} not finished: {missing.reason}" for missing in cell.missing]
+    unscored = [str(run.info.seed) for run in cell.runs if not run.evaluations.get(key)]
+    if unscored:
+        notes.append(f"seed {', '.join(unscored)} not evaluated on {key[0]} by {key[1]}")
+    bases = [base_records(cells, run, key) if cell.objective != BASE else None for run in runs]
+    if cell.objective != BASE and None in bases:
+        notes.append("its base was not evaluated here, so no NAG")
+    frames = [_frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)]
+    kl = [probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics]
+    return Row(
+        cell=cell,
+        set=key[0],
+        reward=key[1],
+        scores=intervals(frames) if frames else {},
+        kl=over_seeds(kl) if kl and cell.objective != BASE else None,
+        prompts=len(frames[0]) if frames else 0,
+        seeds=tuple(run.info.seed for run in runs),
+        alarms=summarise([alarms(run, run.evaluations[key]) for run in runs]),
+        notes=tuple(notes),
+    )
+
+
+def _frame(run: Run, records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None, ties: Ties) -> pd.DataFrame:
+    try:
+        return per_prompt(records, base, ties)
+    except UserError as error:
+        raise UserError(f"{run.folder}: {error}") from None
+
+
+def _bases(rows: Sequence[Row], trained: Sequence[Row]) -> list[Row]:
+    """The base's rows that belong beside these: of the bases that they started from (by fingerprint), or all when nothing was trained.
+
+    A base evaluated twice with the same outcome is shown once.
+    """
+    wanted = {row.cell.base_fingerprint for row in trained if row.cell.runs}
+    kept: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        cell = row.cell
+        if cell.objective == BASE and (not wanted or cell.base_fingerprint in wanted):
+            outcome = tuple(interval.mean for interval in row.scores.values())
+            kept.setdefault((cell.model, cell.base_fingerprint, row.set, outcome), row)
+    return list(kept.values())
+
+
+def _families(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Sets joined when one cell has rows on both."""
+    families: list[set[str]] = []
+    for cell in {id(row.cell): row.cell for row in rows}.values():
+        sets = {row.set for row in rows if row.cell is cell}
+        families = [family for family in families if not family & sets] + [sets.union(*(family for family in families if family & sets))]
+    return sorted(tuple(sorted(family, key=set_order)) for family in families)
+
+
+def _notes(cells: Sequence[Cell], reward: str) -> tuple[str, ...]:
+    """What makes a comparison unequal: another reward in training than here, and settings that differ besides the objective's own."""
+    finished = [cell for cell in cells if cell.runs]
+    others = sorted({run.info.reward for cell in finished for run in cell.runs} - {reward})
+    lines = [f"trained on the reward {', '.join(others)}, judged here by {reward}"] if others else []
+    for key, values in differing(finished).items():
+        if key.split(".")[0] not in ("objective", "model", "data"):
+            pairs = ", ".join(f"{cell.label} {value}" for cell, value in zip(finished, values, strict=True))
+            lines.append(f"{key} differs between rows: {pairs}")
+    return tuple(lines)
+
+
+def _ties_text(ties: Ties) -> str:
+    return "" if ties == "loss" else f" (ties: {ties})"
+
+
+def _grid(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row]) -> Grid:
+    return Grid(tuple(name for name, _ in columns), tuple(tuple(text(row) for _, text in columns) for row in rows))
+
+
+def _with_interval(name: str, digits: int) -> Callable[[Row], str]:
+    return lambda row: with_interval(row.scores.get(name), digits)
+
+
+def _with_sd(name: str, digits: int) -> Callable[[Row], str]:
+    return lambda row: with_sd(row.scores.get(name), digits)
+
+
+def _mean(name: str, digits: int) -> Callable[[Row], str]:
+    return lambda row: f"{row.scores[name].mean:.{digits}f}" if row.scores else NONE
+
+
+def _win_tie_loss(row: Row) -> str:
+    return " / ".join(f"{row.scores[name].mean:.1f}" for name in ("win", "tie", "loss")) if row.scores else NONE
+
+
+def _seeds(row: Row) -> str:
+    if not row.seeds:
+        return NONE
+    return "1 (prompts only)" if len(row.seeds) == 1 else str(len(row.seeds))
+
+
+def _printed(row: Row, subset: paper.Subset, model: paper.Model) -> paper.Printed | None:
+    settings = row.cell.config.get("objective")
+    if not paper.is_printed_method(row.cell.objective, settings if isinstance(settings, dict) else {}):
+        return None
+    return paper.cells()[subset, model, row.cell.objective]
+
+
+def _printed_column(subset: paper.Subset, model: paper.Model) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        printed = _printed(row, subset, model)
+        return f"{printed.ras:.2f} / {printed.nag:.2f}" if printed else NONE
+
+    return text

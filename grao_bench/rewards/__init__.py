@@ -1,0 +1,1 @@
+"""Reward sources: whoever scores an answer."""

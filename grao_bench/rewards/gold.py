@@ -1,0 +1,119 @@
+"""The gold reward: a judge that knows the truth, as a ternary verdict against the reference or as its score.
+
+A data set that knows its own truth offers the judge; both come in through protocols, for rewards know no data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+from grao_bench.errors import UserError
+from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.types import Example, Verdict
+
+Mode = Literal["ternary", "score"]
+
+
+@runtime_checkable
+class GoldJudge(Protocol):
+    """Scores one answer in [-1, 1] and explains the score: the parts sum to it before it is clipped."""
+
+    def score(self, example: Example, text: str, finished: bool) -> tuple[float, dict[str, float]]: ...
+
+
+@runtime_checkable
+class JudgedData(Protocol):
+    """A data set that has a gold judge."""
+
+    def judge(self) -> GoldJudge: ...
+
+
+@dataclass(frozen=True)
+class GoldReward:
+    """mode "ternary": the paper's R in {-1, 0, +1} against the reference; "score": the judge's own number in [-1, 1].
+
+    tie_band: two scores closer than this are a tie.
+    """
+
+    mode: Mode
+    tie_band: float
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise UserError(f"reward.mode={self.mode}: unknown; choose ternary or score")
+        if not self.tie_band >= 0:
+            raise UserError(f"reward.tie_band={self.tie_band}: must not be negative")
+
+    def check(self, data: DataSpec) -> None:
+        """UserError if this set has no gold judge."""
+        self._judge_of(data)
+
+    def build(self, data: DataSpec) -> TernaryGold | ScoredGold:
+        """The source on top of the set's own judge; UserError if it has none."""
+        return self.source(self._judge_of(data))
+
+    def source(self, judge: GoldJudge) -> TernaryGold | ScoredGold:
+        """The source on top of any judge."""
+        return TernaryGold(judge, self.tie_band) if self.mode == "ternary" else ScoredGold(judge, self.tie_band)
+
+    def _judge_of(self, data: DataSpec) -> GoldJudge:
+        if isinstance(data, JudgedData):
+            return data.judge()
+        raise UserError(
+            f"reward=gold: data={data.name} has no gold judge, only the embedded world has; use reward=reward_model for this set"
+        )
+
+
+@dataclass(frozen=True)
+class TernaryGold:
+    """R(o, y) = sign(s(o) - s(y)), 0 when they are closer than the tie band; an unfinished answer is -1, whatever it says.
+
+    R(y, y) = 0. The parts are the judge's criteria of the answer, its score and the reference's score, which is computed once.
+    """
+
+    judge: GoldJudge
+    tie_margin: float
+    name: str = "gold"
+    pairwise: bool = True
+    _references: dict[Example, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
+        """One verdict per request, in order."""
+        return [self._verdict(request) for request in requests]
+
+    def _verdict(self, request: RewardRequest) -> Verdict:
+        score, parts = self.judge.score(request.example, request.text, request.finished)
+        reference = self._reference(request.example)
+        reward = _sign(score - reference, self.tie_margin) if request.finished else -1.0
+        return Verdict(reward, self.name, {**parts, "score": score, "reference_score": reference})
+
+    def _reference(self, example: Example) -> float:
+        if example not in self._references:
+            self._references[example] = self.judge.score(example, example.chosen, True)[0]
+        return self._references[example]
+
+
+@dataclass(frozen=True)
+class ScoredGold:
+    """r(o) = s(o), pointwise. The judge itself charges an unfinished answer."""
+
+    judge: GoldJudge
+    tie_margin: float
+    name: str = "gold_score"
+    pairwise: bool = False
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
+        """One verdict per request, in order."""
+        return [self._verdict(request) for request in requests]
+
+    def _verdict(self, request: RewardRequest) -> Verdict:
+        score, parts = self.judge.score(request.example, request.text, request.finished)
+        return Verdict(score, self.name, {**parts, "score": score})
+
+
+def _sign(difference: float, band: float) -> float:
+    # scores are sums of hundredths: rounding keeps a difference of exactly the band out of the tie
+    gap = round(difference, 9)
+    return 0.0 if gap == 0 or abs(gap) < band else 1.0 if gap > 0 else -1.0

@@ -1,0 +1,1 @@
+"""Rollout engines: whoever draws answers from a policy."""

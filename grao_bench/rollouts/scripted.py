@@ -1,0 +1,41 @@
+"""Rollouts read from a script: the same answers whatever the policy. For tests and for replaying another system's completions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grao_bench.errors import UserError
+from grao_bench.interfaces import Codec, Sampling
+from grao_bench.types import Answer, Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedRollout:
+    """answers: example id -> texts, or "*" for every other example. A prompt asked for more answers than it has starts over."""
+
+    answers: Mapping[str, Sequence[str]]
+    temperature: float
+    top_p: float
+
+    def build(self, model: Any, codec: Codec) -> ScriptedEngine:
+        """An engine that reads `answers`; the model is not asked."""
+        return ScriptedEngine(codec, self.answers)
+
+
+class ScriptedEngine:
+    """Encodes the script's texts; an answer over max_new_tokens is cut and unfinished."""
+
+    def __init__(self, codec: Codec, answers: Mapping[str, Sequence[str]]) -> None:
+        self.codec, self.answers = codec, answers
+
+    def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
+        """The first n scripted answers of each prompt; UserError for a prompt without any."""
+        return [[self._answer(prompt.id, i, sampling) for i in range(n)] for prompt in prompts]
+
+    def _answer(self, example_id: str, index: int, sampling: Sampling) -> Answer:
+        texts = self.answers.get(example_id) or self.answers.get("*")
+        if not texts:
+            raise UserError(f"rollout.answers: nothing is scripted for example {example_id}")
+        return self.codec.answer(texts[index % len(texts)], sampling.max_new_tokens)

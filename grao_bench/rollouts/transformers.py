@@ -1,0 +1,91 @@
+"""Rollouts by Hugging Face `generate`: slow, standard, and the independent check of any faster engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from grao_bench.errors import UserError
+from grao_bench.interfaces import Codec, Sampling
+from grao_bench.ops import stream_seed
+from grao_bench.types import Answer, Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersRollout:
+    """temperature and top_p of the training's and the evaluation's samples; answers_per_call bounds the rows of one `generate`."""
+
+    temperature: float
+    top_p: float
+    answers_per_call: int
+
+    def build(self, model: Any, codec: Codec) -> TransformersEngine:
+        """An engine that samples from `model` as it is at each call."""
+        return TransformersEngine(model, codec, self.answers_per_call)
+
+
+class TransformersEngine:
+    """Draws n answers per prompt, cut at the end token."""
+
+    def __init__(self, model: Any, codec: Codec, answers_per_call: int) -> None:
+        self.model, self.codec, self.answers_per_call = model, codec, answers_per_call
+
+    def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
+        """n answers for each prompt. The draws depend on (prompts, n, sampling, seed) and on nothing drawn before.
+
+        UserError, naming the example, for an empty prompt or one that leaves no room for the answer in the model's context.
+        """
+        if n == 0:
+            return [[] for _ in prompts]
+        if sampling.max_new_tokens < 1:
+            raise UserError("budget.max_answer_tokens: must be at least 1")
+        self._check(prompts, sampling)
+        size = max(1, self.answers_per_call // n)
+        answers: list[list[Answer]] = []
+        for start in range(0, len(prompts), size):
+            answers += self._sample(prompts[start : start + size], n, sampling, stream_seed(seed, start))
+        return answers
+
+    def _sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
+        device = self.model.device
+        width = max(len(prompt.tokens) for prompt in prompts)
+        ids = torch.full((len(prompts), width), self.codec.pad_token)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
+            mask[row, width - len(prompt.tokens) :] = 1
+        greedy = sampling.temperature == 0
+        drawn = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(seed)
+            out = self.model.generate(
+                input_ids=ids.repeat_interleave(n, 0).to(device),
+                attention_mask=mask.repeat_interleave(n, 0).to(device),
+                do_sample=not greedy,
+                max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=self.codec.end_token,
+                pad_token_id=self.codec.pad_token,
+                **drawn,
+            )
+        rows = [self._cut(row) for row in out[:, width:].tolist()]
+        return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
+
+    def _cut(self, tokens: list[int]) -> Answer:
+        """The tokens up to and with the first end token; unfinished where there is none."""
+        finished = self.codec.end_token in tokens
+        kept = tuple(tokens[: tokens.index(self.codec.end_token) + 1] if finished else tokens)
+        return Answer(text=self.codec.text(kept), tokens=kept, finished=finished)
+
+    def _check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        for prompt in prompts:
+            if not prompt.tokens:
+                raise UserError(f"example {prompt.id}: its prompt is empty; drop it from the data")
+            if context is not None and len(prompt.tokens) + sampling.max_new_tokens > context:
+                raise UserError(
+                    f"example {prompt.id}: {len(prompt.tokens)} prompt tokens + {sampling.max_new_tokens} answer tokens exceed the model's "
+                    f"context of {context}; lower budget.max_prompt_tokens or budget.max_answer_tokens"
+                )

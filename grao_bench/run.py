@@ -1,0 +1,243 @@
+"""A cell from start to finish: train, evaluate, record, resume."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+from filelock import FileLock
+
+from grao_bench.data.tokens import TextCodec
+from grao_bench.errors import UserError
+from grao_bench.evaluation.answers import Evaluator
+from grao_bench.experiment import Cell, Experiment, build, check, within_length
+from grao_bench.interfaces import DataSpec, RolloutEngine
+from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.ops import stream_seed
+from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
+from grao_bench.records import PARTIAL, ProbeRecord, RunInfo, StepRecord, append_line, read_lines, read_records, read_run, write_info, write_lines
+from grao_bench.reporting.scores import scores
+from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
+from grao_bench.training.loop import train
+from grao_bench.types import Example, Needs
+from grao_bench.values import describe, value_hash
+
+OnStep = Callable[[StepRecord], None]
+OnPretrain = Callable[[int, int, float], None]
+
+
+def run(
+    experiment: Experiment, on_step: OnStep | None = None, on_pretrain: OnPretrain | None = None, extra_files: Mapping[str, str] | None = None
+) -> Path:
+    """Train, evaluate and record one cell; returns its folder.
+
+    A finished cell is returned as it is; an interrupted one goes on from its checkpoint and ends as if it had not been interrupted.
+    `extra_files` (name -> text) are put into the folder. What went wrong is left in `<folder>.partial/error.txt`.
+    """
+    check(experiment)
+    folder = experiment.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            return folder
+        partial = folder.with_name(folder.name + PARTIAL)
+        partial.mkdir(exist_ok=True)
+        (partial / "error.txt").unlink(missing_ok=True)
+        try:
+            for name, text in {"config.yaml": yaml.safe_dump(describe(experiment), sort_keys=False), **(extra_files or {})}.items():
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                (partial / name).write_text(text, encoding="utf-8")
+            _run(experiment, partial, on_step, on_pretrain)
+        except BaseException as error:
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            (partial / "error.txt").write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
+            raise
+        partial.rename(folder)
+    return folder
+
+
+def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretrain: OnPretrain | None) -> None:
+    cell = build(experiment, on_pretrain)
+    name = f"{experiment.objective.name}-{experiment.data.name}-seed{experiment.seed}"
+    tracker = experiment.tracking.build(partial, experiment.sweep, experiment.objective.name, name, describe(experiment))
+    finished = False
+    try:
+        for record in _train(cell, partial):
+            tracker.log(record.step, record.metrics)
+            if on_step is not None and isinstance(record, StepRecord):
+                on_step(record)
+        base = evaluate_base(cell)
+        fingerprints = evaluate_policy(experiment, cell.trainer.policy, cell.codec, cell.engine, partial / "evaluations")
+        save_model(cell.trainer.policy, cell.codec, partial / "model")
+        write_info(
+            partial,
+            RunInfo(
+                objective=experiment.objective.name,
+                model=experiment.model.name,
+                data=experiment.data.name,
+                reward=cell.collector.reward.name,
+                seed=experiment.seed,
+                config_hash=experiment.config_hash,
+                config=describe(experiment),
+                fingerprints={
+                    "data": data_fingerprint((*cell.dataset.train, *cell.dataset.dev)),
+                    "base": weights_fingerprint(cell.base.model),
+                    **fingerprints,
+                },
+                environment=environment(experiment.model.dtype, experiment.threads),
+                notes=cell.notes,
+                sweep=experiment.sweep,
+            ),
+        )
+        tracker.summary(summary(partial, base))
+        for leftover in ("checkpoint", "best"):
+            shutil.rmtree(partial / leftover, ignore_errors=True)
+        finished = True
+    finally:
+        tracker.finish(failed=not finished)
+
+
+def _train(cell: Cell, partial: Path) -> Iterator[StepRecord | ProbeRecord]:
+    """Train from the last checkpoint, writing every record, and leave the policy that the budget keeps in the trainer."""
+    trainer, budget, seed = cell.trainer, cell.experiment.budget, cell.experiment.seed
+    load_checkpoint(partial / "checkpoint", trainer)
+    _rewind(partial, trainer.step)
+    if trainer.step == 0:
+        yield _probe(cell, partial)
+    started = time.perf_counter()
+    for record in train(trainer, cell.collector, cell.examples, seed):
+        append_line(partial / "steps.jsonl", record)
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        append_line(partial / "timing.jsonl", {"step": record.step, "seconds": round(seconds, 4)})
+        yield record
+        if record.step == budget.steps or (budget.probe_every and record.step % budget.probe_every == 0):
+            yield _probe(cell, partial)
+        if budget.checkpoint_every and record.step % budget.checkpoint_every == 0:
+            save_checkpoint(partial / "checkpoint", trainer)
+        started = time.perf_counter()
+    if budget.keep == "best_dev":
+        _restore_best(cell, partial)
+
+
+def _probe(cell: Cell, partial: Path) -> ProbeRecord:
+    """Measure the policy; where the budget keeps the best on dev, save it when it is the best so far (the first of equals)."""
+    trainer = cell.trainer
+    before = read_records(partial / "probes.jsonl", ProbeRecord)
+    probe = cell.prober.probe(trainer.policy, trainer.step)
+    append_line(partial / "probes.jsonl", probe)
+    if cell.experiment.budget.keep == "best_dev" and all(probe.metrics["ras"] > earlier.metrics["ras"] for earlier in before):
+        (partial / "best").mkdir(exist_ok=True)
+        torch.save({"policy": trainer.policy.state_dict(), "step": trainer.step}, partial / "best" / f"step{trainer.step}.pt")
+    return probe
+
+
+def _restore_best(cell: Cell, partial: Path) -> None:
+    probes = read_records(partial / "probes.jsonl", ProbeRecord)
+    best = max(probes, key=lambda probe: (probe.metrics["ras"], -probe.step))
+    state = torch.load(partial / "best" / f"step{best.step}.pt", map_location=cell.trainer.policy.model.device, weights_only=True)
+    cell.trainer.policy.load_state_dict(state["policy"])
+    cell.notes["kept the policy of step"] = float(best.step)
+
+
+def _rewind(partial: Path, step: int) -> None:
+    """Drop the records of steps after the checkpoint; they are made again, the same."""
+    for name in ("steps.jsonl", "timing.jsonl", "probes.jsonl"):
+        path = partial / name
+        if path.exists():
+            # step 0 is the base's probe: it stays once any step was checkpointed
+            write_lines(path, [line for line in _whole_lines(path) if step and line["step"] <= step])
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, float]]:
+    """The lines of a file whose last one may be torn by the interruption."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    yield from read_lines(path)
+
+
+def evaluate_policy(experiment: Experiment, policy: Policy, codec: TextCodec, engine: RolloutEngine, folder: Path) -> dict[str, str]:
+    """Evaluate on every set, writing one file per set and reward; returns the sets' fingerprints."""
+    fingerprints = {}
+    for data in experiment.evaluation_sets:
+        examples = evaluation_examples(experiment, data, codec)
+        fingerprints[f"data/{data.name}"] = data_fingerprint(examples)
+        reward = (experiment.evaluation.reward or experiment.reward).build(data)
+        path = folder / f"{data.name}-{reward.name}.jsonl"
+        if path.exists():
+            continue
+        evaluator = Evaluator(codec, reward, experiment.evaluation_sampling, experiment.evaluation.store_text)
+        seed = stream_seed(experiment.evaluation.seed, "evaluation", data.name)
+        write_lines(path, evaluator.evaluate(engine, examples, seed))
+    return fingerprints
+
+
+def evaluation_examples(experiment: Experiment, data: DataSpec, codec: TextCodec) -> tuple[Example, ...]:
+    """A set's held-out examples, after the budget's length rule."""
+    examples, _ = within_length(data.build().test, codec, experiment.budget, Needs(chosen=True))
+    return examples[: experiment.evaluation.max_examples]
+
+
+def evaluate_base(cell: Cell) -> Path:
+    """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder."""
+    experiment = cell.experiment
+    shared = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
+    evaluation = experiment.evaluation.reward or experiment.reward
+    sets = sorted(data.name for data in experiment.evaluation_sets)
+    identity = value_hash(experiment.model, sets, [experiment.evaluation_sets[0]], evaluation, experiment.rollout, shared, experiment.evaluation)
+    folder = Path(experiment.output) / experiment.sweep / experiment.model.name / "base" / f"base-{identity}" / "seed0"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            return folder
+        partial = folder.with_name(folder.name + PARTIAL)
+        engine = experiment.rollout.build(cell.base.model, cell.codec)
+        fingerprints = evaluate_policy(experiment, cell.base, cell.codec, engine, partial / "evaluations")
+        write_info(
+            partial,
+            RunInfo(
+                objective="base",
+                model=experiment.model.name,
+                data="base",
+                reward=evaluation.build(experiment.data).name,
+                seed=0,
+                config_hash=identity,
+                config=describe(experiment) | {"objective": None, "optimizer": None},
+                fingerprints={"base": weights_fingerprint(cell.base.model), **fingerprints},
+                environment=environment(experiment.model.dtype, experiment.threads),
+                sweep=experiment.sweep,
+            ),
+        )
+        partial.rename(folder)
+    return folder
+
+
+def save_model(policy: Policy, codec: TextCodec, folder: Path) -> None:
+    """A checkpoint that AutoModelForCausalLM and AutoTokenizer load."""
+    policy.model.save_pretrained(folder)
+    codec.tokenizer.save_pretrained(folder)
+    if policy.value_head is not None:
+        torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
+
+
+def evaluate_again(experiment: Experiment, folder: Path) -> list[Path]:
+    """Evaluate a finished run's model once more, by `experiment.evaluation`; returns the files that were written."""
+    torch.set_num_threads(experiment.threads)
+    spec = experiment.model
+    model, tokenizer = load_causal_lm(str(folder / "model"), spec.dtype, spec.device)
+    policy = Policy(model, spec.logp_temperature, value_head=False)
+    codec = TextCodec(tokenizer, spec.prompt_format, experiment.budget.max_prompt_tokens)
+    before = set((folder / "evaluations").glob("*.jsonl*"))
+    evaluate_policy(experiment, policy, codec, experiment.rollout.build(model, codec), folder / "evaluations")
+    return sorted(set((folder / "evaluations").glob("*.jsonl*")) - before)
+
+
+def summary(folder: Path, base: Path) -> dict[str, float]:
+    """The evaluation's scores for a tracker: "<set>/ras", "<set>/nag_mean", ..."""
+    evaluations, before = read_run(folder).evaluations, read_run(base).evaluations
+    named = {name: scores(records, before.get((name, reward))) for (name, reward), records in evaluations.items()}
+    return {f"{name}/{score}": value for name, found in named.items() for score, value in found.items()}

@@ -1,0 +1,114 @@
+"""python -m grao_bench.train: one cell, or a grid of them (Hydra). See --help."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grao_bench.command_line import hydra_main, one_line, quiet_transformers, quit_with, to_value, without_hydra
+from grao_bench.errors import UserError
+
+TABLES = ("lr_by",)
+
+
+def to_experiment(cfg: DictConfig) -> Any:
+    """The Experiment of a composed configuration, checked as far as it can be before anything is trained."""
+    from grao_bench.experiment import check
+
+    experiment = to_value(cfg, TABLES)
+    check(experiment)
+    return experiment
+
+
+class GridCallback(Callback):
+    """Before a grid starts: compose and check every cell. While it runs: one progress display in the parent."""
+
+    def __init__(self) -> None:
+        self.progress: Any = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Checks every cell; exits with a line per faulty cell before any is trained."""
+        loader = GlobalHydra.instance().config_loader()
+        cells, faults = [], []
+        for overrides in grid_cells(config):
+            try:
+                experiment = to_experiment(loader.load_sweep_config(config, list(overrides)))
+                title = f"{experiment.objective.name}/{experiment.data.name}/{experiment.seed}"
+                cells.append((experiment.folder, title, experiment.budget.steps))
+            except UserError as error:
+                faults.append(f"{' '.join(overrides)}: {error}")
+            except (HydraException, OmegaConfBaseException) as error:
+                faults.append(f"{' '.join(overrides)}: {one_line(error)}")
+        if faults:
+            quit_with(UserError("nothing was trained, because of\n  " + "\n  ".join(faults)))
+        if cells:
+            from grao_bench.progress import GridProgress
+
+            self.progress = GridProgress(config.sweep, cells)
+            self.progress.start()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Stops the display."""
+        if self.progress is not None:
+            self.progress.finish()
+
+
+def grid_cells(config: DictConfig) -> list[tuple[str, ...]]:
+    """Every cell's overrides, expanded as Hydra's basic sweeper does. Empty for a sweeper that chooses cells as it goes (optuna)."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+        return []
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    (cells,) = BasicSweeper.split_arguments(parsed, None)
+    return [tuple(cell) for cell in cells]
+
+
+def train_cell(cfg: DictConfig) -> str:
+    """Run one composed cell; returns its folder. In a grid a failing cell leaves its reason in its folder and the others go on."""
+    hydra_config = HydraConfig.get()
+    alone = hydra_config.mode == RunMode.RUN
+    quiet_transformers()
+    try:
+        experiment = to_experiment(cfg)
+        from grao_bench.progress import Bars, step_note
+        from grao_bench.run import run
+
+        files = {
+            ".hydra/config.yaml": OmegaConf.to_yaml(without_hydra(cfg)),
+            ".hydra/overrides.yaml": OmegaConf.to_yaml(hydra_config.overrides.task),
+            ".hydra/hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra_config})),
+        }
+        title = f"{experiment.objective.name} on {experiment.data.name}, seed {experiment.seed}"
+        if alone:
+            steps = experiment.budget.steps
+            with Bars() as bars:
+                folder = run(experiment, lambda record: bars.show(title, record.step, steps, step_note(record)), bars.on_pretrain, files)
+        else:
+            folder = run(experiment, extra_files=files)
+    except UserError as error:
+        if alone:
+            quit_with(error)
+        raise
+    if alone:
+        print(folder)
+    return str(folder)
+
+
+def main() -> None:
+    """The command line."""
+    hydra_main("train", train_cell)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Collect: fill in what an objective needs. The one function that reads `Needs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from grao_bench.batching import make_batch, micro_batches, to_device
+from grao_bench.errors import UserError
+from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
+from grao_bench.models.policy import Policy
+from grao_bench.ops import no_signal
+from grao_bench.types import Answer, Batch, Example, Needs, Updates
+
+
+@dataclass(frozen=True)
+class Collector:
+    """What fills a batch: the codec, the rollout engine, the reward source, and the frozen reference model (None where nothing needs it)."""
+
+    codec: Codec
+    engine: RolloutEngine
+    reward: RewardSource
+    reference: Policy | None
+    sampling: Sampling
+    max_answer_tokens: int
+    tokens_per_forward: int
+
+
+def collect(
+    collector: Collector, policy: Policy, examples: Sequence[Example], needs: Needs, updates: Updates, seed: int
+) -> tuple[Batch, dict[str, float]]:
+    """A batch of these examples with everything in `needs`, and the metrics of its rollouts and rewards.
+
+    Old log-probabilities (and values) are computed here only where they differ from the loss's own: with one update per batch they are
+    the loss's, detached, and no pass is spent on them.
+    """
+    prompts = [collector.codec.prompt(example.id, example.prompt) for example in examples]
+    rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
+    rows = [_answers(collector, example, drawn, needs) for example, drawn in zip(examples, rollouts, strict=True)]
+    batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
+    metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
+    if needs.rewards:
+        rewards = _rewards(collector.reward, examples, rows, needs)
+        _require_finite(rewards, collector.reward.name)
+        batch = replace(batch, rewards=rewards)
+        metrics |= _reward_metrics(rewards[:, batch.columns("rollout")])
+    batch = to_device(batch, policy.model.device)
+    with torch.no_grad():
+        if needs.values or (needs.old_logp and updates.count > 1):
+            batch = _with_outputs(batch, policy, {"old_logp": "logp", "old_values": "values"}, collector.tokens_per_forward)
+        if needs.reference_logp:
+            assert collector.reference is not None
+            batch = _with_outputs(batch, collector.reference, {"reference_logp": "logp"}, collector.tokens_per_forward)
+    return batch, metrics
+
+
+def _answers(collector: Collector, example: Example, rollouts: Sequence[Answer], needs: Needs) -> list[Answer]:
+    answers = list(rollouts)
+    if needs.chosen:
+        answers.append(collector.codec.answer(example.chosen, collector.max_answer_tokens))
+    if needs.rejected:
+        if example.rejected is None:
+            raise UserError(f"example {example.id}: has no rejected answer, and the objective learns from pairs; use a set with pairs")
+        answers.append(collector.codec.answer(example.rejected, collector.max_answer_tokens))
+    return answers
+
+
+def _rewards(source: RewardSource, examples: Sequence[Example], rows: Sequence[Sequence[Answer]], needs: Needs) -> torch.Tensor:
+    """[P K]: a verdict on every rollout and on the reference. Texts stand for the sampled ids; a rejected answer is not asked for (0)."""
+    asked = [(p, k) for p in range(len(rows)) for k, slot in enumerate(needs.slots) if slot != "rejected"]
+    requests = [
+        # the reference is judged on its full text, whatever was cut for the model
+        RewardRequest(examples[p], examples[p].chosen, finished=True)
+        if needs.slots[k] == "chosen"
+        else RewardRequest(examples[p], rows[p][k].text, rows[p][k].finished)
+        for p, k in asked
+    ]
+    rewards = torch.zeros(len(rows), len(needs.slots))
+    for (p, k), verdict in zip(asked, source.score(requests), strict=True):
+        rewards[p, k] = verdict.reward
+    return rewards
+
+
+def _require_finite(rewards: torch.Tensor, source: str) -> None:
+    if not torch.isfinite(rewards).all():
+        raise UserError(f"reward source {source}: gave a reward that is not a number; check its model and its inputs")
+
+
+def _with_outputs(batch: Batch, policy: Policy, columns: Mapping[str, str], tokens_per_forward: int) -> Batch:
+    """Fill columns of the batch from a policy's outputs, micro-batch by micro-batch; outputs that the policy lacks stay None."""
+    filled: dict[str, torch.Tensor] = {}
+    for rows in micro_batches(batch, tokens_per_forward):
+        part = batch.select(rows).trimmed()
+        out = policy(part)
+        for column, name in columns.items():
+            value = getattr(out, name)
+            if value is not None:
+                filled.setdefault(column, value.new_zeros(batch.tokens.shape))[rows, :, : value.shape[-1]] = value
+    return replace(batch, **filled)  # type: ignore[arg-type]
+
+
+def _rollout_metrics(answers: Sequence[Answer]) -> dict[str, float]:
+    if not answers:
+        return {}
+    return {
+        "length": sum(len(answer.tokens) for answer in answers) / len(answers),
+        "truncated": sum(not answer.finished for answer in answers) / len(answers),
+    }
+
+
+def _reward_metrics(rewards: torch.Tensor) -> dict[str, float]:
+    return {
+        "reward/mean": rewards.mean().item(),
+        "reward/std": rewards.std(correction=0).item(),
+        "groups_without_signal": no_signal(rewards).float().mean().item(),
+    }

@@ -1,0 +1,145 @@
+"""The training loop: draw, collect, prepare, update, yield. It knows no objective by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from grao_bench.batching import micro_batches
+from grao_bench.errors import UserError
+from grao_bench.interfaces import Objective
+from grao_bench.models.policy import Policy
+from grao_bench.ops import stream_seed
+from grao_bench.records import StepRecord
+from grao_bench.training.collect import Collector, collect
+from grao_bench.training.optimizer import AdamW
+from grao_bench.types import Batch, Example, Needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What every objective may spend.
+
+    A step has `prompts_per_step` prompts or, where that is null, as many as make `answers_per_step` answers, so that methods with one, two
+    or G answers per prompt train on equally many. Lengths are in tokens; tokens_per_forward bounds a micro-batch's padded tokens.
+    long_references: an example whose reference exceeds max_answer_tokens is `cut` (unfinished, counted) or left out (`drop`, counted).
+    probe_every: the dev batch (probe_prompts prompts) is measured every so many steps. keep: the `last` policy, or the `best_dev` by
+    RAS on the dev batch. checkpoint_every: steps between checkpoints; 0 writes none.
+    """
+
+    steps: int
+    prompts_per_step: int | None
+    answers_per_step: int
+    max_prompt_tokens: int
+    max_answer_tokens: int
+    long_references: Literal["cut", "drop"]
+    tokens_per_forward: int
+    probe_every: int
+    probe_prompts: int
+    keep: Literal["last", "best_dev"]
+    checkpoint_every: int
+
+    def check(self) -> None:
+        """UserError for a number that can't be."""
+        for name, least in (("steps", 0), ("answers_per_step", 1), ("max_prompt_tokens", 2), ("max_answer_tokens", 1), ("probe_prompts", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"budget.{name}={getattr(self, name)}: must be at least {least}")
+        for name in ("probe_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"budget.{name}={getattr(self, name)}: must be at least 0 (0: never)")
+        if self.prompts_per_step is not None and self.prompts_per_step < 1:
+            raise UserError(f"budget.prompts_per_step={self.prompts_per_step}: must be at least 1, or null")
+
+    def prompts(self, needs: Needs) -> int:
+        """Prompts per step for an objective with these needs: G rollouts count as G answers, a reference beside them as none."""
+        return self.prompts_per_step or max(1, self.answers_per_step // (needs.rollouts or len(needs.slots)))
+
+
+class Trainer:
+    """The state of a run: policy, optimiser, schedule and the number of steps done. No random state: every draw derives from (seed, step)."""
+
+    def __init__(self, policy: Policy, objective: Objective, optimizer: AdamW, budget: Budget) -> None:
+        self.policy, self.objective, self.budget = policy, objective, budget
+        self.clip_norm = optimizer.clip_norm
+        self.optimizer, self.schedule = optimizer.build(policy, budget.steps * objective.updates.count)
+        self.step = 0
+
+
+def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], seed: int) -> Iterator[StepRecord]:
+    """Train from the trainer's step to the budget's last, yielding a record after each. The caller logs, evaluates, checkpoints and stops."""
+    objective, budget = trainer.objective, trainer.budget
+    needs, updates = objective.needs, objective.updates
+    while trainer.step < budget.steps:
+        step = trainer.step + 1
+        drawn = draw(examples, budget.prompts(needs), step, seed)
+        batch, metrics = collect(collector, trainer.policy, drawn, needs, updates, stream_seed(seed, "rollouts", step))
+        with torch.no_grad():
+            batch = objective.prepare(batch)
+        passes = [
+            update(trainer, batch.select(rows), value_only=step <= updates.value_only_steps)
+            for epoch in range(updates.epochs)
+            for rows in minibatches(batch.size, updates.minibatches, stream_seed(seed, "minibatches", step, epoch))
+        ]
+        trainer.step = step
+        metrics |= {key: sum(entry[key] for entry in passes) / len(passes) for key in passes[0]}
+        yield StepRecord(
+            step=step,
+            metrics=metrics,
+            prompts=batch.size,
+            answers=batch.size * len(batch.slots),
+            generated_tokens=int(batch.mask[:, batch.columns("rollout")].sum()),
+            forward_tokens=updates.epochs * int(batch.prompt_mask.sum() * len(batch.slots) + batch.mask.sum()),
+        )
+
+
+def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]:
+    """One optimiser update on a batch, accumulated over micro-batches; the loss is the mean over the batch's prompts however it is cut."""
+    totals: dict[str, float] = {}
+    for rows in micro_batches(batch, trainer.budget.tokens_per_forward):
+        part = batch.select(rows).trimmed()
+        out = trainer.policy(part)
+        if trainer.objective.needs.old_logp and part.old_logp is None:
+            part = replace(part, old_logp=out.logp.detach())
+        loss = trainer.objective.loss(out, part)
+        (loss.total.sum() / batch.size).backward()
+        named = {f"loss/{name}": value for name, value in loss.parts.items()} | {"loss": loss.total} | loss.stats
+        for name, value in named.items():
+            totals[name] = totals.get(name, 0.0) + value.sum().item() / batch.size
+    if not np.isfinite(totals["loss"]):
+        raise UserError(f"step {trainer.step + 1}: the loss is {totals['loss']}; lower optimizer.lr or look at the rewards (nothing was updated)")
+    model, head = trainer.policy.parameter_groups()
+    norm = torch.nn.utils.clip_grad_norm_([*model, *head], trainer.clip_norm)
+    if value_only:
+        for parameter in model:
+            parameter.grad = None
+    lr = trainer.optimizer.param_groups[0]["lr"]
+    trainer.optimizer.step()
+    trainer.schedule.step()
+    trainer.optimizer.zero_grad()
+    return totals | {"grad_norm": float(norm), "lr": float(lr)}
+
+
+def draw(examples: Sequence[Example], count: int, step: int, seed: int) -> list[Example]:
+    """The examples of a step (1-based): without replacement within an epoch, each epoch in an order of its own."""
+    drawn = []
+    for position in range((step - 1) * count, step * count):
+        epoch, row = divmod(position, len(examples))
+        drawn.append(examples[_order(len(examples), stream_seed(seed, "order", epoch))[row]])
+    return drawn
+
+
+def minibatches(size: int, count: int, seed: int) -> list[list[int]]:
+    """Rows shuffled and cut into `count` chunks of nearly equal size (fewer when there are fewer rows); one chunk keeps the rows' order."""
+    if count == 1:
+        return [list(range(size))]
+    order = np.random.default_rng(seed).permutation(size)
+    return [sorted(chunk.tolist()) for chunk in np.array_split(order, min(count, size))]
+
+
+def _order(size: int, seed: int) -> list[int]:
+    order: list[int] = np.random.default_rng(seed).permutation(size).tolist()
+    return order

@@ -1,0 +1,42 @@
+"""The optimiser and its schedule, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import get_scheduler
+
+from grao_bench.models.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Decoupled weight decay. value_lr is the value head's own rate. warmup_steps and the schedule count optimiser updates.
+
+    clip_norm bounds the global gradient norm.
+    """
+
+    lr: float
+    value_lr: float
+    betas: Sequence[float]
+    eps: float
+    weight_decay: float
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: int
+    clip_norm: float
+
+    def build(self, policy: Policy, updates: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """The optimiser over the policy's parameters and a schedule of `updates` updates."""
+        model, head = policy.parameter_groups()
+        groups = [{"params": model, "lr": self.lr}, {"params": head, "lr": self.value_lr, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            betas=(self.betas[0], self.betas[1]),
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+        name = {"constant": "constant_with_warmup"}.get(self.schedule, self.schedule)
+        return optimizer, get_scheduler(name, optimizer, num_warmup_steps=self.warmup_steps, num_training_steps=updates)

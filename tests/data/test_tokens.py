@@ -1,0 +1,182 @@
+"""The text codec on real tokenizers trained here: concatenation, truncation, begin and end tokens, chat templates, round trips."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from grao_bench.data.hh import HHData
+from grao_bench.data.tokens import TextCodec, TruncationCount, render
+from grao_bench.errors import UserError
+from grao_bench.types import Turn
+
+REAL = Path(os.environ.get("GRAO_BENCH_HH") or Path(__file__).parents[2] / "../shared/data/hh-rlhf").resolve()
+TEXT = [
+    "\n\nHuman: What do cats eat?\n\nAssistant: Cats eat fish, and they like it. Don't they?",
+    "The cat sat; the dog ran. 1 2 3 (four)!",
+]
+HI = (Turn("user", "What do cats eat?"),)
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if not loop.first and m.role == loop.previtem.role %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}<{{ m.role }}>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@cache
+def tokenizer(begin: bool = False, template: str | None = None) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of 400 tokens; `begin` makes it put <|begin|> in front of, and <|end|> after, what it encodes."""
+    model = Tokenizer(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = decoders.ByteLevel()
+    special = ["<|begin|>", "<|end|>", "<|pad|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    model.train_from_iterator(TEXT * 3, trainer)
+    if begin:
+        ids = [(token, model.token_to_id(token)) for token in special[:2]]
+        model.post_processor = processors.TemplateProcessing(single="<|begin|> $A <|end|>", special_tokens=ids)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=model, bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|pad|>", chat_template=template
+    )
+
+
+def codec(max_prompt_tokens: int = 1000, begin: bool = False) -> TextCodec:
+    return TextCodec(tokenizer(begin), "hh", max_prompt_tokens)
+
+
+def plain_ids(text: str) -> tuple[int, ...]:
+    return tuple(tokenizer()(text, add_special_tokens=False)["input_ids"])
+
+
+def test_prompt_and_answer_are_the_whole_text_s_ids() -> None:
+    turns = (*HI, Turn("assistant", "Fish."), Turn("user", "Do they like it?"))
+    one = codec()
+    prompt, answer = one.prompt("x", turns), one.answer("They do.", 100)
+    whole = "\n\nHuman: What do cats eat?\n\nAssistant: Fish.\n\nHuman: Do they like it?\n\nAssistant: They do."
+    assert prompt.tokens + answer.tokens == (*plain_ids(whole), one.end_token)
+    assert (prompt.id, answer.text, answer.finished) == ("x", "They do.", True)
+
+
+# A blank is joined to the word after it, so no token crosses "Assistant:" + " answer": whatever the answer opens with.
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1).filter(
+        lambda text: text.strip() == text and "<|" not in text
+    )
+)
+def test_concatenation_equals_encoding_the_whole_text(text: str) -> None:
+    one = codec()
+    assert one.prompt("x", HI).tokens + one.answer(text, 10_000).tokens[:-1] == plain_ids(render((*HI, Turn("assistant", text))))
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
+@pytest.mark.parametrize("prompt_format", ["hh", "chat"])
+def test_text_undoes_answer(prompt_format: str, text: str) -> None:
+    one = TextCodec(tokenizer(template=TEMPLATE), prompt_format, 100)  # type: ignore[arg-type]
+    answer = one.answer(text, 10_000)
+    assert one.text(answer.tokens) == answer.text == text.strip()
+
+
+@pytest.mark.parametrize("begin", [False, True])
+@pytest.mark.parametrize("prompt_format", ["hh", "chat"])
+def test_a_special_token_spelt_in_an_answer_is_plain_text(begin: bool, prompt_format: str) -> None:
+    one = TextCodec(tokenizer(begin, TEMPLATE), prompt_format, 100)  # type: ignore[arg-type]
+    answer = one.answer("a <|end|> b <|begin|> c", 100)
+    specials = {*one.tokenizer.all_special_ids}
+    assert len(specials) == 3
+    assert not specials & {*answer.tokens[:-1]}
+    assert answer.tokens[-1] == one.end_token
+    assert one.text(answer.tokens) == "a <|end|> b <|begin|> c"
+    assert not specials & {*codec().prompt("x", (Turn("user", "<|end|>"),)).tokens}
+
+
+def test_an_answer_is_cut_only_when_its_end_token_does_not_fit() -> None:
+    one = codec()
+    whole = one.answer("They like the fish.", 100).tokens
+    exact = one.answer("They like the fish.", len(whole))
+    short = one.answer("They like the fish.", len(whole) - 1)
+    assert (exact.tokens, exact.finished) == (whole, True)
+    assert (short.tokens, short.finished) == (whole[:-1], False)
+    shorter = one.answer("They like the fish.", 2)
+    assert shorter.tokens == whole[:2]
+    assert shorter.text == one.text(whole[:2]) != "They like the fish."
+    assert one.truncation == TruncationCount(prompts=0, truncated_prompts=0, answers=4, truncated_answers=2)
+    with pytest.raises(ValueError, match="max_tokens=0"):
+        one.answer("a", 0)
+
+
+def test_an_empty_answer_is_its_end_token() -> None:
+    assert codec().answer(" ", 1).tokens == (codec().end_token,)
+
+
+def test_a_prompt_is_cut_from_the_left_and_counted() -> None:
+    whole = codec().prompt("x", HI).tokens
+    fits, cut = codec(len(whole)), codec(len(whole) - 3)
+    assert fits.prompt("x", HI).tokens == whole
+    assert cut.prompt("x", HI).tokens == whole[3:]
+    assert cut.prompt("y", (Turn("user", "a"),)).tokens == codec().prompt("y", (Turn("user", "a"),)).tokens
+    assert fits.truncation == TruncationCount(prompts=1)
+    assert cut.truncation == TruncationCount(prompts=2, truncated_prompts=1)
+
+
+def test_the_tokenizer_s_own_begin_token_leads_prompts_and_never_answers() -> None:
+    one = codec(begin=True)
+    begin = one.tokenizer.bos_token_id
+    prompt, answer = one.prompt("x", HI).tokens, one.answer("Fish.", 100).tokens
+    assert prompt == (begin, *codec().prompt("x", HI).tokens)  # and the end token that it would add is not there
+    assert answer == codec().answer("Fish.", 100).tokens
+    assert codec(6, begin=True).prompt("x", HI).tokens == (begin, *prompt[-5:])
+    assert codec().prompt("x", HI).tokens[0] != begin
+
+
+def test_end_and_pad_tokens() -> None:
+    assert (codec().end_token, codec().pad_token) == (1, 2)
+    no_pad = PreTrainedTokenizerFast(tokenizer_object=tokenizer().backend_tokenizer, eos_token="<|begin|>")
+    assert (TextCodec(no_pad, "hh", 10).end_token, TextCodec(no_pad, "hh", 10).pad_token) == (0, 0)
+    with pytest.raises(UserError, match="no end token"):
+        TextCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer().backend_tokenizer), "hh", 10)
+
+
+def test_a_chat_prompt_goes_through_the_template_and_its_answer_has_no_leading_blank() -> None:
+    one = TextCodec(tokenizer(template=TEMPLATE), "chat", 1000)
+    turns = (Turn("system", "Be kind."), Turn("user", "Hello"), Turn("user", "there"), Turn("assistant", "Hi"), Turn("user", "Bye"))
+    text = "<|begin|><system>Be kind.<|end|><user>Hello\n\nthere<|end|><assistant>Hi<|end|><user>Bye<|end|><assistant>"
+    prompt = one.prompt("x", turns).tokens
+    assert prompt == plain_ids(text)
+    assert one.answer("Fish.", 100).tokens == (*plain_ids("Fish."), one.end_token)
+    assert one.prompt("x", turns).tokens == prompt  # encoding an answer leaves no setting behind in the tokenizer
+    short = TextCodec(tokenizer(template=TEMPLATE), "chat", 6)
+    assert short.prompt("x", turns).tokens == (prompt[0], *prompt[-5:])
+    assert short.truncation.truncated_prompts == 1
+
+
+def test_what_can_t_be_encoded_names_its_place() -> None:
+    for turns in ((), (Turn("user", " "),)):
+        with pytest.raises(UserError, match="example set-00007: the prompt is empty"):
+            codec().prompt("set-00007", turns)
+    refusing = tokenizer(template="{{ raise_exception('no system role') }}")
+    with pytest.raises(UserError, match=r"example set-00007: the chat template refuses the prompt \(no system role\)"):
+        TextCodec(refusing, "chat", 10).prompt("set-00007", HI)
+    with pytest.raises(UserError, match="no chat template; use the prompt format hh"):
+        TextCodec(tokenizer(), "chat", 10)
+    with pytest.raises(UserError, match="max_prompt_tokens=1"):
+        TextCodec(tokenizer(), "hh", 1)
+
+
+@pytest.mark.skipif(not (REAL / "helpful-base").is_dir(), reason="no HH-RLHF folder; set GRAO_BENCH_HH")
+def test_every_real_test_dialogue_concatenates_and_comes_back() -> None:
+    one = codec(100_000)
+    data = HHData("hh_harmless", "harmless", str(REAL), "Anthropic/hh-rlhf", 0.1, 0, None).build()
+    for example in data.test:
+        prompt, answer = one.prompt(example.id, example.prompt), one.answer(example.chosen, 100_000)
+        assert prompt.tokens + answer.tokens[:-1] == plain_ids(render((*example.prompt, Turn("assistant", example.chosen))))
+        assert one.text(answer.tokens) == example.chosen
+    assert one.truncation == TruncationCount(prompts=len(data.test), answers=len(data.test))

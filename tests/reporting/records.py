@@ -1,0 +1,57 @@
+"""Small record folders, written as a run would write them, for the reporting tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grao_bench.records import EvalRecord, ProbeRecord, RunInfo, StepRecord, write_info, write_lines
+
+HELPFUL, HARMLESS = "world_helpful", "world_harmless"
+
+
+def evaluation(verdicts: Sequence[float], *, finished: Sequence[bool] | None = None, answer: str = "an answer") -> list[EvalRecord]:
+    """A record per verdict; ids p0, p1, ...; 10, 11, ... tokens; the reward is the verdict."""
+    done = finished or [True] * len(verdicts)
+    return [EvalRecord(f"p{i}", float(verdict), float(verdict), 10 + i, done[i], answer=answer) for i, verdict in enumerate(verdicts)]
+
+
+def write_run(
+    root: Path,
+    objective: str,
+    evaluations: Mapping[tuple[str, str], Sequence[EvalRecord]],
+    *,
+    model: str = "tiny",
+    data: str = HELPFUL,
+    seed: int = 0,
+    config_hash: str = "aaaaaaaabbbb",
+    config: Mapping[str, Any] | None = None,
+    reward: str = "gold",
+    fingerprints: Mapping[str, str] | None = None,
+    steps: Sequence[StepRecord] = (),
+    probes: Sequence[ProbeRecord] = (),
+) -> Path:
+    """Writes one finished run and returns its folder."""
+    folder = root / model / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}"
+    folder.mkdir(parents=True)
+    prints = {"data": f"data of {data}", "base": f"base of {model}"} | dict(fingerprints or {})
+    environment = {"python": "3.11"}
+    write_info(
+        folder, RunInfo(objective, model, data, reward, seed, config_hash, dict(config or {}), prints, environment, {"dropped": 2.0})
+    )
+    for (name, source), records in evaluations.items():
+        write_lines(folder / "evaluations" / f"{name}-{source}.jsonl", records)
+    write_lines(folder / "steps.jsonl", steps)
+    write_lines(folder / "probes.jsonl", probes)
+    return folder
+
+
+def write_unfinished(
+    root: Path, objective: str, reason: str, *, data: str = HELPFUL, seed: int = 0, config_hash: str = "aaaaaaaabbbb"
+) -> Path:
+    """Writes one unfinished cell with its error, and returns its folder."""
+    folder = root / "tiny" / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}.partial"
+    folder.mkdir(parents=True)
+    (folder / "error.txt").write_text(f"Traceback (most recent call last):\n{reason}\n", encoding="utf-8")
+    return folder

@@ -1,0 +1,194 @@
+"""The report end to end from record files, and its command line in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from grao_bench.records import ProbeRecord, StepRecord, find_runs
+from grao_bench.report import build_report, main
+
+from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A base, two seeds each of sft and of an objective with a hostile name, and one failed cell."""
+    root = tmp_path / "runs" / "demo"
+
+    def both(*verdicts):
+        records = evaluation(verdicts, answer=EVIL)
+        return {(HELPFUL, "gold"): records, (HARMLESS, "gold"): records}
+
+    def probes(end):
+        return [
+            ProbeRecord(step, {"reward": -0.5 + step * end, "kl": step * 0.1, "entropy": 1.0, "j_reference": -1.0}) for step in (0, 5, 10)
+        ]
+
+    write_run(root, "base", both(-1, -1, 0, 1), config_hash="00000000")
+    for seed, verdicts in enumerate([(1, -1, 0, 1), (1, 1, 0, 1)]):
+        write_run(root, "sft", both(*verdicts), seed=seed, probes=probes(0.01))
+        steps = [StepRecord(i, {"reward/mean": 0.1 * i}, 1, 8, 9, 9) for i in range(1, 5)]
+        folder = write_run(root, "evil", both(*verdicts), seed=seed, probes=probes(0.03), steps=steps, config_hash="eeeeeeee")
+        info = (folder / "run.json").read_text()
+        (folder / "run.json").write_text(info.replace('"objective": "evil"', f'"objective": "{EVIL} $x_1$"'))
+    write_unfinished(root, "ppo", f"ValueError: {EVIL}")
+    return root
+
+
+class Page(HTMLParser):
+    """Collects every attribute and script element of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.scripts, self.attributes, self.ids, self.text = 0, [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        self.attributes += [(name, value or "") for name, value in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_report_end_to_end(runs, capsys):
+    assert main([str(runs)]) == 0
+    out = capsys.readouterr().out
+    assert str(runs / "report" / "report.html") in out
+    assert "62.5 ± 17.7" in out  # RAS of the seeds: 50 and 75
+    markdown = (runs / "report" / "tables.md").read_text()
+    assert "## Table 1: trained and evaluated on world_helpful, judged by gold" in markdown
+    assert "62.5 ± 17.7 [-96.3, 221.3]" in markdown  # t(0.975, 1) = 12.706; 12.706 * 17.678 / sqrt(2) = 158.8
+    assert "75.0 ± 35.4" in markdown  # nag_mean 50 and 100
+    assert "30.95 / 0.28" in markdown
+    assert "seed 0 not finished: ValueError" in markdown
+
+    numbers = pd.read_csv(runs / "report" / "tables.csv").set_index(["method", "set"])
+    assert numbers.loc[("sft", HELPFUL), "ras"] == 62.5
+    assert numbers.loc[("sft", HELPFUL), "nag_win"] == 37.5
+    assert numbers.loc[("sft", HELPFUL), "kl"] == pytest.approx(1.0)
+    assert numbers.loc[("base", HELPFUL), "interval"] == "prompts only"
+    assert pd.isna(numbers.loc[("ppo", HELPFUL), "ras"])
+
+    names = sorted(path.name for path in (runs / "report" / "figures").iterdir())
+    kinds = ("reward_vs_kl", "reward_vs_step", "rollout_reward")
+    assert names == [f"{kind}-tiny-{HELPFUL}.{end}" for kind in kinds for end in ("png", "svg")]
+
+
+def test_the_page_is_self_contained_and_escapes_every_text(runs):
+    text = build_report(runs).page.read_text()
+    page = Page(text)
+    assert page.scripts == 0
+    assert EVIL in page.text  # as text: in the table, the figure's legend, the failure's reason
+    assert not re.search(r"(src|href|url\()\s*=?\s*[\"'(]?\s*(https?:)?//", text)
+    assert "http" not in text.replace("http-equiv", "")
+    local = [value for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert all(value.startswith("#") and value[1:] in page.ids for value in local)
+    assert len(page.ids) == len(set(page.ids))
+    assert "prefers-color-scheme: dark" in text
+    assert "viewport" in text
+    assert text.count("<svg") == 3
+    assert "$x_1$" in page.text
+    assert "seed 0 not finished" in page.text
+
+
+def test_the_same_records_give_the_same_bytes(runs, tmp_path):
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    for output in outputs:
+        build_report(runs, output)
+    files = [sorted(path.relative_to(output) for path in output.rglob("*") if path.is_file()) for output in outputs]
+    assert files[0] == files[1]
+    assert all((outputs[0] / name).read_bytes() == (outputs[1] / name).read_bytes() for name in files[0])
+
+
+def test_copied_records_can_be_reported_on_again(runs, tmp_path):
+    results = tmp_path / "results" / "demo"
+    build_report(runs, results, records=True)
+    assert len(list(results.rglob("evaluations/*.jsonl.gz"))) == 10
+    again = build_report(results)
+    assert again.tables.read_text() == (results / "tables.md").read_text()
+    assert find_runs(results)[0].evaluations[HELPFUL, "gold"][0].answer == EVIL
+
+
+def test_copied_records_can_leave_the_texts_out(runs, tmp_path):
+    results = tmp_path / "results"
+    build_report(runs, results, records=True, texts=False)
+    records = [record for run in find_runs(results) for found in run.evaluations.values() for record in found]
+    assert {record.answer for record in records} == {""}
+    assert {record.verdict for record in records} == {-1.0, 0.0, 1.0}
+
+
+def test_an_earlier_reports_copies_are_not_counted_as_runs(runs):
+    first = build_report(runs, records=True).tables.read_text()
+    assert build_report(runs).tables.read_text() == first
+
+
+def test_ties_as_half_a_win(runs, tmp_path):
+    report = build_report(runs, tmp_path / "half", ties="half")
+    assert "RAS % (ties: half)" in report.tables.read_text()
+    assert "75.0 ± 17.7" in report.tables.read_text()  # 50 + 12.5 and 75 + 12.5
+    assert "half a win" in report.page.read_text()
+
+
+def test_paper(capsys):
+    assert main(["--paper"]) == 0
+    out = capsys.readouterr().out
+    assert "64.60 ± 0.5" in out
+    assert "6.355" in out
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "message"),
+    [
+        (None, ["{}/absent"], "no such folder"),
+        (None, ["{}"], "no finished run"),
+        (None, [], "give a folder"),
+        ("failed", ["{}"], "1 started and did not finish"),
+        ("broken", ["{}"], "steps.jsonl:1: not JSON"),
+        ("own", ["{}", "--output", "{}", "--records"], "would write over the runs"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path, capsys, prepare, arguments, message):
+    if prepare == "failed":
+        write_unfinished(tmp_path, "ppo", "MemoryError: too large")
+    if prepare in ("broken", "own"):
+        folder = write_run(tmp_path, "sft", {(HELPFUL, "gold"): evaluation([1, -1])})
+        (folder / "steps.jsonl").write_text("{broken\n" if prepare == "broken" else "")
+    assert main([argument.format(tmp_path) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_an_unknown_reading_of_ties_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["runs", "--ties", "draw"])
+    assert stopped.value.code == 2
+    assert "invalid choice: 'draw'" in capsys.readouterr().err
+
+
+def test_reporting_imports_no_torch(runs):
+    code = (
+        "import sys; from grao_bench.report import main; code = main(sys.argv[1:]); "
+        "assert not {'torch', 'transformers', 'hydra'} & set(sys.modules), 'heavy import'; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Table 1" in done.stdout
+
+
+def test_module_runs_and_help_is_short():
+    done = subprocess.run([sys.executable, "-m", "grao_bench.report", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--paper" in done.stdout
+    assert len(done.stdout.splitlines()) < 25

@@ -1,0 +1,228 @@
+"""Rows, labels and tables from record folders: numbers by hand, hashes kept apart, strangers refused, absences shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from grao_bench.errors import UserError
+from grao_bench.records import ProbeRecord, find_runs, find_unfinished
+from grao_bench.reporting.cells import gather
+from grao_bench.reporting.markdown import markdown
+from grao_bench.reporting.tables import cross_grid, cross_tables, frame, main_tables, number, score, table_grid
+
+from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished
+
+KEY, OTHER = (HELPFUL, "gold"), (HARMLESS, "gold")
+GRAO = {"objective": {"alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs"}}
+
+
+def rows_of(root):
+    return score(gather(find_runs(root), find_unfinished(root)), "loss")
+
+
+def line(grid, method):
+    (found,) = [dict(zip(grid.header, row, strict=True)) for row in grid.rows if row[0] == method]
+    return found
+
+
+def test_mean_sd_and_interval_over_seeds_by_hand(tmp_path):
+    write_run(tmp_path, "base", {KEY: evaluation([-1, -1, -1, 1])}, config_hash="00000000")
+    for seed, verdicts in enumerate([(1, -1, -1, 1), (1, 1, -1, 1), (1, 1, 1, 1)]):  # RAS 50 75 100, nag_mean 50 100 150
+        write_run(
+            tmp_path,
+            "grpo",
+            {KEY: evaluation(verdicts)},
+            seed=seed,
+            probes=[ProbeRecord(0, {"kl": 0.0}), ProbeRecord(9, {"kl": 1.0 + seed})],
+        )
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    found = line(table_grid(table), "grpo")
+    assert found["RAS %"] == "75.0 ± 25.0 [12.9, 137.1]"  # 4.3027 * 25 / sqrt(3) = 62.1
+    assert found["nag_mean %"] == "100.0 ± 50.0 [-24.2, 224.2]"
+    assert found["nag_net %"].startswith("50.0 ± 25.0")
+    assert found["KL to base"] == "2.00 ± 1.00"
+    assert found["win / tie / loss %"] == "75.0 / 0.0 / 25.0"
+    assert found["seeds"] == "3"
+    base = line(table_grid(table), "base")
+    assert base["RAS %"].startswith("25.0 [")
+    assert (base["nag_mean %"], base["seeds"]) == ("-", "1 (prompts only)")
+
+
+def test_rows_are_in_the_papers_order_then_by_name(tmp_path):
+    for objective in ("zeta", "grao_clip0", "sft", "base", "grao", "alpha", "dpo", "grpo", "ppo"):
+        write_run(tmp_path, objective, {KEY: evaluation([1, -1])})
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    order = [row.cell.objective for row in table.rows]
+    assert order == ["base", "sft", "dpo", "ppo", "grpo", "grao", "grao_clip0", "alpha", "zeta"]
+
+
+def test_different_hashes_are_different_rows_labelled_by_what_differs(tmp_path):
+    for steps, config_hash in ((100, "11111111"), (200, "22222222")):
+        config = {"budget": {"steps": steps}, "seed": steps, "objective": {"kl": 0.1}}
+        write_run(tmp_path, "grpo", {KEY: evaluation([1, -1])}, config_hash=config_hash, config=config)
+    write_run(tmp_path, "sft", {KEY: evaluation([1, -1])}, config={"budget": {"steps": 100}})
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert [row.cell.label for row in table.rows] == ["sft", "grpo (budget.steps=100)", "grpo (budget.steps=200)"]
+    assert table.notes == ("budget.steps differs between rows: sft 100, grpo (budget.steps=100) 100, grpo (budget.steps=200) 200",)
+
+
+def test_different_hashes_without_a_recorded_difference_are_labelled_by_hash(tmp_path):
+    for config_hash in ("11111111", "22222222"):
+        write_run(tmp_path, "grpo", {KEY: evaluation([1, -1])}, config_hash=config_hash)
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert [row.cell.label for row in table.rows] == ["grpo [11111111]", "grpo [22222222]"]
+
+
+def test_the_papers_values_stand_beside_its_methods_only(tmp_path):
+    for objective in ("sft", "grao_clip0"):
+        write_run(tmp_path, objective, {KEY: evaluation([1, -1])}, config=GRAO)
+    write_run(tmp_path, "grao", {KEY: evaluation([1, -1])}, config=GRAO, config_hash="11111111")
+    other = {"objective": GRAO["objective"] | {"beta": 0.1}}
+    write_run(tmp_path, "grao", {KEY: evaluation([1, -1])}, config=other, config_hash="22222222")
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    column = "paper's Qwen2.5-7B: RAS / NAG"
+    shown = {
+        method: line(table_grid(table), method)[column]
+        for method in ("sft", "grao_clip0", "grao (objective.beta=0.5)", "grao (objective.beta=0.1)")
+    }
+    assert list(shown.values()) == ["30.95 / 0.28", "-", "64.60 / 67.98", "-"]
+    assert table.number == 1
+
+
+@pytest.mark.parametrize(("kind", "what"), [("data", "data 'world_helpful'"), ("base", "the base of model 'tiny'")])
+def test_other_data_or_another_base_under_one_name_is_refused(tmp_path, kind, what):
+    first = write_run(tmp_path, "sft", {KEY: evaluation([1, -1])}, fingerprints={kind: "1" * 64})
+    second = write_run(tmp_path, "dpo", {KEY: evaluation([1, -1])}, fingerprints={kind: "2" * 64})
+    with pytest.raises(UserError) as error:
+        main_tables(rows_of(tmp_path), "loss")
+    for text in (str(first), str(second), what, "11111111", "22222222"):
+        assert text in str(error.value)
+
+
+def test_nag_is_against_the_base_with_the_same_weights(tmp_path):
+    write_run(tmp_path, "base", {KEY: evaluation([-1, -1])}, model="large", fingerprints={"base": "L"})
+    write_run(tmp_path, "base", {KEY: evaluation([1, 1])}, model="small", fingerprints={"base": "S"})
+    write_run(tmp_path, "sft", {KEY: evaluation([1, 1])}, model="large", fingerprints={"base": "L"})
+    write_run(tmp_path, "sft", {KEY: evaluation([1, 1])}, model="small", fingerprints={"base": "S"})
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    gains = {row.cell.model: row.scores["nag_mean"].mean for row in table.rows if row.cell.objective == "sft"}
+    assert gains == {"large": 200, "small": 0}
+    assert table_grid(table).header[1] == "model"
+
+
+def test_a_cell_that_failed_is_a_row_with_its_reason_and_no_number(tmp_path):
+    write_run(tmp_path, "sft", {KEY: evaluation([1, -1])})
+    write_unfinished(tmp_path, "ppo", "RuntimeError: loss is not finite at step 7")
+    rows = rows_of(tmp_path)
+    (table,) = main_tables(rows, "loss")
+    found = line(table_grid(table), "ppo")
+    assert found["notes"] == "seed 0 not finished: RuntimeError: loss is not finite at step 7"
+    assert {found[name] for name in ("RAS %", "nag_mean %", "win / tie / loss %", "mean reward", "length", "seeds")} == {"-"}
+    numbers = frame(rows, "loss").set_index("method").loc["ppo"]
+    assert numbers[["ras", "reward"]].isna().all()
+
+
+def test_a_seed_that_failed_is_a_note_and_a_seed_that_finished_later_is_none(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "ppo", {KEY: evaluation([1, -1])}, seed=seed)
+    write_unfinished(tmp_path, "ppo", "killed", seed=1)
+    write_unfinished(tmp_path, "ppo", "MemoryError: too large", seed=2)
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert table.rows[0].notes == ("seed 2 not finished: MemoryError: too large", "its base was not evaluated here, so no NAG")
+    assert table.rows[0].seeds == (0, 1)
+
+
+def test_a_set_where_nothing_finished_still_has_its_table(tmp_path):
+    write_run(tmp_path, "base", {KEY: evaluation([1, -1]), OTHER: evaluation([1, -1])}, config_hash="00000000")
+    write_run(tmp_path, "sft", {KEY: evaluation([1, -1]), OTHER: evaluation([1, -1])})
+    write_unfinished(tmp_path, "sft", "stopped", data=HARMLESS)
+    tables = main_tables(rows_of(tmp_path), "loss")
+    assert [(table.number, [row.cell.objective for row in table.rows]) for table in tables] == [(1, ["base", "sft"]), (2, ["base", "sft"])]
+    assert tables[1].rows[1].notes == ("seed 0 not finished: stopped",)
+
+
+def test_several_rewards_are_several_tables_and_say_so(tmp_path):
+    write_run(tmp_path, "sft", {KEY: evaluation([1, -1]), (HELPFUL, "reward_model"): evaluation([1, 1])})
+    write_run(tmp_path, "dpo", {KEY: evaluation([1, -1])})
+    gold, model = main_tables(rows_of(tmp_path), "loss")
+    assert (gold.reward, model.reward) == ("gold", "reward_model")
+    assert model.notes[0] == "trained on the reward gold, judged here by reward_model"
+    assert line(table_grid(model), "dpo")["notes"] == f"seed 0 not evaluated on {HELPFUL} by reward_model"
+    assert "judged by reward_model" in model.title
+
+
+def test_cross_table_has_every_model_on_both_sets(tmp_path):
+    write_run(tmp_path, "base", {KEY: evaluation([1, -1]), OTHER: evaluation([-1, -1])}, config_hash="00000000")
+    write_run(tmp_path, "sft", {KEY: evaluation([1, 1]), OTHER: evaluation([-1, 1])})
+    write_run(tmp_path, "sft", {KEY: evaluation([-1, -1]), OTHER: evaluation([1, 1])}, data=HARMLESS)
+    (table,) = cross_tables(rows_of(tmp_path), "loss")
+    grid = cross_grid(table)
+    assert [row[:2] for row in grid.rows] == [("base", "-"), ("sft", HELPFUL), ("sft", HARMLESS)]
+    assert grid.header[2:] == (f"{HELPFUL}: RAS %", f"{HELPFUL}: nag_mean %", f"{HARMLESS}: RAS %", f"{HARMLESS}: nag_mean %")
+    assert [text.split(" ")[0] for text in grid.rows[2][2:]] == ["0.0", "-100.0", "100.0", "200.0"]
+
+
+def test_one_configuration_and_seed_with_two_outcomes_is_refused_and_a_copy_is_counted_once(tmp_path):
+    write_run(tmp_path / "a", "sft", {KEY: evaluation([1, -1])})
+    write_run(tmp_path / "b", "sft", {KEY: evaluation([1, -1])})
+    assert main_tables(rows_of(tmp_path), "loss")[0].rows[0].seeds == (0,)
+    write_run(tmp_path / "c", "sft", {KEY: evaluation([1, 1])})
+    with pytest.raises(UserError, match="same configuration and seed with different verdicts"):
+        rows_of(tmp_path)
+
+
+def test_two_different_evaluations_of_one_base_are_refused_unless_the_settings_decide(tmp_path):
+    greedy, sampled = {"evaluation": {"temperature": 0.0}}, {"evaluation": {"temperature": 0.7}}
+    write_run(tmp_path, "base", {KEY: evaluation([-1, -1])}, config_hash="00000000", config=greedy)
+    write_run(tmp_path, "base", {KEY: evaluation([1, -1])}, config_hash="99999999", config=sampled)
+    write_run(tmp_path, "sft", {KEY: evaluation([1, 1])}, config=sampled)
+    (row,) = [row for row in rows_of(tmp_path) if row.cell.objective == "sft"]
+    assert row.scores["nag_mean"].mean == 100
+    write_run(tmp_path, "dpo", {KEY: evaluation([1, 1])})
+    with pytest.raises(UserError, match="two different evaluations of one base"):
+        rows_of(tmp_path)
+
+
+def test_markdown_escapes_pipes_and_line_breaks():
+    assert markdown(["a", "b"], [["x|y", "1.5"], ["two\nlines", "-2"]]).splitlines() == [
+        "| a         |   b |",
+        "| --------- | --: |",
+        "| x\\|y      | 1.5 |",
+        "| two lines |  -2 |",
+    ]
+
+
+def test_other_test_prompts_are_refused(tmp_path):
+    for objective in ("sft", "dpo"):
+        write_run(tmp_path, objective, {KEY: evaluation([1, -1])}, fingerprints={f"data/{HELPFUL}": f"test set of {objective}"})
+    with pytest.raises(UserError, match=f"the test set of '{HELPFUL}' differs"):
+        main_tables(rows_of(tmp_path), "loss")
+
+
+def test_kl_is_that_of_the_policy_that_was_kept(tmp_path):
+    probes = [ProbeRecord(step, {"kl": step / 10}) for step in (0, 10, 20)]
+    folder = write_run(tmp_path, "sft", {KEY: evaluation([1, -1])}, probes=probes)
+    assert rows_of(tmp_path)[0].kl.mean == 2.0
+    info = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(info.replace('"dropped": 2.0', '"kept the policy of step": 10.0'))
+    assert rows_of(tmp_path)[0].kl.mean == 1.0
+
+
+def test_a_base_asked_in_two_ways_is_two_rows_and_each_model_has_its_own(tmp_path):
+    short, long = ({"budget": {"max_answer_tokens": tokens, "steps": tokens}} for tokens in (8, 64))
+    write_run(tmp_path, "base", {KEY: evaluation([-1, -1])}, data="base", config_hash="00000000", config=short)
+    write_run(tmp_path, "base", {KEY: evaluation([1, -1])}, data="base", config_hash="99999999", config=long)
+    write_run(tmp_path, "sft", {KEY: evaluation([1, 1])}, config=short)
+    write_run(tmp_path, "dpo", {KEY: evaluation([1, 1])}, config=long)
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert [row.cell.label for row in table.rows] == [
+        "base (budget.max_answer_tokens=64)",
+        "base (budget.max_answer_tokens=8)",
+        "sft",
+        "dpo",
+    ]
+    assert [row.scores["nag_mean"].mean for row in table.rows[2:]] == [200, 100]
+
+
+def test_numbers_are_never_minus_zero():
+    assert (number(-0.04, 1), number(-0.06, 1), number(2.0, 2)) == ("0.0", "-0.1", "2.00")
