@@ -45,8 +45,8 @@ class ProbeRecord:
     """The policy measured on the fixed dev batch after `step` updates (0 = the base).
 
     metrics: kl (nats per answer to the base, from untruncated T = 1 samples), kl_se, kl_token, entropy (nats per token of the
-    same samples), j_reference (mean log-prob per token of the references), reward (mean R against the reference, at the
-    training temperature), ras, truncated, length.
+    same samples), j_reference (mean log-prob per token of the references), reward (mean of the training reward's own number at the
+    training temperature), ras (share of R > 0 against the reference, 0..1), truncated, length.
     """
 
     step: int
@@ -156,6 +156,12 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
     return records
 
 
+def plain_or_gz(path: Path) -> Path:
+    """The file, or its compressed copy where only that exists."""
+    compressed = path.with_name(path.name + ".gz")
+    return compressed if compressed.exists() and not path.exists() else path
+
+
 def write_info(folder: Path, info: RunInfo) -> None:
     """Write run.json."""
     (folder / "run.json").write_text(json.dumps(asdict(info), indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -183,9 +189,9 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         info=read_info(folder),
-        steps=read_records(folder / "steps.jsonl", StepRecord),
-        probes=read_records(folder / "probes.jsonl", ProbeRecord),
-        timing=list(read_lines(folder / "timing.jsonl")) if (folder / "timing.jsonl").exists() else [],
+        steps=read_records(plain_or_gz(folder / "steps.jsonl"), StepRecord),
+        probes=read_records(plain_or_gz(folder / "probes.jsonl"), ProbeRecord),
+        timing=list(read_lines(timing)) if (timing := plain_or_gz(folder / "timing.jsonl")).exists() else [],
         evaluations=evaluations,
     )
 
@@ -201,11 +207,12 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def find_unfinished(folder: Path) -> dict[Path, str]:
-    """Cells that started and did not finish: folder -> reason (the last line of its error.txt, or "unfinished")."""
+    """Cells that started and did not finish: folder -> reason (the first line of its error.txt, or "unfinished")."""
     unfinished = {}
     for path in sorted(folder.rglob(f"seed*{PARTIAL}")):
         error = path / "error.txt"
-        unfinished[path] = error.read_text(encoding="utf-8").strip().splitlines()[-1] if error.exists() else "unfinished"
+        reason = error.read_text(encoding="utf-8").split("\n")[0].strip() if error.exists() else ""
+        unfinished[path] = reason or "unfinished"
     return unfinished
 
 

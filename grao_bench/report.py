@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grao_bench.errors import UserError
-from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, write_lines
+from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_lines, write_lines
 from grao_bench.reporting import page, paper
 from grao_bench.reporting.cells import Cell, gather
 from grao_bench.reporting.figures import draw_all
@@ -131,9 +131,10 @@ def _copy_records(run: Run, target: Path, texts: bool) -> None:
     if target.resolve() == run.folder.resolve():
         raise UserError(f"{target}: --records would write over the runs themselves; give an --output outside the folder")
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "steps.jsonl", "probes.jsonl", "timing.jsonl"):
-        if (run.folder / name).exists():
-            (target / name).write_bytes((run.folder / name).read_bytes())
+    (target / "run.json").write_bytes((run.folder / "run.json").read_bytes())
+    for name in ("steps.jsonl", "probes.jsonl", "timing.jsonl"):
+        if (path := plain_or_gz(run.folder / name)).exists():
+            write_lines(target / f"{name}.gz", read_lines(path))
     for (name, reward), records in run.evaluations.items():
         kept = records if texts else [replace(record, prompt="", reference="", answer="") for record in records]
         write_lines(target / "evaluations" / f"{name}-{reward}.jsonl.gz", kept)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
+from grao_bench.rollouts.limits import check_prompts
 from grao_bench.types import Answer, Prompt
 
 
@@ -40,9 +40,7 @@ class TransformersEngine:
         """
         if n == 0:
             return [[] for _ in prompts]
-        if sampling.max_new_tokens < 1:
-            raise UserError("budget.max_answer_tokens: must be at least 1")
-        self._check(prompts, sampling)
+        check_prompts(prompts, sampling, self.model.config)
         size = max(1, self.answers_per_call // n)
         answers: list[list[Answer]] = []
         for start in range(0, len(prompts), size):
@@ -78,14 +76,3 @@ class TransformersEngine:
         finished = self.codec.end_token in tokens
         kept = tuple(tokens[: tokens.index(self.codec.end_token) + 1] if finished else tokens)
         return Answer(text=self.codec.text(kept), tokens=kept, finished=finished)
-
-    def _check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        for prompt in prompts:
-            if not prompt.tokens:
-                raise UserError(f"example {prompt.id}: its prompt is empty; drop it from the data")
-            if context is not None and len(prompt.tokens) + sampling.max_new_tokens > context:
-                raise UserError(
-                    f"example {prompt.id}: {len(prompt.tokens)} prompt tokens + {sampling.max_new_tokens} answer tokens exceed the model's "
-                    f"context of {context}; lower budget.max_prompt_tokens or budget.max_answer_tokens"
-                )

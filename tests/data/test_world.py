@@ -371,7 +371,7 @@ print(sha256(repr([[world.build(), world.corpus()] for world in made]).encode())
 )
 def test_too_many_prompts_are_a_users_error(changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        spec(**changes).build()
+        spec(**{"num_train": 1, "num_dev": 1, **changes}).build()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From a seed to preference pairs and a pre-training corpus. Each split has its own random streams, so the size of one never shifts another."""
+"""From a seed to preference pairs and a pre-training corpus. Splits have random streams of their own: one's size never shifts another."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+# make demo: train every objective on the embedded world and report.  make test: lint, types, tests.
+# Both make their own environment in .venv first; they need python3 >= 3.11, make and git.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test test-all lint types laptop tune hh-tiny clean
+
+demo: $(VENV)/.installed
+	$(PY) -m grao_bench.train +sweeps=demo
+	$(PY) -m grao_bench.report runs/demo
+
+test: lint types
+	$(PY) -m pytest -n 2 -q -m "not slow"
+
+test-all: lint types
+	$(PY) -m pytest -n 2 -q
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed
+	$(VENV)/bin/mypy
+
+# the committed results: results/*/README.md say what each sweep is
+tune: $(VENV)/.installed
+	$(PY) -m grao_bench.train +sweeps=tune
+	$(PY) sweeps/choose_rates.py runs/tune
+
+laptop: $(VENV)/.installed
+	$(PY) -m grao_bench.train +sweeps=laptop
+	$(PY) -m grao_bench.report runs/laptop
+
+# HH=<folder in the upstream layout>, or GRAO_BENCH_HH
+hh-tiny: $(VENV)/.installed
+	for set in helpful harmless; do \
+	  test -d runs/reward_models/hh_$$set || $(PY) -m grao_bench.train_reward experiment=hh_tiny data=hh_$$set || exit 2; done
+	$(PY) -m grao_bench.train +sweeps=hh_tiny
+	$(PY) -m grao_bench.report runs/hh_tiny
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "grao_bench needs python3 >= 3.11")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
