@@ -35,6 +35,10 @@ class GridCallback(Callback):
     def __init__(self) -> None:
         self.progress: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes along to worker processes: not the display, which stays in the parent."""
+        return {"progress": None}
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks every cell; exits with a line per faulty cell before any is trained."""
         loader = GlobalHydra.instance().config_loader()
