@@ -36,7 +36,7 @@ laptop: $(VENV)/.installed
 # HH=<folder in the upstream layout>, or GRAO_BENCH_HH
 hh-tiny: $(VENV)/.installed
 	for set in helpful harmless; do \
-	  test -d runs/reward_models/hh_$$set || $(PY) -m grao_bench.train_reward experiment=hh_tiny data=hh_$$set || exit 2; done
+	  test -d runs/reward_models/hh_$$set || $(PY) -m grao_bench.train_reward model=tiny_hh data=hh_$$set max_tokens=256 || exit 2; done
 	$(PY) -m grao_bench.train +sweeps=hh_tiny
 	$(PY) -m grao_bench.report runs/hh_tiny
 

@@ -59,7 +59,8 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 def one_line(error: BaseException) -> str:
     """An exception of Hydra or OmegaConf as one line for a user: the key, and what is wrong with it."""
-    key = next((word for line in str(error).splitlines() for name, _, word in [line.strip().partition("full_key: ")] if word and not name), "")
+    keys = [line.strip().removeprefix("full_key:").strip() for line in str(error).splitlines() if line.strip().startswith("full_key:")]
+    key = next((key for key in keys if key), "")
     cause = error
     while isinstance(cause, HydraException) and cause.__cause__ is not None:
         cause = cause.__cause__

@@ -97,7 +97,8 @@ def check(experiment: Experiment) -> None:
     experiment.budget.check()
     needs = experiment.objective.needs
     if experiment.rollout.temperature <= 0 and needs.rollouts > 1:
-        raise UserError(f"rollout.temperature={experiment.rollout.temperature}: {needs.rollouts} greedy answers are one answer; use a value above 0")
+        temperature = experiment.rollout.temperature
+        raise UserError(f"rollout.temperature={temperature}: {needs.rollouts} greedy answers are one answer; use a value above 0")
     if needs.rewards and not needs.rollouts:
         raise UserError(f"objective.rollouts=0: {experiment.objective.name} learns from sampled answers; use at least 1")
     experiment.reward.check(experiment.data)
@@ -195,8 +196,8 @@ def within_length(
     for example in examples:
         counter.prompt(example.id, example.prompt)
         texts = [example.chosen, *([example.rejected] if needs.rejected and example.rejected else [])]
-        fits = all([counter.answer(text, budget.max_answer_tokens).finished for text in texts])
-        if fits or budget.long_references == "cut":
+        finished = [counter.answer(text, budget.max_answer_tokens).finished for text in texts]
+        if all(finished) or budget.long_references == "cut":
             kept.append(example)
     count = counter.truncation
     return tuple(kept), {
@@ -208,4 +209,5 @@ def within_length(
 
 def _require_left(examples: tuple[Example, ...], budget: Budget, name: str) -> None:
     if not examples:
-        raise UserError(f"data={name}: no reference fits budget.max_answer_tokens={budget.max_answer_tokens}; raise it, or use long_references=cut")
+        limit = f"budget.max_answer_tokens={budget.max_answer_tokens}"
+        raise UserError(f"data={name}: no reference fits {limit}; raise it, or use budget.long_references=cut")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, Turn, Updates, Verdict
+from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, PromptFormat, Turn, Updates, Verdict
 
 
 @runtime_checkable
@@ -62,7 +62,10 @@ class RewardRequest:
 
 @runtime_checkable
 class RewardSource(Protocol):
-    """Scores answers. A pairwise source says R(answer, reference) in {-1, 0, +1}, so R(y, y) = 0; a pointwise one says a score r(answer)."""
+    """Scores answers.
+
+    A pairwise source says R(answer, reference) in {-1, 0, +1}, so R(y, y) = 0; a pointwise one says a score r(answer).
+    """
 
     @property
     def name(self) -> str: ...
@@ -147,12 +150,12 @@ class ModelSpec(Protocol):
     @property
     def device(self) -> str: ...
     @property
-    def prompt_format(self) -> str: ...
+    def prompt_format(self) -> PromptFormat: ...
     @property
     def logp_temperature(self) -> float: ...
 
     def checkpoint(self, corpus: Callable[[], list[str]], progress: Callable[[int, int, float], None] | None = None) -> str:
-        """The folder or hub id of the base, made first if it must be (progress: step, steps, loss). `corpus` gives documents to pre-train on."""
+        """The folder or hub id of the base, made first if it must be from the documents of `corpus` (progress: step, steps, loss)."""
         ...
 
 

@@ -31,15 +31,17 @@ def no_signal(rewards: Float[Tensor, "P G"]) -> Bool[Tensor, "P"]:
 
 
 def group_moments(rewards: Float[Tensor, "P G"]) -> tuple[Float[Tensor, "P 1"], Float[Tensor, "P 1"]]:
-    """Mean and population standard deviation (1/G, GRAO Eq. 4) of each group."""
-    return rewards.mean(-1, keepdim=True), rewards.std(-1, correction=0, keepdim=True)
+    """Mean and population standard deviation (1/G, GRAO Eq. 4) of each group, in float64: in float32 the mean of rewards one rounding
+    step apart may lie outside them, and every advantage then has the same sign."""
+    wide = rewards.double()
+    return wide.mean(-1, keepdim=True), wide.std(-1, correction=0, keepdim=True)
 
 
 def standardise(
     rewards: Float[Tensor, "P N"], mu: Float[Tensor, "P 1"], sigma: Float[Tensor, "P 1"], silent: Bool[Tensor, "P"]
 ) -> Float[Tensor, "P N"]:
     """(R - mu) / sigma, and exactly 0 in the `silent` groups, whose rewards are all equal (no epsilon anywhere)."""
-    return torch.where(silent[:, None], 0.0, (rewards - mu) / torch.where(silent[:, None], 1.0, sigma))
+    return torch.where(silent[:, None], 0.0, (rewards - mu) / torch.where(silent[:, None], 1.0, sigma)).to(rewards)
 
 
 def whiten(x: Float[Tensor, "*n"], mask: Bool[Tensor, "*n"]) -> Float[Tensor, "*n"]:

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from grao_bench.records import PARTIAL, StepRecord
 
@@ -123,7 +133,8 @@ class GridProgress:
             last = self.stop.wait(1.0)
             state = grid_state(self.cells)
             rate = (state.steps_done - first.steps_done) / max(time.monotonic() - begun, 1e-9)
-            note = f"{state.cells_done}/{len(self.cells)} cells  " + "  ".join(_cell_note(title, *at) for title, at in state.running.items())
+            running = [_cell_note(title, *at) for title, at in state.running.items()]
+            note = "  ".join([f"{state.cells_done}/{len(self.cells)} cells", *running])
             bar.update(task, completed=state.steps_done, rate=f"{rate:.1f} steps/s", note=note)
             if not console.is_terminal and (last or time.monotonic() - printed > _LINE_EVERY):
                 printed = time.monotonic()

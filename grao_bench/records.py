@@ -173,7 +173,8 @@ def read_info(folder: Path) -> RunInfo:
     try:
         return RunInfo(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(f"{folder}: holds no run.json; give the folder of a finished run (runs/<sweep>/<model>/<data>/<objective>-<hash>/seed<k>)") from None
+        layout = "runs/<sweep>/<model>/<data>/<objective>-<hash>/seed<k>"
+        raise UserError(f"{folder}: holds no run.json; give the folder of a finished run ({layout})") from None
     except (json.JSONDecodeError, TypeError) as error:
         raise UserError(f"{path}: not a run's record ({error})") from None
 

@@ -20,7 +20,18 @@ from grao_bench.interfaces import DataSpec, RolloutEngine
 from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.ops import stream_seed
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
-from grao_bench.records import PARTIAL, ProbeRecord, RunInfo, StepRecord, append_line, read_lines, read_records, read_run, write_info, write_lines
+from grao_bench.records import (
+    PARTIAL,
+    ProbeRecord,
+    RunInfo,
+    StepRecord,
+    append_line,
+    read_lines,
+    read_records,
+    read_run,
+    write_info,
+    write_lines,
+)
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.loop import train
@@ -32,7 +43,10 @@ OnPretrain = Callable[[int, int, float], None]
 
 
 def run(
-    experiment: Experiment, on_step: OnStep | None = None, on_pretrain: OnPretrain | None = None, extra_files: Mapping[str, str] | None = None
+    experiment: Experiment,
+    on_step: OnStep | None = None,
+    on_pretrain: OnPretrain | None = None,
+    extra_files: Mapping[str, str] | None = None,
 ) -> Path:
     """Train, evaluate and record one cell; returns its folder.
 
@@ -187,8 +201,7 @@ def evaluate_base(cell: Cell) -> Path:
     experiment = cell.experiment
     shared = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
     evaluation = experiment.evaluation.reward or experiment.reward
-    sets = sorted(data.name for data in experiment.evaluation_sets)
-    identity = value_hash(experiment.model, sets, [experiment.evaluation_sets[0]], evaluation, experiment.rollout, shared, experiment.evaluation)
+    identity = value_hash(experiment.model, experiment.evaluation_sets, evaluation, experiment.rollout, shared, experiment.evaluation)
     folder = Path(experiment.output) / experiment.sweep / experiment.model.name / "base" / f"base-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,15 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
         raise UserError(f"data={dataset.name}: has no pairs to learn from (no rejected answers); use a set with pairs")
     path = spec.checkpoint(lambda: experiment.data.corpus() + load_corpus_files(spec.corpus_files), bars.on_pretrain)
     torch.manual_seed(stream_seed(experiment.seed, "reward head"))
-    model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, dtype=torch.float32).to(resolve_device(spec.device)).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, dtype=torch.float32)
+    model.to(resolve_device(spec.device)).eval()
     tokenizer = AutoTokenizer.from_pretrained(path)
-    encoder = PairEncoder(tokenizer, spec.prompt_format, experiment.max_tokens)  # type: ignore[arg-type]
-    title = f"reward model on {dataset.name}"
-    fit_reward_model(model, encoder, splits["train"], experiment.training, experiment.seed, lambda *at: bars.show(title, *at[:2], f"loss {at[2]:.3f}"))
+    encoder = PairEncoder(tokenizer, spec.prompt_format, experiment.max_tokens)
+
+    def on_step(step: int, steps: int, loss: float) -> None:
+        bars.show(f"reward model on {dataset.name}", step, steps, f"loss {loss:.3f}")
+
+    fit_reward_model(model, encoder, splits["train"], experiment.training, experiment.seed, on_step)
     metrics: dict[str, float] = {"pairs": len(splits["train"])}
     for name in ("dev", "test"):
         if splits[name]:
@@ -90,7 +93,7 @@ def task(cfg: DictConfig) -> None:
     except UserError as error:
         quit_with(error)
         return
-    print(f"{experiment.output}: " + ", ".join(f"{name} {value:.3f}" if value % 1 else f"{name} {value:.0f}" for name, value in metrics.items()))
+    print(f"{experiment.output}: {', '.join(f'{name} {value:.4g}' for name, value in metrics.items())}")
 
 
 def main() -> None:
@@ -99,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,5 +1,6 @@
-"""The types that every part speaks. Shape letters: P prompts, K answers per prompt, G rollouts per prompt, T answer tokens, Tp prompt tokens.
+"""The types that every part speaks.
 
+Shape letters: P prompts, K answers per prompt, G rollouts per prompt, T answer tokens, Tp prompt tokens.
 Alignment, stated once: `logp[p, k, t] = log pi(tokens[p, k, t] | prompt[p], tokens[p, k, :t])`, so every tensor lines up with `tokens`.
 The length |x| of an answer counts its end token when the answer is finished; a truncated answer has none.
 """
@@ -14,6 +15,8 @@ from torch import Tensor
 
 Role = Literal["system", "user", "assistant"]
 Slot = Literal["rollout", "chosen", "rejected"]
+PromptFormat = Literal["hh", "chat"]
+"""`hh`: the dialogue text of HH-RLHF; `chat`: the tokenizer's chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ class Needs:
     @property
     def slots(self) -> tuple[Slot, ...]:
         """The K slots of a row, in their fixed order: rollouts, chosen, rejected."""
-        return ("rollout",) * self.rollouts + ("chosen",) * self.chosen + ("rejected",) * self.rejected
+        counts: tuple[tuple[Slot, int], ...] = (("rollout", self.rollouts), ("chosen", self.chosen), ("rejected", self.rejected))
+        return tuple(slot for slot, count in counts for _ in range(count))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The learning rate of each objective from a tuning sweep: the highest RAS on dev, averaged over its seeds and sets.
 
-    python sweeps/choose_rates.py runs/tune
+python sweeps/choose_rates.py runs/tune
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ if __name__ == "__main__":
     table = rates(Path(sys.argv[1]))
     print("RAS on dev, percent, mean over seeds and sets\n")
     print(table["mean"].round(1).to_string())
-    print(f"\nruns per cell of this table: {sorted(set(table['count'].stack().astype(int)))}")
+    print(f"\nruns per cell of this table: {sorted({int(count) for count in table['count'].to_numpy().ravel()})}")
     print("\nchosen:")
     print(table["mean"].idxmax(axis=1).to_string())

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grao_bench.dialogue import split_turns
 from grao_bench.data.lines import RowError, locate, read_rows, text_field
 from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, held_out, limit, position, without
+from grao_bench.dialogue import split_turns
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
 from grao_bench.types import Example, Turn

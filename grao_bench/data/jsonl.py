@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grao_bench.dialogue import OPENING, render, split_turns
 from grao_bench.data.lines import RowError, check_text, locate, read_rows, text_field
 from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, held_out, limit, position, without
+from grao_bench.dialogue import OPENING, render, split_turns
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
 from grao_bench.types import Example, Turn

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal, get_args
+from typing import get_args
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from grao_bench.dialogue import OPENING, render
 from grao_bench.errors import UserError
-from grao_bench.types import Answer, Prompt, Turn
+from grao_bench.types import Answer, Prompt, PromptFormat, Turn
 
-__all__ = ["PromptFormat", "TextCodec", "TruncationCount", "render"]
-
-PromptFormat = Literal["hh", "chat"]
+__all__ = ["TextCodec", "TruncationCount", "render"]
 
 
 @dataclass(frozen=True, slots=True)

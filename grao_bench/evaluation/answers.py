@@ -15,7 +15,8 @@ def compare(source: RewardSource, examples: Sequence[Example], answers: Sequence
 
     A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the difference, 0 within its tie margin.
     """
-    verdicts = source.score([RewardRequest(example, answer.text, answer.finished) for example, answer in zip(examples, answers, strict=True)])
+    requests = [RewardRequest(example, answer.text, answer.finished) for example, answer in zip(examples, answers, strict=True)]
+    verdicts = source.score(requests)
     if source.pairwise:
         return [(verdict.reward, verdict) for verdict in verdicts]
     references = source.score([RewardRequest(example, example.chosen, True) for example in examples])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from grao_bench.errors import UserError
+from grao_bench.types import PromptFormat
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, loss) while a base is pre-trained."""
@@ -24,7 +25,7 @@ class HFModel:
     name: str
     path: str
     start_from: str | None
-    prompt_format: Literal["hh", "chat"]
+    prompt_format: PromptFormat
     dtype: Literal["float32", "bfloat16", "float64"]
     device: str
     logp_temperature: float

@@ -81,7 +81,7 @@ class TinyModel:
     def pretrain(self, documents: list[str], progress: Progress | None = None) -> tuple[Any, Any]:
         """(model, tokenizer) trained from scratch on the documents, each followed by the end token."""
         tokenizer = train_tokenizer(documents, self.vocab_size)
-        encoded = [np.array(ids[: self.max_positions - 1] + [tokenizer.eos_token_id]) for ids in tokenizer(documents)["input_ids"]]
+        encoded = [np.array([*ids[: self.max_positions - 1], tokenizer.eos_token_id]) for ids in tokenizer(documents)["input_ids"]]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(self.seed, "tiny", "weights"))
             model = self._architecture(tokenizer)

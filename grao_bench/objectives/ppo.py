@@ -50,9 +50,7 @@ def gae(
     return torch.where(mask, torch.stack(advantages[::-1], -1), 0.0)
 
 
-def value_loss(
-    V: Float[Tensor, "*n"], V_old: Float[Tensor, "*n"], returns: Float[Tensor, "*n"], clip: float
-) -> Float[Tensor, "*n"]:
+def value_loss(V: Float[Tensor, "*n"], V_old: Float[Tensor, "*n"], returns: Float[Tensor, "*n"], clip: float) -> Float[Tensor, "*n"]:
     """1/2 max((V - R)^2, (clip(V, V_old +- clip) - R)^2) per token."""
     clipped = torch.clamp(V, V_old - clip, V_old + clip)
     return 0.5 * torch.maximum((V - returns) ** 2, (clipped - returns) ** 2)

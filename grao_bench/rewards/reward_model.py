@@ -12,7 +12,7 @@ import torch
 from grao_bench.dialogue import OPENING, render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.types import Turn, Verdict
+from grao_bench.types import PromptFormat, Turn, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class RewardModel:
     unfinished: Literal["lose", "judge"]
     max_tokens: int
     batch_size: int
-    prompt_format: Literal["hh", "chat"]
+    prompt_format: PromptFormat
     device: str
 
     def check(self, data: DataSpec) -> None:
@@ -52,7 +52,7 @@ class RewardModel:
 class PairEncoder:
     """A prompt and an answer as the ids that a reward model reads."""
 
-    def __init__(self, tokenizer: Any, prompt_format: Literal["hh", "chat"], max_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, prompt_format: PromptFormat, max_tokens: int) -> None:
         self.tokenizer, self.prompt_format, self.max_tokens = tokenizer, prompt_format, max_tokens
 
     def ids(self, turns: Sequence[Turn], text: str, finished: bool) -> list[int]:

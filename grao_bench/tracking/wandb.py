@@ -36,7 +36,8 @@ class WandbTracking:
                 settings=wandb.Settings(silent=True, console="off"),
             )
         except wandb.Error as error:
-            raise UserError(f"tracking.mode={self.mode}: wandb could not start ({error}); run `wandb login`, or tracking=wandb_offline") from None
+            advice = "run `wandb login`, or use tracking=wandb_offline"
+            raise UserError(f"tracking.mode={self.mode}: wandb could not start ({error}); {advice}") from None
         return WandbTracker(run)
 
 

@@ -17,7 +17,7 @@ from grao_bench.types import Answer, Batch, Example, Needs, Updates
 
 @dataclass(frozen=True)
 class Collector:
-    """What fills a batch: the codec, the rollout engine, the reward source, and the frozen reference model (None where nothing needs it)."""
+    """What fills a batch. `reference` is the frozen reference model, None where nothing needs it."""
 
     codec: Codec
     engine: RolloutEngine

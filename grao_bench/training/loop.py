@@ -45,7 +45,8 @@ class Budget:
 
     def check(self) -> None:
         """UserError for a number that can't be."""
-        for name, least in (("steps", 0), ("answers_per_step", 1), ("max_prompt_tokens", 2), ("max_answer_tokens", 1), ("probe_prompts", 2)):
+        leasts = {"steps": 0, "answers_per_step": 1, "max_prompt_tokens": 2, "max_answer_tokens": 1, "probe_prompts": 2}
+        for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise UserError(f"budget.{name}={getattr(self, name)}: must be at least {least}")
         for name in ("probe_every", "checkpoint_every"):
@@ -60,7 +61,7 @@ class Budget:
 
 
 class Trainer:
-    """The state of a run: policy, optimiser, schedule and the number of steps done. No random state: every draw derives from (seed, step)."""
+    """The state of a run: policy, optimiser, schedule, steps done. No random state: every draw derives from (seed, step)."""
 
     def __init__(self, policy: Policy, objective: Objective, optimizer: AdamW, budget: Budget) -> None:
         self.policy, self.objective, self.budget = policy, objective, budget
@@ -70,7 +71,10 @@ class Trainer:
 
 
 def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], seed: int) -> Iterator[StepRecord]:
-    """Train from the trainer's step to the budget's last, yielding a record after each. The caller logs, evaluates, checkpoints and stops."""
+    """Train from the trainer's step to the budget's last, yielding a record after each.
+
+    The caller logs, evaluates, checkpoints and stops. What goes wrong at a step raises UserError before anything is updated.
+    """
     objective, budget = trainer.objective, trainer.budget
     needs, updates = objective.needs, objective.updates
     while trainer.step < budget.steps:
@@ -110,7 +114,8 @@ def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]
         for name, value in named.items():
             totals[name] = totals.get(name, 0.0) + value.sum().item() / batch.size
     if not np.isfinite(totals["loss"]):
-        raise UserError(f"step {trainer.step + 1}: the loss is {totals['loss']}; lower optimizer.lr or look at the rewards (nothing was updated)")
+        where = f"step {trainer.step + 1}: the loss is {totals['loss']}"
+        raise UserError(f"{where}; nothing was updated; lower optimizer.lr, or look at the rewards")
     model, head = trainer.policy.parameter_groups()
     norm = torch.nn.utils.clip_grad_norm_([*model, *head], trainer.clip_norm)
     if value_only:

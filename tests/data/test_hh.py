@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grao_bench.dialogue import render, split_turns
 from grao_bench.data.hh import HHData, read_pair
 from grao_bench.data.pairs import Fault
+from grao_bench.dialogue import render, split_turns
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec
 from grao_bench.types import Turn
