@@ -2,11 +2,15 @@
 
 from typing import Any
 
-__all__ = ["load_objective"]
+__all__ = ["load", "load_objective"]
 
 
 def __getattr__(name: str) -> Any:
     # lazily, so that reporting works where torch is not installed
+    if name == "load":
+        from grao_bench.specs import load
+
+        return load
     if name == "load_objective":
         from grao_bench.objectives import load_objective
 

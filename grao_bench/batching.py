@@ -32,15 +32,14 @@ def make_batch(
 
 def micro_batches(batch: Batch, tokens_per_forward: int) -> list[list[int]]:
     """The batch's rows cut into chunks of at most tokens_per_forward padded tokens; a row's K answers stay together."""
-    answers = batch.mask.sum(-1).amax(-1)
-    widths = (batch.prompt_mask.sum(-1) + answers).tolist()
+    prompts, answers = batch.prompt_mask.sum(-1).tolist(), batch.mask.sum(-1).amax(-1).tolist()
     chunks: list[list[int]] = []
-    widest = 0
-    for row in sorted(range(batch.size), key=lambda row: (-widths[row], row)):
-        # rows come longest first, so the chunk's first row sets its width
-        if not chunks or (len(chunks[-1]) + 1) * widest * len(batch.slots) > tokens_per_forward:
+    prompt = answer = 0  # the widths of the chunk's rectangle
+    for row in sorted(range(batch.size), key=lambda row: (-prompts[row] - answers[row], row)):
+        prompt, answer = max(prompt, prompts[row]), max(answer, answers[row])
+        if not chunks or (len(chunks[-1]) + 1) * (prompt + answer) * len(batch.slots) > tokens_per_forward:
             chunks.append([])
-            widest = widths[row]
+            prompt, answer = prompts[row], answers[row]
         chunks[-1].append(row)
     return chunks
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grao_bench.errors import UserError
-from grao_bench.objectives import conf_dir
+from grao_bench.specs import conf_dir
 from grao_bench.values import check_types
 
 

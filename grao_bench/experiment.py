@@ -129,7 +129,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     spec, data, budget, needs = experiment.model, experiment.data, experiment.budget, experiment.objective.needs
     dataset = data.build()
     _require_examples(dataset, needs, experiment.objective.name)
-    path = spec.checkpoint(lambda: data.corpus() + load_corpus_files(spec.corpus_files), on_pretrain)
+    path = spec.checkpoint(corpus_of(experiment), on_pretrain)
     base_model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
     base = Policy(base_model, spec.logp_temperature, value_head=False).requires_grad_(False)
     policy = Policy(load_causal_lm(path, spec.dtype, spec.device)[0], spec.logp_temperature, needs.values)
@@ -172,6 +172,11 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         examples=examples,
         notes=notes,
     )
+
+
+def corpus_of(experiment: Experiment) -> Callable[[], list[str]]:
+    """The documents that a tiny base is pre-trained on: the data's own corpus, and the model's files."""
+    return lambda: experiment.data.corpus() + load_corpus_files(experiment.model.corpus_files)
 
 
 def _require_examples(dataset: Dataset, needs: Needs, objective: str) -> None:

@@ -100,7 +100,7 @@ class Run:
     info: RunInfo
     steps: list[StepRecord]
     probes: list[ProbeRecord]
-    timing: list[dict[str, float]]
+    timing: list[dict[str, int | float]]
     evaluations: dict[tuple[str, str], list[EvalRecord]]
 
 

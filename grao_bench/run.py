@@ -15,8 +15,8 @@ from filelock import FileLock
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
-from grao_bench.experiment import Cell, Experiment, build, check, within_length
-from grao_bench.interfaces import DataSpec, RolloutEngine
+from grao_bench.experiment import Cell, Experiment, build, check, corpus_of, within_length
+from grao_bench.interfaces import DataSpec
 from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.ops import stream_seed
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
@@ -32,11 +32,12 @@ from grao_bench.records import (
     write_info,
     write_lines,
 )
+from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.loop import train
 from grao_bench.types import Example, Needs
-from grao_bench.values import describe, value_hash
+from grao_bench.values import describe, rebuild, value_hash
 
 OnStep = Callable[[StepRecord], None]
 OnPretrain = Callable[[int, int, float], None]
@@ -82,11 +83,12 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
     finished = False
     try:
         for record in _train(cell, partial):
-            tracker.log(record.step, record.metrics)
+            probed = isinstance(record, ProbeRecord)
+            tracker.log(record.step, {f"probe/{key}" if probed else key: value for key, value in record.metrics.items()})
             if on_step is not None and isinstance(record, StepRecord):
                 on_step(record)
-        base = evaluate_base(cell)
-        fingerprints = evaluate_policy(experiment, cell.trainer.policy, cell.codec, cell.engine, partial / "evaluations")
+        base = evaluate_base(experiment, cell.base, cell.codec, partial.parents[2])
+        fingerprints, _ = evaluate_policy(experiment, cell.trainer.policy, cell.codec, partial / "evaluations")
         save_model(cell.trainer.policy, cell.codec, partial / "model")
         write_info(
             partial,
@@ -109,6 +111,7 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
             ),
         )
         tracker.summary(summary(partial, base))
+        (partial / "alarms.txt").write_text("".join(f"{line}\n" for line in alarm_lines(partial)), encoding="utf-8")
         for leftover in ("checkpoint", "best"):
             shutil.rmtree(partial / leftover, ignore_errors=True)
         finished = True
@@ -174,20 +177,26 @@ def _whole_lines(path: Path) -> Iterator[dict[str, float]]:
     yield from read_lines(path)
 
 
-def evaluate_policy(experiment: Experiment, policy: Policy, codec: TextCodec, engine: RolloutEngine, folder: Path) -> dict[str, str]:
-    """Evaluate on every set, writing one file per set and reward; returns the sets' fingerprints."""
-    fingerprints = {}
+def evaluate_policy(
+    experiment: Experiment, policy: Policy, codec: TextCodec, folder: Path, label: str = ""
+) -> tuple[dict[str, str], list[Path]]:
+    """Evaluate on every set, one file per set and reward (`label` is added to the reward's name); existing files are left as they are.
+
+    Returns the sets' fingerprints and the files that were written.
+    """
+    engine = experiment.rollout.build(policy.model, codec)
+    fingerprints, written = {}, []
     for data in experiment.evaluation_sets:
         examples = evaluation_examples(experiment, data, codec)
         fingerprints[f"data/{data.name}"] = data_fingerprint(examples)
         reward = (experiment.evaluation.reward or experiment.reward).build(data)
-        path = folder / f"{data.name}-{reward.name}.jsonl"
-        if path.exists():
-            continue
-        evaluator = Evaluator(codec, reward, experiment.evaluation_sampling, experiment.evaluation.store_text)
-        seed = stream_seed(experiment.evaluation.seed, "evaluation", data.name)
-        write_lines(path, evaluator.evaluate(engine, examples, seed))
-    return fingerprints
+        path = folder / f"{data.name}-{reward.name}{label}.jsonl"
+        if not path.exists():
+            evaluator = Evaluator(codec, reward, experiment.evaluation_sampling, experiment.evaluation.store_text)
+            seed = stream_seed(experiment.evaluation.seed, "evaluation", data.name)
+            write_lines(path, evaluator.evaluate(engine, examples, seed))
+            written.append(path)
+    return fingerprints, written
 
 
 def evaluation_examples(experiment: Experiment, data: DataSpec, codec: TextCodec) -> tuple[Example, ...]:
@@ -196,36 +205,33 @@ def evaluation_examples(experiment: Experiment, data: DataSpec, codec: TextCodec
     return examples[: experiment.evaluation.max_examples]
 
 
-def evaluate_base(cell: Cell) -> Path:
-    """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder."""
-    experiment = cell.experiment
-    shared = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
-    evaluation = experiment.evaluation.reward or experiment.reward
-    identity = value_hash(experiment.model, experiment.evaluation_sets, evaluation, experiment.rollout, shared, experiment.evaluation)
-    folder = Path(experiment.output) / experiment.sweep / experiment.model.name / "base" / f"base-{identity}" / "seed0"
+def evaluate_base(experiment: Experiment, base: Policy, codec: TextCodec, runs: Path, label: str = "") -> Path:
+    """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder below `runs`."""
+    asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
+    reward = experiment.evaluation.reward or experiment.reward
+    identity = value_hash(experiment.model, experiment.evaluation_sets, reward, experiment.rollout, asked, experiment.evaluation)
+    folder = runs / "base" / f"base-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir():
-            return folder
-        partial = folder.with_name(folder.name + PARTIAL)
-        engine = experiment.rollout.build(cell.base.model, cell.codec)
-        fingerprints = evaluate_policy(experiment, cell.base, cell.codec, engine, partial / "evaluations")
-        write_info(
-            partial,
-            RunInfo(
-                objective="base",
-                model=experiment.model.name,
-                data="base",
-                reward=evaluation.build(experiment.data).name,
-                seed=0,
-                config_hash=identity,
-                config=describe(experiment) | {"objective": None, "optimizer": None},
-                fingerprints={"base": weights_fingerprint(cell.base.model), **fingerprints},
-                environment=environment(experiment.model.dtype, experiment.threads),
-                sweep=experiment.sweep,
-            ),
-        )
-        partial.rename(folder)
+        if not folder.is_dir():
+            partial = folder.with_name(folder.name + PARTIAL)
+            fingerprints, _ = evaluate_policy(experiment, base, codec, partial / "evaluations", label)
+            write_info(
+                partial,
+                RunInfo(
+                    objective="base",
+                    model=experiment.model.name,
+                    data="base",
+                    reward=reward.build(experiment.data).name,
+                    seed=0,
+                    config_hash=identity,
+                    config=describe(experiment) | {"objective": None, "optimizer": None},
+                    fingerprints={"base": weights_fingerprint(base.model), **fingerprints},
+                    environment=environment(experiment.model.dtype, experiment.threads),
+                    sweep=experiment.sweep,
+                ),
+            )
+            partial.rename(folder)
     return folder
 
 
@@ -238,19 +244,44 @@ def save_model(policy: Policy, codec: TextCodec, folder: Path) -> None:
 
 
 def evaluate_again(experiment: Experiment, folder: Path) -> list[Path]:
-    """Evaluate a finished run's model once more, by `experiment.evaluation`; returns the files that were written."""
+    """Evaluate a finished run's model, and its base, by `experiment.evaluation`; returns the run's new record files.
+
+    What differs from the run's own evaluation besides the reward is added to the files' names (`gold_T0`: greedy).
+    """
     torch.set_num_threads(experiment.threads)
+    own, asked = rebuild(read_info(folder).config, str(folder / "run.json")).evaluation, experiment.evaluation
+    marks = {"temperature": "_T{:g}", "seed": "_seed{}", "max_examples": "_first{}"}
+    label = "".join(mark.format(getattr(asked, name)) for name, mark in marks.items() if getattr(asked, name) != getattr(own, name))
+    policy, codec = _load(experiment, str(folder / "model"))
+    _, written = evaluate_policy(experiment, policy, codec, folder / "evaluations", label)
+    if written:
+        base, _ = _load(experiment, experiment.model.checkpoint(corpus_of(experiment)))
+        evaluate_base(experiment, base, codec, folder.parents[2], label)
+    return written
+
+
+def _load(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
     spec = experiment.model
-    model, tokenizer = load_causal_lm(str(folder / "model"), spec.dtype, spec.device)
-    policy = Policy(model, spec.logp_temperature, value_head=False)
+    model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
     codec = TextCodec(tokenizer, spec.prompt_format, experiment.budget.max_prompt_tokens)
-    before = set((folder / "evaluations").glob("*.jsonl*"))
-    evaluate_policy(experiment, policy, codec, experiment.rollout.build(model, codec), folder / "evaluations")
-    return sorted(set((folder / "evaluations").glob("*.jsonl*")) - before)
+    return Policy(model, spec.logp_temperature, value_head=False), codec
 
 
 def summary(folder: Path, base: Path) -> dict[str, float]:
-    """The evaluation's scores for a tracker: "<set>/ras", "<set>/nag_mean", ..."""
-    evaluations, before = read_run(folder).evaluations, read_run(base).evaluations
-    named = {name: scores(records, before.get((name, reward))) for (name, reward), records in evaluations.items()}
-    return {f"{name}/{score}": value for name, found in named.items() for score, value in found.items()}
+    """The evaluation's scores for a tracker: "<set>/ras", "<set>/nag_mean", ..., and "<set>/alarm: <name>" for each alarm."""
+    run, before = read_run(folder), read_run(base).evaluations
+    named = {}
+    for (name, reward), records in run.evaluations.items():
+        named |= {f"{name}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
+        named |= {f"{name}/alarm: {alarm.rule.name}": alarm.value for alarm in alarms(run, records)}
+    return named
+
+
+def alarm_lines(folder: Path) -> list[str]:
+    """The alarms of a run, a line each, with the sets whose evaluation they come from; empty when all is well."""
+    run = read_run(folder)
+    found: dict[str, list[str]] = {}
+    for (name, _), records in run.evaluations.items():
+        for alarm in alarms(run, records):
+            found.setdefault(f"ALARM: {alarm.rule.text.format(alarm.value)}", []).append(name)
+    return [f"{line} ({', '.join(sets)})" for line, sets in found.items()]

@@ -104,7 +104,7 @@ def train_cell(cfg: DictConfig) -> str:
             quit_with(error)
         raise
     if alone:
-        print(folder)
+        print((folder / "alarms.txt").read_text(encoding="utf-8") + str(folder))
     return str(folder)
 
 

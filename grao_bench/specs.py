@@ -1,0 +1,50 @@
+"""Specs from conf/ without Hydra, for notebooks: the same YAML files, read as they are."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grao_bench.errors import UserError
+
+
+def conf_dir() -> Path:
+    """Where conf/ lies: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def load(name: str, /, **overrides: Any) -> Any:
+    """The spec of conf/<name>.yaml, such as "model/tiny", with some fields changed.
+
+    UserError for an unknown file or field, or one that still needs a value.
+    """
+    values = _read(name) | overrides
+    module, _, cls = values.pop("_target_").rpartition(".")
+    kind = getattr(importlib.import_module(module), cls)
+    known = [item.name for item in fields(kind)]
+    for key, value in values.items():
+        where = f"{name.replace('/', '.')}.{key}"
+        if key not in known:
+            raise UserError(f"{where}: no such field; there are {', '.join(known)}")
+        if isinstance(value, str) and (value == "???" or value.startswith("${")):
+            raise UserError(f"{where}: has no value of its own; give load({name!r}, {key}=...)")
+    return kind(**values)
+
+
+def _read(name: str) -> dict[str, Any]:
+    """A file's values over those of the files that its defaults list names, in the same group."""
+    path = conf_dir() / f"{name}.yaml"
+    if not path.exists():
+        choices = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "no such group"
+        raise UserError(f"{name.replace('/', '=')}: no such file {path}; there are: {choices}")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    merged: dict[str, Any] = {}
+    for parent in values.pop("defaults", []):
+        if parent != "_self_":
+            merged |= _read(f"{name.rpartition('/')[0]}/{parent}")
+    return merged | values
