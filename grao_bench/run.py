@@ -26,6 +26,7 @@ from grao_bench.records import (
     RunInfo,
     StepRecord,
     append_line,
+    read_info,
     read_lines,
     read_records,
     read_run,
@@ -270,7 +271,7 @@ def _load(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
 def summary(folder: Path, base: Path) -> dict[str, float]:
     """The evaluation's scores for a tracker: "<set>/ras", "<set>/nag_mean", ..., and "<set>/alarm: <name>" for each alarm."""
     run, before = read_run(folder), read_run(base).evaluations
-    named = {}
+    named: dict[str, float] = {}
     for (name, reward), records in run.evaluations.items():
         named |= {f"{name}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
         named |= {f"{name}/alarm: {alarm.rule.name}": alarm.value for alarm in alarms(run, records)}
