@@ -27,6 +27,6 @@ if __name__ == "__main__":
     table = rates(Path(sys.argv[1]))
     print("RAS on dev, percent, mean over seeds and sets\n")
     print(table["mean"].round(1).to_string())
-    print(f"\nruns per cell of this table: {sorted({int(count) for count in table['count'].to_numpy().ravel()})}")
+    print(f"\nruns per cell of this table: {sorted({int(count) for count in table['count'].fillna(0).to_numpy().ravel()})}")
     print("\nchosen:")
     print(table["mean"].idxmax(axis=1).to_string())

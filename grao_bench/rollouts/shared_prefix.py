@@ -17,7 +17,7 @@ from torch import Tensor
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.limits import check_prompts
+from grao_bench.rollouts.prompts import check_prompts, cut_at_end, pad_left
 from grao_bench.types import Answer, Prompt
 
 
@@ -90,15 +90,9 @@ class SharedPrefixEngine:
 
     def _prefill(self, prompts: Sequence[Prompt], n: int) -> tuple[Any, Tensor, Tensor]:
         """(cache, next-token logits [P*n V], mask [P*n Tp]) of left-padded prompts, each computed once and expanded to n rows."""
-        width = max(len(prompt.tokens) for prompt in prompts)
-        ids = torch.full((len(prompts), width), self.codec.pad_token)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
-            mask[row, width - len(prompt.tokens) :] = 1
-        mask = mask.to(self.model.device)
+        ids, mask = pad_left(prompts, self.codec.pad_token, self.model.device)
         out = self.model(
-            input_ids=ids.to(self.model.device),
+            input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
             use_cache=True,
@@ -108,12 +102,8 @@ class SharedPrefixEngine:
         return out.past_key_values, out.logits[:, -1].repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
 
     def _answer(self, tokens: list[int], logp: list[float]) -> Answer:
-        """The tokens up to and with the first end token; unfinished where there is none."""
-        end = self.codec.end_token
-        finished = end in tokens
-        length = tokens.index(end) + 1 if finished else len(tokens)
-        kept = tuple(tokens[:length])
-        return Answer(text=self.codec.text(kept), tokens=kept, finished=finished, sampler_logp=tuple(logp[:length]))
+        kept, finished = cut_at_end(tokens, self.codec.end_token)
+        return Answer(text=self.codec.text(kept), tokens=kept, finished=finished, sampler_logp=tuple(logp[: len(kept)]))
 
 
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.limits import check_prompts
+from grao_bench.rollouts.prompts import check_prompts, cut_at_end, pad_left
 from grao_bench.types import Answer, Prompt
 
 
@@ -49,30 +49,23 @@ class TransformersEngine:
 
     def _sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         device = self.model.device
-        width = max(len(prompt.tokens) for prompt in prompts)
-        ids = torch.full((len(prompts), width), self.codec.pad_token)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
-            mask[row, width - len(prompt.tokens) :] = 1
+        ids, mask = pad_left(prompts, self.codec.pad_token, device)
         greedy = sampling.temperature == 0
         drawn = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(seed)
             out = self.model.generate(
-                input_ids=ids.repeat_interleave(n, 0).to(device),
-                attention_mask=mask.repeat_interleave(n, 0).to(device),
+                input_ids=ids.repeat_interleave(n, 0),
+                attention_mask=mask.repeat_interleave(n, 0),
                 do_sample=not greedy,
                 max_new_tokens=sampling.max_new_tokens,
                 eos_token_id=self.codec.end_token,
                 pad_token_id=self.codec.pad_token,
                 **drawn,
             )
-        rows = [self._cut(row) for row in out[:, width:].tolist()]
+        rows = [self._cut(row) for row in out[:, ids.shape[1] :].tolist()]
         return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
 
     def _cut(self, tokens: list[int]) -> Answer:
-        """The tokens up to and with the first end token; unfinished where there is none."""
-        finished = self.codec.end_token in tokens
-        kept = tuple(tokens[: tokens.index(self.codec.end_token) + 1] if finished else tokens)
+        kept, finished = cut_at_end(tokens, self.codec.end_token)
         return Answer(text=self.codec.text(kept), tokens=kept, finished=finished)

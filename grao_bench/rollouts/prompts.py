@@ -1,9 +1,12 @@
-"""What every engine refuses before it samples."""
+"""What the engines share: prompts they refuse, prompts as a rectangle, and where an answer ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Sampling
@@ -23,3 +26,20 @@ def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, config: Any) ->
                 f"example {prompt.id}: {len(prompt.tokens)} prompt tokens + {sampling.max_new_tokens} answer tokens exceed the model's "
                 f"context of {context}; lower budget.max_prompt_tokens or budget.max_answer_tokens"
             )
+
+
+def pad_left(prompts: Sequence[Prompt], pad_token: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(ids [P Tp], mask [P Tp]) of prompts padded on the left, so that every answer begins in the same column."""
+    width = max(len(prompt.tokens) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad_token)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
+        mask[row, width - len(prompt.tokens) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def cut_at_end(tokens: list[int], end_token: int) -> tuple[tuple[int, ...], bool]:
+    """(the tokens up to and with the first end token, True), or (all of them, False) where there is none: an unfinished answer."""
+    finished = end_token in tokens
+    return tuple(tokens[: tokens.index(end_token) + 1] if finished else tokens), finished
