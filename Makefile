@@ -34,6 +34,9 @@ laptop: $(VENV)/.installed
 	$(PY) -m grao_bench.report runs/laptop
 
 # HH=<folder in the upstream layout>, or GRAO_BENCH_HH
+ifdef HH
+export GRAO_BENCH_HH := $(HH)
+endif
 hh-tiny: $(VENV)/.installed
 	for set in helpful harmless; do \
 	  test -d runs/reward_models/hh_$$set || $(PY) -m grao_bench.train_reward model=tiny_hh data=hh_$$set max_tokens=256 || exit 2; done

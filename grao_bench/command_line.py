@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def one_line(error: BaseException) -> str:
     cause = error
     while isinstance(cause, HydraException) and cause.__cause__ is not None:
         cause = cause.__cause__
+    if isinstance(cause, UserError):  # a spec's own check, which names its key
+        return str(cause)
     first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     if "???" in str(error) or "Missing mandatory value" in first:
         return f"{key or first.rpartition(': ')[2]}: has no value yet; give it one on the command line"
@@ -71,9 +74,9 @@ def one_line(error: BaseException) -> str:
 
 
 def quit_with(error: UserError) -> None:
-    """Print a user's mistake as one line and exit with 2; with HYDRA_FULL_ERROR=1, raise it."""
+    """Print a user's mistake as one line and exit with 2; with HYDRA_FULL_ERROR=1, print its traceback before."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        raise error
+        traceback.print_exception(error)  # not raised: Hydra turns what a callback raises into a warning, and goes on
     print(f"grao_bench: {error}", file=sys.stderr)
     sys.exit(2)
 

@@ -95,12 +95,25 @@ def check(experiment: Experiment) -> None:
     """Everything that can be known to be wrong before anything is trained; UserError with the config key."""
     check_types(experiment)
     experiment.budget.check()
-    needs = experiment.objective.needs
-    if experiment.rollout.temperature <= 0 and needs.rollouts > 1:
-        temperature = experiment.rollout.temperature
-        raise UserError(f"rollout.temperature={temperature}: {needs.rollouts} greedy answers are one answer; use a value above 0")
-    if needs.rewards and not needs.rollouts:
-        raise UserError(f"objective.rollouts=0: {experiment.objective.name} learns from sampled answers; use at least 1")
+    experiment.optimizer.check()
+    needs, updates, rollout = experiment.objective.needs, experiment.objective.updates, experiment.rollout
+    model, count, heat = experiment.model, experiment.evaluation.max_examples, experiment.evaluation.temperature
+    for key, value, right, rule in (
+        ("threads", experiment.threads, experiment.threads >= 1, "at least 1"),
+        ("model.logp_temperature", model.logp_temperature, model.logp_temperature > 0, "above 0"),
+        ("objective.epochs", updates.epochs, updates.epochs >= 1, "at least 1"),
+        ("objective.minibatches", updates.minibatches, updates.minibatches >= 1, "at least 1"),
+        ("rollout.temperature", rollout.temperature, rollout.temperature >= 0, "at least 0 (0: greedy)"),
+        ("rollout.top_p", rollout.top_p, 0 < rollout.top_p <= 1, "above 0 and at most 1"),
+        ("evaluation.max_examples", count, count is None or count >= 1, "at least 1, or null for all"),
+        ("evaluation.temperature", heat, heat is None or heat >= 0, "at least 0 (0: greedy), or null"),
+    ):
+        if not right:
+            raise UserError(f"{key}={value}: must be {rule}")
+    if rollout.temperature == 0 and needs.rollouts > 1:
+        raise UserError(f"rollout.temperature=0: {needs.rollouts} greedy answers are one answer; use a value above 0")
+    if needs.rewards and needs.rollouts < 1:
+        raise UserError(f"objective.rollouts={needs.rollouts}: {experiment.objective.name} learns from sampled answers; use at least 1")
     experiment.reward.check(experiment.data)
     for data in experiment.evaluation_sets:
         (experiment.evaluation.reward or experiment.reward).check(data)
@@ -128,7 +141,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     torch.set_num_threads(experiment.threads)
     spec, data, budget, needs = experiment.model, experiment.data, experiment.budget, experiment.objective.needs
     dataset = data.build()
-    _require_examples(dataset, needs, experiment.objective.name)
+    require_examples(dataset, experiment.objective)
     path = spec.checkpoint(corpus_of(experiment), on_pretrain)
     base_model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
     base = Policy(base_model, spec.logp_temperature, value_head=False).requires_grad_(False)
@@ -179,15 +192,16 @@ def corpus_of(experiment: Experiment) -> Callable[[], list[str]]:
     return lambda: experiment.data.corpus() + load_corpus_files(experiment.model.corpus_files)
 
 
-def _require_examples(dataset: Dataset, needs: Needs, objective: str) -> None:
+def require_examples(dataset: Dataset, objective: Objective) -> None:
+    """UserError where a split is empty, or an objective that learns from pairs finds an example without a rejected answer."""
     for split in ("train", "dev", "test"):
         if not getattr(dataset, split):
             raise UserError(f"data={dataset.name}: its {split} split is empty; check the files, or the fractions in the data config")
-    if needs.rejected:
+    if objective.needs.rejected:
         for example in dataset.train:
             if example.rejected is None:
                 raise UserError(
-                    f"data={dataset.name}: example {example.id} has no rejected answer, and objective={objective} learns from pairs; "
+                    f"data={dataset.name}: example {example.id} has no rejected answer, and objective={objective.name} learns from pairs; "
                     "use a set with pairs, or another objective"
                 )
 

@@ -57,7 +57,8 @@ class Bars:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.progress.stop()
+        if console.is_terminal:
+            self.progress.stop()
 
     def show(self, title: str, step: int, steps: int, note: str) -> None:
         """Bring a bar to `step` of `steps`."""
@@ -143,7 +144,8 @@ class GridProgress:
                 console.print(f"{self.title}  {state.steps_done}/{self.total} steps  {rate:.1f} steps/s{eta}  {note}", soft_wrap=True)
             if last:
                 break
-        bar.stop()
+        if console.is_terminal:
+            bar.stop()
 
 
 def _cell_note(title: str, steps: int, reward: float | None) -> str:

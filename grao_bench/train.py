@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grao_bench.command_line import hydra_main, one_line, quiet_transformers, quit_with, to_value, without_hydra
 from grao_bench.errors import UserError
+from grao_bench.values import value_hash
 
 TABLES = ("lr_by",)
 
@@ -39,20 +40,30 @@ class GridCallback(Callback):
         return {"progress": None}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Checks every cell; exits with a line per faulty cell before any is trained."""
+        """Checks every cell, reading each data set once; exits with a line per faulty cell before any is trained."""
+        from grao_bench.experiment import require_examples
+
         loader = GlobalHydra.instance().config_loader()
-        cells, faults = [], []
+        cells = []
+        faults: dict[str, Exception] = {}
+        read: dict[str, Any] = {}
         for overrides in grid_cells(config):
             try:
                 experiment = to_experiment(loader.load_sweep_config(config, list(overrides)))
+                key = value_hash(experiment.data)
+                if key not in read:
+                    read[key] = experiment.data.build()
+                require_examples(read[key], experiment.objective)
                 title = f"{experiment.objective.name}/{experiment.data.name}/{experiment.seed}"
                 cells.append((experiment.folder, title, experiment.budget.steps))
             except UserError as error:
-                faults.append(f"{' '.join(overrides)}: {error}")
+                faults[f"{' '.join(overrides)}: {error}"] = error
             except (HydraException, OmegaConfBaseException) as error:
-                faults.append(f"{' '.join(overrides)}: {one_line(error)}")
+                faults[f"{' '.join(overrides)}: {one_line(error)}"] = error
         if faults:
-            quit_with(UserError("nothing was trained, because of\n  " + "\n  ".join(faults)))
+            summary = UserError("nothing was trained, because of\n  " + "\n  ".join(faults))
+            summary.__cause__ = next(iter(faults.values()))
+            quit_with(summary)
         if cells:
             from grao_bench.progress import GridProgress
 
@@ -102,7 +113,7 @@ def train_cell(cfg: DictConfig) -> str:
     except UserError as error:
         if alone:
             quit_with(error)
-        raise
+        raise CompactHydraException(f"grao_bench: {error}") from error  # which Hydra prints without a traceback
     if alone:
         print((folder / "alarms.txt").read_text(encoding="utf-8") + str(folder))
     return str(folder)

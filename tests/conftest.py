@@ -1,18 +1,44 @@
-"""What holds for every test: one thread, no user cache, no network, and a quiet transformers."""
+"""What holds for every test: one thread, no user cache, no network, a quiet transformers; and command lines that start at once."""
 
 from __future__ import annotations
 
+import os
+from functools import partial
+
 import pytest
-import torch
-from transformers.utils import logging
 
-torch.set_num_threads(1)
-logging.set_verbosity_error()
-logging.disable_progress_bar()
+from tests.commands import Commands
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, so before it is
 
 
-@pytest.fixture(autouse=True)
-def _private_cache(tmp_path_factory, monkeypatch):
-    """A base that a test pre-trains never lands in, or comes from, the user's cache; no hub is asked."""
-    monkeypatch.setenv("GRAO_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def pytest_configure(config):
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory):
+    """A base that a test pre-trains never lands in, or comes from, the user's cache. All workers share one, so it is trained once."""
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAO_BENCH_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
+        for name in ("HYDRA_FULL_ERROR", "GRAO_BENCH_HH", "WANDB_MODE"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _commands(_private_cache):
+    with Commands() as commands:
+        yield commands
+
+
+@pytest.fixture
+def command(_commands, tmp_path):
+    """`command("train", "objective=sft", ...)` is python -m grao_bench.train objective=sft ..., in tmp_path."""
+    return partial(_commands.run, tmp_path)

@@ -16,13 +16,13 @@ def compare(source: RewardSource, examples: Sequence[Example], answers: Sequence
     A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the difference, 0 within its tie margin.
     """
     requests = [RewardRequest(example, answer.text, answer.finished) for example, answer in zip(examples, answers, strict=True)]
-    verdicts = source.score(requests)
     if source.pairwise:
-        return [(verdict.reward, verdict) for verdict in verdicts]
-    references = source.score([RewardRequest(example, example.chosen, True) for example in examples])
+        return [(verdict.reward, verdict) for verdict in source.score(requests)]
+    # in one call, within which a model scores an answer that equals its reference to the same last bit
+    verdicts = source.score([*requests, *(RewardRequest(example, example.chosen, True) for example in examples)])
     return [
         (float(sign_with_ties(verdict.reward - reference.reward, source.tie_margin)), verdict)
-        for verdict, reference in zip(verdicts, references, strict=True)
+        for verdict, reference in zip(verdicts[: len(requests)], verdicts[len(requests) :], strict=True)
     ]
 
 

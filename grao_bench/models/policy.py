@@ -95,7 +95,9 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU."""
+    """`auto` is the first CUDA device where there is one, else the CPU. UserError for a CUDA device where there is none."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"model.device={device}: this machine's torch sees no CUDA device; use cpu or auto")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
 
 

@@ -53,6 +53,10 @@ class TinyModel:
     device: str
     logp_temperature: float
 
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.hidden_size % (2 * self.heads):  # rotary embeddings turn pairs of dimensions
+            raise UserError(f"model.heads={self.heads}: model.hidden_size={self.hidden_size} must be a multiple of twice the heads")
+
     @property
     def corpus_files(self) -> tuple[str, ...]:
         """The files whose documents join the data's corpus."""

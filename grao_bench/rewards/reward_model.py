@@ -76,37 +76,40 @@ class RewardModelSource:
         self.name = f"reward_model_{spec.mode}"
         self.pairwise = spec.mode == "sign"
         self.tie_margin = spec.tie_margin
-        self.references: dict[str, float] = {}
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; parts hold the scores behind a sign."""
-        scores = self._scores(requests)
+        rows = [tuple(self.encoder.ids(request.example.prompt, request.text, request.finished)) for request in requests]
         if not self.pairwise:
-            return [Verdict(score, self.name, {"score": score}) for score in scores]
-        fresh = [request for request in requests if request.example.id not in self.references]
-        references = self._scores([RewardRequest(request.example, request.example.chosen, True) for request in fresh])
-        self.references.update(zip([request.example.id for request in fresh], references, strict=True))
-        return [self._compare(request, score) for request, score in zip(requests, scores, strict=True)]
+            return [Verdict(score, self.name, {"score": score}) for score in self._scores(rows)]
+        references = [tuple(self.encoder.ids(request.example.prompt, request.example.chosen, True)) for request in requests]
+        scores = self._scores([*rows, *references])
+        pairs = zip(requests, scores[: len(rows)], scores[len(rows) :], strict=True)
+        return [self._compare(request, score, reference) for request, score, reference in pairs]
 
-    def _compare(self, request: RewardRequest, score: float) -> Verdict:
-        reference = self.references[request.example.id]
+    def _compare(self, request: RewardRequest, score: float, reference: float) -> Verdict:
         margin = score - reference
         sign = 0.0 if abs(margin) <= self.spec.tie_margin else float((margin > 0) - (margin < 0))
         if self.spec.unfinished == "lose" and not request.finished:
             sign = -1.0
         return Verdict(sign, self.name, {"score": score, "reference_score": reference})
 
-    def _scores(self, requests: Sequence[RewardRequest]) -> list[float]:
-        rows = [self.encoder.ids(request.example.prompt, request.text, request.finished) for request in requests]
-        scores = [0.0] * len(rows)
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        for start in range(0, len(order), self.spec.batch_size):
-            chunk = order[start : start + self.spec.batch_size]
+    def _scores(self, rows: Sequence[tuple[int, ...]]) -> list[float]:
+        """[N] scores; UserError where one is not a number, before a sign makes it look like one.
+
+        Equal rows are scored once: apart, rounding differs with what shares their batch, so that R(y, y) would not be 0 and a group of
+        equal answers not without signal.
+        """
+        scores: dict[tuple[int, ...], float] = {}
+        distinct = sorted(dict.fromkeys(rows), key=len)
+        for start in range(0, len(distinct), self.spec.batch_size):
+            chunk = distinct[start : start + self.spec.batch_size]
             with torch.no_grad():
-                values = classify(self.model, [rows[row] for row in chunk], self.encoder.tokenizer)
-            for row, value in zip(chunk, values.tolist(), strict=True):
-                scores[row] = value
-        return scores
+                values = classify(self.model, chunk, self.encoder.tokenizer)
+            if not torch.isfinite(values).all():
+                raise UserError(f"reward.path={self.spec.path}: gave a score that is not a number; look at the model, or train it anew")
+            scores |= zip(chunk, values.tolist(), strict=True)
+        return [scores[row] for row in rows]
 
 
 def classify(model: Any, rows: Sequence[Sequence[int]], tokenizer: Any) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
@@ -52,17 +53,22 @@ class TransformersEngine:
         ids, mask = pad_left(prompts, self.codec.pad_token, device)
         greedy = sampling.temperature == 0
         drawn = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-            torch.manual_seed(seed)
-            out = self.model.generate(
-                input_ids=ids.repeat_interleave(n, 0),
-                attention_mask=mask.repeat_interleave(n, 0),
-                do_sample=not greedy,
-                max_new_tokens=sampling.max_new_tokens,
-                eos_token_id=self.codec.end_token,
-                pad_token_id=self.codec.pad_token,
-                **drawn,
-            )
+        # `generate` takes what it is not told (penalties, minimum lengths) from the checkpoint's settings: not the policy's distribution
+        own, self.model.generation_config = self.model.generation_config, GenerationConfig()
+        try:
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+                torch.manual_seed(seed)
+                out = self.model.generate(
+                    input_ids=ids.repeat_interleave(n, 0),
+                    attention_mask=mask.repeat_interleave(n, 0),
+                    do_sample=not greedy,
+                    max_new_tokens=sampling.max_new_tokens,
+                    eos_token_id=self.codec.end_token,
+                    pad_token_id=self.codec.pad_token,
+                    **drawn,
+                )
+        finally:
+            self.model.generation_config = own
         rows = [self._cut(row) for row in out[:, ids.shape[1] :].tolist()]
         return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from transformers import get_scheduler
 
+from grao_bench.errors import UserError
 from grao_bench.models.policy import Policy
 
 
@@ -27,6 +28,17 @@ class AdamW:
     schedule: Literal["constant", "linear", "cosine"]
     warmup_steps: int
     clip_norm: float
+
+    def check(self) -> None:
+        """UserError for a number that can't be: a rate below 0 would climb the loss."""
+        for name in ("lr", "value_lr", "weight_decay", "warmup_steps"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"optimizer.{name}={getattr(self, name)}: must be at least 0")
+        for name in ("eps", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optimizer.{name}={getattr(self, name)}: must be above 0")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optimizer.betas={list(self.betas)}: must be two numbers, each at least 0 and below 1")
 
     def build(self, policy: Policy, updates: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """The optimiser over the policy's parameters and a schedule of `updates` updates."""

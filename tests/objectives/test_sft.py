@@ -32,7 +32,7 @@ def test_sequence_mean():
 
 
 def test_token_mean():
-    """The same answers have N = 4 tokens, whose mean is (1 + 2 + 3 + 4)/4 = 2.5, not 2. Per prompt it is P/N = 1/2 of each sum: 0.5, 4.5."""
+    """The same answers have N = 4 tokens, whose mean is (1 + 2 + 3 + 4)/4 = 2.5, not 2. Per prompt: P/N = 1/2 of each sum, 0.5 and 4.5."""
     assert loss("token_mean").tolist() == [0.5, 4.5]
     assert loss("token_mean").mean() == 2.5
 

@@ -1,0 +1,259 @@
+"""The reward model: its loss by hand, its training on pairs that can be told apart, and its scores as a reward source."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from grao_bench.errors import UserError
+from grao_bench.evaluation.answers import compare
+from grao_bench.interfaces import RewardRequest, RewardSource
+from grao_bench.rewards.reward_model import PairEncoder, RewardModel, RewardModelSource, classify, load_reward_model
+from grao_bench.specs import load
+from grao_bench.training.bradley_terry import RewardTraining, bradley_terry, fit_reward_model, pair_margins
+from grao_bench.types import Answer, Example, Turn
+
+from ..small import END, PAD, WORDS, word_tokenizer
+
+SPEC: RewardModel = load("reward/reward_model", path="x", mode="sign", max_tokens=40, batch_size=8, device="cpu")
+TRAINING = RewardTraining(epochs=3, batch_size=16, learning_rate=0.005, weight_decay=0.01, clip_norm=1.0)
+
+
+def classifier(seed: int = 0) -> LlamaForSequenceClassification:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(WORDS),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=128,
+            initializer_range=0.2,
+            num_labels=1,
+            pad_token_id=PAD,
+            eos_token_id=END,
+        )
+        return LlamaForSequenceClassification(config).eval()
+
+
+def encoder(pad: str = "<|pad|>", max_tokens: int = 40) -> PairEncoder:
+    return PairEncoder(word_tokenizer(pad), "hh", max_tokens)
+
+
+def source(spec: RewardModel = SPEC, pad: str = "<|pad|>") -> RewardModelSource:
+    return RewardModelSource(spec, encoder(pad), classifier())
+
+
+def pairs(count: int, seed: int) -> list[Example]:
+    """Answers of the same words in any order and number, but that the chosen one says "good" and the rejected one "bad"."""
+    words = random.Random(seed)
+
+    def text(telling: str) -> str:
+        said = [telling, *words.choices(("red", "green", "blue", "one", "two", "three"), k=words.randint(1, 5))]
+        words.shuffle(said)
+        return " ".join(said)
+
+    return [Example(f"e{i}", (Turn("user", text("one")),), text("good"), text("bad"), "s") for i in range(count)]
+
+
+EXAMPLES = pairs(24, seed=5)
+
+
+def requests() -> list[RewardRequest]:
+    """Each example's rejected answer, one of its own reference, and one that is unfinished."""
+    return [
+        request
+        for example in EXAMPLES
+        for request in (
+            RewardRequest(example, example.rejected, True),
+            RewardRequest(example, example.chosen, True),
+            RewardRequest(example, "good good", False),
+        )
+    ]
+
+
+def test_bradley_terry():
+    """-log sigmoid(r_w - r_l): log 2 at no margin; at a margin of 2, log(1 + e^-2) = 0.1269280; at -2, that plus 2."""
+    loss = bradley_terry(torch.tensor([1.0, 3.0, 0.0]), torch.tensor([1.0, 1.0, 2.0]))
+    assert loss.tolist() == pytest.approx([math.log(2), 0.1269280, 2.1269280], abs=1e-6)
+
+
+def test_bradley_terrys_gradient_is_the_chance_of_being_wrong():
+    """d loss / d r_w = -sigmoid(-2) = -0.1192029."""
+    r_w = torch.tensor([3.0], requires_grad=True)
+    bradley_terry(r_w, torch.tensor([1.0])).sum().backward()
+    assert r_w.grad.item() == pytest.approx(-0.1192029, abs=1e-6)
+
+
+@cache
+def trained() -> tuple[LlamaForSequenceClassification, list[tuple[int, int, float]]]:
+    model, steps = classifier(), []
+    fit_reward_model(model, encoder(), pairs(160, seed=1), TRAINING, 0, lambda *step: steps.append(step))
+    return model, steps
+
+
+def test_training_tells_held_out_pairs_apart():
+    """One word decides, so a held-out pair is ranked rightly nearly always; a random model ranks as its weights happen to."""
+    held_out = pairs(100, seed=2)
+    before = pair_margins(classifier(), encoder(), held_out, 16)
+    after = pair_margins(trained()[0], encoder(), held_out, 16)
+    assert (before > 0).mean() < 0.9
+    assert (after > 0).mean() > 0.97
+
+
+def test_training_reports_every_step_and_ends_lower():
+    """3 epochs of 160 / 16 batches."""
+    steps = trained()[1]
+    assert [step[:2] for step in steps] == [(step, 30) for step in range(1, 31)]
+    assert sum(loss for *_, loss in steps[-5:]) < 0.3 * sum(loss for *_, loss in steps[:5])
+
+
+def test_training_is_the_same_for_the_same_seed():
+    """Also when the last batch of an epoch is short: 40 pairs in batches of 16."""
+    models = [classifier(), classifier(), classifier()]
+    for model, seed in zip(models, (0, 0, 1), strict=True):
+        fit_reward_model(model, encoder(), pairs(40, seed=3), replace(TRAINING, epochs=1), seed)
+    weights = [torch.cat([parameter.flatten() for parameter in model.parameters()]) for model in models]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_margins_come_in_the_pairs_order():
+    held_out = pairs(10, seed=4)
+    margins = pair_margins(trained()[0], encoder(), held_out, batch_size=3)
+    one_by_one = np.concatenate([pair_margins(trained()[0], encoder(), [pair], 1) for pair in held_out])
+    assert margins == pytest.approx(one_by_one, abs=1e-4)
+
+
+def by_hand(model: LlamaForSequenceClassification, ids: list[int]) -> float:
+    """The score of one unpadded sequence: the head on the last position's hidden state."""
+    hidden = model.model(input_ids=torch.tensor([ids])).last_hidden_state
+    return model.score(hidden[0, -1]).item()
+
+
+@pytest.mark.parametrize("pad", ["<|pad|>", "<|end|>"])
+def test_the_last_real_token_is_scored_whatever_pads_it(pad):
+    """Rows of 1 to 9 ids, some ending with the end token, some holding the pad id inside; with pad and end token the same too."""
+    rows = [[6], [6, 7, END], [9, PAD, 8, END], [10] * 9, [6, END, END], [7, 8, PAD]]
+    with torch.no_grad():
+        scores = classify(classifier(), rows, word_tokenizer(pad))
+        expected = [by_hand(classifier(), row) for row in rows]
+    assert scores.tolist() == pytest.approx(expected, abs=1e-5)
+    assert len({round(score, 3) for score in expected}) == len(rows)
+
+
+@pytest.mark.parametrize("pad", ["<|pad|>", "<|end|>"])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_a_score_does_not_depend_on_what_shares_its_batch(pad, batch_size):
+    score = source(replace(SPEC, mode="score", batch_size=batch_size), pad)
+    expected = [by_hand(score.model, score.encoder.ids(r.example.prompt, r.text, r.finished)) for r in requests()]
+    assert [verdict.reward for verdict in score.score(requests())] == pytest.approx(expected, abs=1e-5)
+    backwards = [verdict.reward for verdict in score.score(requests()[::-1])]
+    assert backwards[::-1] == pytest.approx(expected, abs=1e-5)
+
+
+def test_prompt_and_answer_are_encoded_apart_and_cut_from_the_left():
+    """ "\\n\\nHuman: red\\n\\nAssistant:" is Human : red Assistant :, then the answer, and the end token only of a finished one."""
+    turns = (Turn("user", "red"),)
+    assert encoder().ids(turns, "good one", True) == [3, 5, 6, 4, 5, 9, 11, END]
+    assert encoder().ids(turns, "good one", False) == [3, 5, 6, 4, 5, 9, 11]
+    assert encoder().ids(turns, "", True) == [3, 5, 6, 4, 5, END]
+    assert encoder(max_tokens=4).ids(turns, "good one", True) == [5, 9, 11, END]
+
+
+def test_score_mode_says_the_models_number_and_sign_mode_its_comparison():
+    sign, score = source(), source(replace(SPEC, mode="score"))
+    assert isinstance(sign, RewardSource)
+    assert (sign.name, sign.pairwise, score.name, score.pairwise) == ("reward_model_sign", True, "reward_model_score", False)
+    numbers = [verdict.reward for verdict in score.score(requests())]
+    for request, verdict, number in zip(requests(), sign.score(requests()), numbers, strict=True):
+        margin = verdict.parts["score"] - verdict.parts["reference_score"]
+        assert verdict.parts["score"] == pytest.approx(number, abs=1e-5)
+        assert verdict.reward == (-1.0 if not request.finished else float(np.sign(margin)))
+    assert {verdict.reward for verdict in sign.score(requests())} == {-1.0, 0.0, 1.0}
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 7, 64])
+def test_a_reference_ties_with_itself_exactly(batch_size):
+    """R(y, y) = 0 with no tie margin at all: float32 scores of one text differ in their last bit with what shares the batch."""
+    verdicts = source(replace(SPEC, batch_size=batch_size)).score(requests())
+    assert [verdict.reward for request, verdict in zip(requests(), verdicts, strict=True) if request.text == request.example.chosen] == [
+        0.0
+    ] * 24
+    pointwise = source(replace(SPEC, mode="score", batch_size=batch_size))
+    own = [Answer(example.chosen, (), True) for example in EXAMPLES]
+    assert [R for R, _ in compare(pointwise, EXAMPLES, own)] == [0.0] * 24
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5])
+def test_equal_answers_of_a_group_have_equal_rewards(batch_size):
+    """To the last bit, also where they fall into different batches: else a group without signal would teach rounding."""
+    asked = [RewardRequest(example, text, True) for example in EXAMPLES for text in ["red one", "good"] * 4]
+    rewards = [verdict.reward for verdict in source(replace(SPEC, mode="score", batch_size=batch_size)).score(asked)]
+    groups = [rewards[i : i + 8] for i in range(0, len(rewards), 8)]
+    assert [len(set(group)) for group in groups] == [2] * len(groups)
+
+
+def test_ties_lie_within_the_margin():
+    """The margin is the median distance: half the finished verdicts become ties, and those alone."""
+    finished = [request for request in requests() if request.finished and request.text != request.example.chosen]
+    verdicts = source().score(finished)
+    distances = [abs(verdict.parts["score"] - verdict.parts["reference_score"]) for verdict in verdicts]
+    margin = sorted(distances)[len(distances) // 2 - 1] + 1e-4
+    tied = source(replace(SPEC, tie_margin=margin)).score(finished)
+    assert [verdict.reward == 0 for verdict in tied] == [distance <= margin for distance in distances]
+    assert sum(verdict.reward == 0 for verdict in tied) == len(finished) // 2
+
+
+def test_an_unfinished_answer_loses_or_is_judged_like_any_other():
+    """The same text, the better one of two, cut before its end token."""
+    example = Example("e", (Turn("user", "red"),), "bad", None, "s")
+    model = trained()[0]
+    lose, judge = (RewardModelSource(replace(SPEC, unfinished=how), encoder(), model) for how in ("lose", "judge"))
+    cut, whole = RewardRequest(example, "good good", False), RewardRequest(example, "good good", True)
+    assert [verdict.reward for verdict in lose.score([cut, whole])] == [-1.0, 1.0]
+    assert [verdict.reward for verdict in judge.score([cut, whole])] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("mode", ["sign", "score"])
+def test_a_score_that_is_not_a_number_is_no_tie(mode):
+    broken = source(replace(SPEC, mode=mode))
+    torch.nn.init.constant_(broken.model.score.weight, math.nan)
+    with pytest.raises(UserError, match="reward.path=x: gave a score that is not a number"):
+        broken.score(requests())
+
+
+def test_each_set_may_have_its_own_model(tmp_path):
+    spec = replace(SPEC, path=f"{tmp_path}/{{data}}")
+    classifier().save_pretrained(tmp_path / "hh_helpful")
+    word_tokenizer().save_pretrained(tmp_path / "hh_helpful")
+    spec.check(load("data/hh_helpful"))
+    built = spec.build(load("data/hh_helpful"))
+    expected = [verdict.reward for verdict in source().score(requests())]
+    assert [verdict.reward for verdict in built.score(requests())] == expected
+
+
+@pytest.mark.parametrize("path", ["runs/reward_models/{data}", "./here", "/nowhere/at/all", "a/b/c", "plain"])
+def test_a_missing_model_is_named_before_anything_is_trained(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"reward.path=.*: no such folder; train one with python -m grao_bench.train_reward data=hh_helpful"
+    ):
+        replace(SPEC, path=path).check(load("data/hh_helpful"))
+
+
+def test_a_hub_id_is_looked_up_only_when_it_is_loaded():
+    replace(SPEC, path="owner/name").check(load("data/hh_helpful"))
+
+
+def test_a_folder_that_holds_no_model_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"reward.path=.*: no reward model could be loaded"):
+        load_reward_model(str(tmp_path), "cpu")

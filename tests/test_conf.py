@@ -1,0 +1,237 @@
+"""Every configuration composes, spells every field of what it makes, and comes back from a run's record as it was."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import cache
+from typing import Any
+
+import jaxtyping
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from grao_bench.command_line import sweeps_parent, to_value
+from grao_bench.errors import UserError
+from grao_bench.evaluate import Reevaluation
+from grao_bench.experiment import Experiment
+from grao_bench.specs import conf_dir
+from grao_bench.train import TABLES, grid_cells, to_experiment
+from grao_bench.train_reward import RewardExperiment
+from grao_bench.values import describe, rebuild
+
+CONF = conf_dir()
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment", "debug"))
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+PRESETS = [(group, path.stem) for group in ("experiment", "debug") for path in sorted((CONF / group).glob("*.yaml"))]
+SWEEPS = sorted(path.stem for path in (sweeps_parent() / "sweeps").glob("*.yaml"))
+OBJECTIVES = sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))
+SPECS = ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _hydra():
+    with pytest.MonkeyPatch.context() as patch, initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        patch.setenv("GRAO_BENCH_SWEEPS_PARENT", str(sweeps_parent()))
+        yield
+
+
+@pytest.fixture
+def as_installed():
+    """Without the signature checks that the tests run under: a user has none, and a spec of wrong type must be found by check_types."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@cache
+def composed(*overrides: str, root: str = "train", hydra: bool = False) -> DictConfig:
+    """A configuration whose `???` are filled with a placeholder, as a user would on the command line."""
+    cfg = compose(root, overrides=list(overrides), return_hydra_config=hydra)
+    missing = [key for key in OmegaConf.missing_keys(cfg) if not key.startswith("hydra.")]
+    return compose(root, overrides=[*overrides, *(f"{key}=placeholder" for key in missing)], return_hydra_config=hydra) if missing else cfg
+
+
+def value(*overrides: str, root: str = "train") -> Any:
+    return to_value(composed(*overrides, root=root), TABLES if root == "train" else ())
+
+
+def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping with a _target_ in a composed configuration, with its key."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield key, node
+        for name, entry in node.items():
+            yield from targets(entry, f"{key}.{name}" if key else str(name))
+
+
+@cache
+def kind_of(target: str) -> type:
+    module, _, name = target.rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    assert is_dataclass(kind), target
+    return kind
+
+
+def assert_spelled(cfg: DictConfig, tables: tuple[str, ...] = ()) -> None:
+    """Keys and fields are the same names, at the root and wherever there is a _target_."""
+    for key, node in targets(OmegaConf.to_container(cfg, resolve=False)):
+        keys = set(node) - {"_target_"} - (set(tables) if not key else set())
+        assert keys == {item.name for item in fields(kind_of(node["_target_"]))}, key or "the root"
+
+
+def assert_survives_its_record(spec: Any) -> None:
+    assert rebuild(yaml.safe_load(yaml.safe_dump(describe(spec))), "config.yaml") == spec
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_of_every_group(group, choice):
+    """It composes into a checked Experiment with every field spelled, and the Experiment survives its own record."""
+    cfg = composed(f"{group}={choice}")
+    assert_spelled(cfg, TABLES)
+    experiment = to_value(cfg, TABLES)
+    assert isinstance(experiment, Experiment)
+    assert_survives_its_record(experiment)
+
+
+@pytest.mark.parametrize(("group", "choice"), PRESETS)
+def test_every_preset(group, choice):
+    """experiment= and debug= compose on their own and with each other's absence."""
+    cfg = composed(f"{group}={choice}")
+    assert_spelled(cfg, TABLES)
+    assert_survives_its_record(to_value(cfg, TABLES))
+    assert to_value(cfg, TABLES) != value()
+
+
+@pytest.mark.parametrize(("root", "kind"), [("evaluate", Reevaluation), ("train_reward", RewardExperiment)])
+def test_the_other_commands(root, kind):
+    cfg = composed(root=root)
+    assert_spelled(cfg)
+    assert isinstance(to_value(cfg), kind)
+    assert_survives_its_record(to_value(cfg))
+
+
+@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group, choice in CHOICES if group in ("model", "data")])
+def test_a_reward_model_can_be_trained_on_every_model_and_set(group, choice):
+    assert isinstance(value(f"{group}={choice}", root="train_reward"), RewardExperiment)
+
+
+@pytest.mark.parametrize("choice", [choice for group, choice in CHOICES if group == "reward"])
+def test_every_reward_can_evaluate_again(choice):
+    assert value(f"reward={choice}", root="evaluate").reward == value(f"reward={choice}").reward
+    assert value(f"reward@evaluation.reward={choice}").evaluation.reward == value(f"reward={choice}").reward
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_sweep(sweep):
+    """It is a grid, writes below its own name, and every value of every swept key composes into an Experiment with every field spelled."""
+    cfg = composed(f"+sweeps={sweep}", hydra=True)
+    assert cfg.hydra.mode.name == "MULTIRUN"
+    assert cfg.sweep == sweep
+    cells = grid_cells(cfg)
+    assert len(set(cells)) == len(cells) > 1
+    seen: set[str] = set()
+    for cell in cells:
+        if not seen.issuperset(cell):
+            seen.update(cell)
+            cell_cfg = composed(*sorted(cell))
+            assert_spelled(cell_cfg, TABLES)
+            assert_survives_its_record(to_value(cell_cfg, TABLES))
+
+
+def test_a_sweep_without_a_file_is_an_error_and_not_a_key():
+    with pytest.raises(HydraException, match="sweeps/tabel1"):
+        compose("train", overrides=["+sweeps=tabel1"])
+
+
+def test_no_spec_hides_a_default_or_can_be_changed():
+    """Every hyper-parameter gets its value in YAML alone, and what was built from it can't drift away from the record."""
+    kinds = {
+        kind_of(node["_target_"])
+        for choice in CHOICES
+        for _, node in targets(OmegaConf.to_container(composed("=".join(choice)), resolve=False))
+    }
+    assert Experiment in kinds
+    for kind in kinds:
+        assert kind.__dataclass_params__.frozen, kind
+        hidden = [item.name for item in fields(kind) if item.default is not MISSING or item.default_factory is not MISSING]
+        assert not hidden, f"{kind}: {hidden}"
+
+
+def test_the_hash_ignores_where_and_how_a_cell_runs():
+    base = value()
+    for override in ("seed=3", "threads=4", "output=elsewhere", "sweep=other", "tracking=wandb_offline"):
+        other = value(override)
+        assert other != base, override
+        assert other.config_hash == base.config_hash, override
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.usefixtures("as_installed")
+def test_the_hash_changes_with_every_field(spec):
+    base = value()
+    entry = getattr(base, spec)
+    for item in fields(entry):
+        other = replace(base, **{spec: replace(entry, **{item.name: replacement(getattr(entry, item.name))})})
+        assert other.config_hash != base.config_hash, f"{spec}.{item.name}"
+
+
+def replacement(entry: Any) -> Any:
+    """Another value, of a kind that the specs' own checks let pass."""
+    if isinstance(entry, float):
+        return entry / 2 + 0.011
+    if isinstance(entry, int) and not isinstance(entry, bool):
+        return entry + 1
+    return {"ternary": "score", "helpful": "harmless"}.get(entry, "other") if isinstance(entry, str) else "other"
+
+
+def test_a_cell_lies_where_its_name_says():
+    experiment = value("seed=2", "output=out", "sweep=s")
+    assert str(experiment.folder) == f"out/s/tiny/world_helpful/grao-{experiment.config_hash}/seed2"
+
+
+@pytest.mark.parametrize("table", [choice for group, choice in CHOICES if group == "lr_by"])
+def test_learning_rates_come_from_the_table(table):
+    """A row that names no objective would silently do nothing; an objective without a row takes the default."""
+    rates = yaml.safe_load((CONF / "lr_by" / f"{table}.yaml").read_text())
+    assert set(rates) <= {"default", *OBJECTIVES}
+    cfg = composed(f"lr_by={table}").copy()
+    for objective in [*OBJECTIVES, "mine"]:
+        cfg.objective.name = objective
+        assert cfg.optimizer.lr == rates.get(objective, rates["default"])
+
+
+def test_a_learning_rate_on_the_command_line_wins():
+    assert value("objective=sft", "optimizer.lr=0.125").optimizer.lr == 0.125
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.beta=much", "objective.beta='much': expected float, got str"),
+        ("budget.steps=2.5", "budget.steps=2.5: expected int, got float"),
+        ("budget.keep=first", "budget.keep='first': expected Literal"),
+        ("optimizer.betas=0.9", r"optimizer.betas=0.9: expected Sequence\[float\], got float"),
+        ("evaluation.reward=gold", "evaluation.reward='gold': expected RewardSpec | None, got str"),
+        ("seed=null", "seed=None: expected int, got NoneType"),
+        ("budget.steps=-1", "budget.steps=-1: must be at least 0"),
+        ("rollout.temperature=0", "rollout.temperature=0: 8 greedy answers are one answer"),
+        ("objective.rollouts=0", "objective.rollouts=0: grao learns from sampled answers"),
+        ("data=hh_helpful", "data=hh_helpful has no gold judge"),
+        ("model=hf", "model.path: has no value yet; give it one on the command line"),
+    ],
+)
+@pytest.mark.usefixtures("as_installed")
+def test_a_mistake_is_one_line_that_names_its_key(override, message):
+    with pytest.raises(UserError, match=message) as raised:
+        to_experiment(compose("train", overrides=[override]))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_key_is_refused_by_hydra():
+    with pytest.raises(HydraException, match="betta"):
+        compose("train", overrides=["objective.betta=0.3"])

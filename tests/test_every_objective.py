@@ -1,0 +1,216 @@
+"""Properties of every objective in conf/objective/: a new YAML is tested by being there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from grao_bench.interfaces import Objective
+from grao_bench.objectives import conf_dir, load_objective
+from grao_bench.types import Batch, Loss, PolicyOutput
+
+from .small import moved, rectangle
+
+FILES = {path.stem: path for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
+SAMPLING = [name for name in FILES if load_objective(name).needs.rollouts > 1]
+COLUMNS = ("rewards", "old_logp", "reference_logp", "old_values", "returns", "advantages", "token_weights")
+P, T = 5, 6
+
+everywhere = pytest.mark.parametrize("name", FILES)
+
+
+@dataclass
+class Case:
+    """A ragged batch with exactly the columns that the objective asks for, and a policy that has moved since they were taken."""
+
+    objective: Objective
+    batch: Batch
+    policy: PolicyOutput
+
+    @property
+    def loss(self) -> Loss:
+        return self.objective.loss(self.policy, self.objective.prepare(self.batch))
+
+
+def case(name: str, seed: int = 0) -> Case:
+    objective = load_objective(name)
+    random = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, T + 1, (P, len(objective.needs.slots)), generator=random)
+    lengths[0, 0], lengths[1] = T, lengths[1].clamp(max=2)  # one full row, one that can be trimmed
+    batch, policy = moved(objective.needs, rectangle(objective.needs, lengths.tolist(), seed), seed)
+    return Case(objective, batch, policy)
+
+
+def outputs(policy: PolicyOutput) -> list[Tensor]:
+    """What the loss may be differentiated by."""
+    return [policy.logp] if policy.values is None else [policy.logp, policy.values]
+
+
+def gradients(total: Tensor, policy: PolicyOutput) -> list[Tensor]:
+    return list(torch.autograd.grad(total, outputs(policy), retain_graph=True))
+
+
+def picked(policy: PolicyOutput, index: object) -> PolicyOutput:
+    """The policy's outputs at an index."""
+    return PolicyOutput(logp=policy.logp[index], values=None if policy.values is None else policy.values[index])
+
+
+def assert_same(ours: object, theirs: object) -> None:
+    torch.testing.assert_close(ours, theirs, atol=1e-13, rtol=1e-13)
+
+
+def with_junk(x: Tensor | None, mask: Tensor, extra: int, random: torch.Generator) -> Tensor | None:
+    """`x` [P K T] with `extra` more positions and random numbers wherever the mask is False."""
+    if x is None:
+        return None
+    wide = torch.nn.functional.pad(x.detach(), (0, extra))
+    junk = torch.randn(wide.shape, generator=random, dtype=torch.float64) * 4
+    return torch.where(torch.nn.functional.pad(mask, (0, extra)), wide.double(), junk).to(x.dtype)
+
+
+@everywhere
+def test_padding_changes_nothing(name):
+    """Three more columns, other ids in the padding and anything in every column there: the same loss, the same gradient, none outside."""
+    c, random = case(name), torch.Generator().manual_seed(9)
+    columns = {
+        item: with_junk(getattr(c.batch, item), c.batch.mask, 3, random) for item in ("tokens", "old_logp", "reference_logp", "old_values")
+    }
+    batch = replace(
+        c.batch,
+        mask=torch.nn.functional.pad(c.batch.mask, (0, 3)),
+        prompts=torch.nn.functional.pad(c.batch.prompts, (2, 0), value=7),
+        prompt_mask=torch.nn.functional.pad(c.batch.prompt_mask, (2, 0)),
+        **columns,
+    )
+    wide = [with_junk(x, c.batch.mask, 3, random) for x in outputs(c.policy)]
+    policy = PolicyOutput(*[wide[0].requires_grad_(), None, wide[1].requires_grad_() if len(wide) > 1 else None])
+    loss, padded = c.loss, c.objective.loss(policy, c.objective.prepare(batch))
+    assert_same(padded.parts, loss.parts)
+    assert_same(padded.stats, loss.stats)
+    for ours, theirs in zip(gradients(padded.total.sum(), policy), gradients(loss.total.sum(), c.policy), strict=True):
+        assert_same(ours[..., :T], theirs)
+        assert not ours[..., T:].any()
+
+
+@everywhere
+def test_the_gradient_is_zero_outside_the_mask_and_not_inside(name):
+    c = case(name)
+    for gradient in gradients(c.loss.total.sum(), c.policy):
+        assert not gradient[~c.batch.mask].any()
+        assert gradient[c.batch.mask].any()
+
+
+@everywhere
+def test_the_gradient_is_the_losss_own(name):
+    """Against finite differences: nothing that the loss depends on is detached."""
+    c = case(name, seed=1)
+    prepared = c.objective.prepare(c.batch)
+
+    def loss(*x: Tensor) -> Tensor:
+        return c.objective.loss(PolicyOutput(logp=x[0], values=x[1] if len(x) > 1 else None), prepared).total.sum()
+
+    assert torch.autograd.gradcheck(loss, [x.detach().requires_grad_() for x in outputs(c.policy)], fast_mode=True)
+
+
+@everywhere
+def test_the_order_of_prompts_changes_nothing(name):
+    c, order = case(name), [3, 0, 4, 1, 2]
+    shuffled = c.objective.loss(picked(c.policy, order), c.objective.prepare(c.batch.select(order)))
+    assert_same(shuffled.parts, {part: value[order] for part, value in c.loss.parts.items()})
+    assert_same(shuffled.stats, {stat: value[order] for stat, value in c.loss.stats.items()})
+
+
+@everywhere
+@pytest.mark.parametrize("chunks", [[[0], [1], [2], [3], [4]], [[3, 0], [1], [4, 2]], [[1, 2, 3], [0, 4]]], ids=str)
+def test_cutting_into_micro_batches_changes_nothing(name, chunks):
+    """Prepared whole, cut and trimmed: the same parts prompt by prompt, and the same gradient summed up."""
+    c = case(name)
+    whole, prepared = c.loss, c.objective.prepare(c.batch)
+    total = torch.zeros((), dtype=torch.float64)
+    for rows in chunks:
+        part = prepared.select(rows).trimmed()
+        loss = c.objective.loss(picked(c.policy, (rows, slice(None), slice(part.tokens.shape[-1]))), part)
+        assert_same(loss.parts, {key: value[rows] for key, value in whole.parts.items()})
+        assert_same(loss.stats, {key: value[rows] for key, value in whole.stats.items()})
+        total = total + loss.total.sum()
+    assert_same(gradients(total, c.policy), gradients(whole.total.sum(), c.policy))
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_rollouts_may_be_permuted(name):
+    """The answers of a group have no order; the slots after them stay where they are."""
+    c = case(name)
+    order = list(range(len(c.batch.slots)))
+    order[: c.objective.needs.rollouts] = torch.randperm(c.objective.needs.rollouts, generator=torch.Generator().manual_seed(3)).tolist()
+    assert order != sorted(order)
+    tensors = {item.name: getattr(c.batch, item.name) for item in fields(c.batch)}
+    moved_columns = {
+        key: value[:, order] for key, value in tensors.items() if isinstance(value, Tensor) and key not in ("prompts", "prompt_mask")
+    }
+    permuted = c.objective.loss(picked(c.policy, (slice(None), order)), c.objective.prepare(replace(c.batch, **moved_columns)))
+    assert_same(permuted.parts, c.loss.parts)
+    assert_same(permuted.stats, c.loss.stats)
+
+
+@everywhere
+def test_parts_sum_to_the_total_and_everything_is_per_prompt(name):
+    loss = case(name).loss
+    assert_same(loss.total, torch.stack(list(loss.parts.values())).sum(0))
+    assert {value.shape for value in (*loss.parts.values(), *loss.stats.values())} == {(P,)}
+    assert all(part.requires_grad for part in loss.parts.values())
+    assert not any(stat.requires_grad for stat in loss.stats.values())
+    assert torch.isfinite(torch.stack([*loss.parts.values(), *loss.stats.values()])).all()
+
+
+@everywhere
+def test_only_what_is_needed_is_read(name):
+    """`case` leaves every other column None; here they are filled with NaN, and the loss stays what it was."""
+    c = case(name)
+    nan = torch.full(c.batch.mask.shape, torch.nan, dtype=torch.float64)
+    absent = {key for key in COLUMNS if getattr(c.batch, key) is None}
+    filled = replace(c.batch, **{key: nan[..., 0] if key == "rewards" else nan for key in absent})
+    assert torch.equal(c.objective.loss(c.policy, c.objective.prepare(filled)).total, c.loss.total)
+
+
+@everywhere
+def test_every_need_is_read(name):
+    """A column that `needs` asks for and the loss ignores would be a wasted pass over the model: another value there is another loss."""
+    c = case(name)
+    for key in ("rewards", "old_logp", "reference_logp", "old_values"):
+        column = getattr(c.batch, key)
+        if column is not None:
+            noise = torch.randn(column.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+            other = replace(c.batch, **{key: column + noise})
+            assert not torch.allclose(c.objective.loss(c.policy, c.objective.prepare(other)).total, c.loss.total), key
+
+
+@everywhere
+def test_the_same_twice_and_the_batch_left_alone(name):
+    c = case(name)
+    before = {key: value.clone() for key, value in vars(c.batch).items() if isinstance(value, Tensor)}
+    assert torch.equal(c.loss.total, c.loss.total)
+    assert torch.equal(c.loss.total, case(name).loss.total)
+    assert all(torch.equal(value, getattr(c.batch, key)) for key, value in before.items())
+
+
+@everywhere
+def test_float32_gives_the_same_number(name):
+    """To float32's precision, and in float32: the dtype of the loss is the policy's."""
+    c = case(name)
+    single = {key: value.float() for key in COLUMNS if (value := getattr(c.batch, key)) is not None}
+    policy = PolicyOutput(logp=c.policy.logp.float(), values=None if c.policy.values is None else c.policy.values.float())
+    total = c.objective.loss(policy, c.objective.prepare(replace(c.batch, **single))).total
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total.double(), c.loss.total, atol=1e-5, rtol=1e-5)
+
+
+@everywhere
+def test_the_yaml_spells_every_field_and_no_other(name):
+    """No field has a default in Python, and the name in the tables is the file's."""
+    values = yaml.safe_load(FILES[name].read_text())
+    assert set(values) - {"_target_"} == {item.name for item in fields(load_objective(name))}
+    assert values["name"] == name

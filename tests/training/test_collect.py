@@ -1,0 +1,181 @@
+"""Collect fills exactly what an objective needs, from a real model, scripted answers and the gold reward."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from grao_bench.errors import UserError
+from grao_bench.objectives import load_objective
+from grao_bench.rewards.gold import GoldReward
+from grao_bench.specs import conf_dir
+from grao_bench.training.collect import collect
+from grao_bench.types import Batch, Needs, Updates
+
+from ..small import END
+from .setting import EXAMPLES, WordJudge, codec, collector, policy
+
+NAMES = sorted(path.stem for path in (conf_dir() / "objective").glob("*.yaml"))
+EVERYTHING = Needs(rollouts=4, chosen=True, rejected=True, rewards=True, old_logp=True, reference_logp=True, values=True)
+
+
+def objective(name, **changed):
+    spec = load_objective(name)
+    return replace(spec, **({"rollouts": 4} if spec.needs.rollouts else {}), **changed)
+
+
+class Probe:
+    """What `collect` reads of an objective, for needs that no objective has."""
+
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
+
+
+def collected(spec, updates: Updates | None = None, seed=0, examples=EXAMPLES, policy_=None, **parts) -> tuple[Batch, dict[str, float]]:
+    policy_ = policy_ or policy(spec)
+    return collect(collector(spec, policy_, **parts), policy_, examples, spec.needs, updates or spec.updates, seed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_holds_what_is_needed_and_nothing_else(name):
+    """Old log-probs may be missing only where they would be the loss's own: one update per batch, and no values to fill beside them."""
+    spec = objective(name)
+    batch, _ = collected(spec)
+    needs = spec.needs
+    own = spec.updates.count == 1 and not needs.values
+    present = {
+        key for key in ("rewards", "old_logp", "reference_logp", "old_values", "returns", "advantages") if getattr(batch, key) is not None
+    }
+    expected = {
+        "rewards": needs.rewards,
+        "old_logp": needs.old_logp and not own,
+        "reference_logp": needs.reference_logp,
+        "old_values": needs.values,
+    }
+    assert present == {key for key, needed in expected.items() if needed}
+    assert batch.slots == needs.slots
+    assert batch.ids == tuple(example.id for example in EXAMPLES)
+    assert not any(value.requires_grad for value in vars(batch).values() if isinstance(value, torch.Tensor))
+
+
+def test_old_log_probabilities_are_computed_where_the_policy_will_move_away_from_them():
+    """GRPO with one update spends no pass on them; with two epochs they are the policy's own before the first."""
+    assert collected(objective("grpo"))[0].old_logp is None
+    spec = objective("grpo", epochs=2)
+    policy_ = policy(spec)
+    batch, _ = collected(spec, policy_=policy_)
+    torch.testing.assert_close(batch.old_logp, policy_(batch).logp.detach(), atol=1e-12, rtol=0)
+
+
+def test_the_columns_are_the_models_own_numbers():
+    """Reference and policy are two models; values come with the old log-probs."""
+    probe = Probe(EVERYTHING)
+    policy_ = policy(probe)
+    torch.nn.init.normal_(policy_.value_head.weight, generator=torch.Generator().manual_seed(1))
+    batch, _ = collected(probe, Updates(epochs=2), policy_=policy_)
+    with torch.no_grad():
+        ours, theirs = policy_(batch), policy(probe, seed=9)(batch)
+    torch.testing.assert_close(batch.old_logp, ours.logp, atol=1e-12, rtol=0)
+    torch.testing.assert_close(batch.old_values, ours.values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.reference_logp, theirs.logp, atol=1e-12, rtol=0)
+    assert (batch.old_logp - batch.reference_logp).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("bound", [1, 60, 150])
+def test_cutting_for_memory_changes_no_number(bound):
+    probe = Probe(EVERYTHING)
+    whole, _ = collected(probe, Updates(epochs=2))
+    cut, _ = collected(probe, Updates(epochs=2), tokens_per_forward=bound)
+    for key in ("old_logp", "reference_logp"):
+        torch.testing.assert_close(getattr(cut, key), getattr(whole, key), atol=1e-12, rtol=0)
+    assert torch.equal(cut.rewards, whole.rewards)
+
+
+def test_slots_hold_the_drawn_ids_the_reference_and_the_rejected_answer():
+    batch, _ = collected(Probe(EVERYTHING), Updates())
+    rows = [[batch.tokens[p, k][batch.mask[p, k]].tolist() for k in range(6)] for p in range(len(EXAMPLES))]
+    expected = [(9, 6, END), (10, 6, 7, END), (6, END), (9, 9, 11, 12, 13), (9, 6, END), (10, END)]
+    assert rows[0] == [list(ids) for ids in expected]
+    assert batch.finished[0].tolist() == [True, True, True, False, True, True]
+    for p, example in enumerate(EXAMPLES):
+        assert rows[p][4] == list(codec().answer(example.chosen, 5).tokens)
+        assert rows[p][5] == list(codec().answer(example.rejected, 5).tokens)
+        assert batch.prompts[p][batch.prompt_mask[p]].tolist() == list(codec().prompt(example.id, example.prompt).tokens)
+
+
+def test_rewards_are_verdicts_on_every_rollout_and_the_reference():
+    """Ternary against each reference, by counting words. e1's y scores 1 good: a tie, two losses, and -1 for the unfinished one though
+    it says good twice. e5's y is cut to 5 tokens for the model, yet judged on its full text: R(y, y) = 0. The rejected one isn't asked."""
+    batch, _ = collected(Probe(EVERYTHING), Updates())
+    assert batch.rewards.tolist() == [
+        [0, -1, -1, -1, 0, 0],
+        [-1, 0, -1, -1, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [-1, 0, -1, 1, 0, 0],
+        [-1, -1, -1, 0, 0, 0],
+    ]
+    assert not batch.finished[4, 4]
+
+
+def test_a_pointwise_reward_scores_the_reference_too():
+    """score mode: 0.25 a "good", in the full text of e5's reference twice."""
+    reward = GoldReward(mode="score", tie_band=0.05).source(WordJudge())
+    batch, _ = collected(objective("grao"), reward=reward)
+    assert batch.rewards[0].tolist() == [0.25, -0.25, 0.0, 0.5, 0.25]
+    assert batch.rewards[4].tolist() == [0.0, 0.25, -0.25, 0.5, 0.5]
+
+
+def test_metrics_of_rollouts_and_rewards():
+    """20 rollouts: lengths 3+4+2+5, 2+2+3+2, 2*4, 3+2+3+3, twice = 53 tokens, one of them cut. Rewards: sum -3-3+4-1-3 = -6;
+    squares 3+3+4+3+3 = 16, so the variance is 16/20 - 0.3^2 = 0.71. One group of five has no signal. The reference counts nowhere."""
+    _, metrics = collected(objective("grao"))
+    assert metrics == pytest.approx(
+        {
+            "length": 53 / 20,
+            "truncated": 1 / 20,
+            "reward/mean": -6 / 20,
+            "reward/std": math.sqrt(0.71),
+            "groups_without_signal": 1 / 5,
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo"])
+def test_an_objective_without_rollouts_samples_and_judges_nothing(name):
+    """Nothing is scripted, and a judgement would fail."""
+    batch, metrics = collected(objective(name), reward=Refusing())
+    assert metrics == {}
+    assert not batch.columns("rollout")
+
+
+class Refusing:
+    """A reward source that must not be asked."""
+
+    name, pairwise, tie_margin = "refusing", True, 0.0
+
+    def score(self, requests):
+        raise AssertionError("asked for a reward that nothing needs")
+
+
+def test_sampled_answers_follow_the_seed():
+    spec = objective("grao")
+    batches = [collected(spec, seed=seed, sampled=True)[0] for seed in (1, 1, 2)]
+    assert torch.equal(batches[0].tokens, batches[1].tokens)
+    assert not torch.equal(batches[0].tokens, batches[2].tokens)
+
+
+@pytest.mark.parametrize("worth", [math.nan, math.inf])
+def test_a_reward_that_is_no_number_stops_before_training(worth):
+    reward = GoldReward(mode="score", tie_band=0.05).source(WordJudge(worth))
+    with pytest.raises(UserError, match="gold_score: gave a reward that is not a number"):
+        collected(objective("grpo"), reward=reward)
+
+
+def test_an_example_without_a_rejected_answer_is_named():
+    single = replace(EXAMPLES[1], rejected=None)
+    with pytest.raises(UserError, match="example e2: has no rejected answer"):
+        collected(objective("dpo"), examples=[EXAMPLES[0], single])
+    assert collected(objective("grao"), examples=[EXAMPLES[0], single])[0].size == 2

@@ -1,0 +1,277 @@
+"""The training loop: draws, updates however they are cut, value-only steps, records, and resuming."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from grao_bench.errors import UserError
+from grao_bench.objectives import load_objective
+from grao_bench.records import StepRecord
+from grao_bench.specs import conf_dir
+from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
+from grao_bench.training.collect import collect
+from grao_bench.training.loop import draw, minibatches, train, update
+from grao_bench.types import Needs
+
+from .setting import EXAMPLES, budget, collector, policy, trainer
+
+NAMES = sorted(path.stem for path in (conf_dir() / "objective").glob("*.yaml"))
+everywhere = pytest.mark.parametrize("name", NAMES)
+
+
+def objective(name, **changed):
+    spec = load_objective(name)
+    return replace(spec, **({"rollouts": 4} if spec.needs.rollouts else {}), **changed)
+
+
+def started(spec, budget_=None, sampled=False, **optimizer):
+    """(trainer, collector) that share one policy."""
+    policy_ = policy(spec)
+    return trainer(spec, policy_, budget_, **optimizer), collector(spec, policy_, sampled=sampled)
+
+
+def prepared(spec, trainer_, collector_, examples=EXAMPLES):
+    """A batch of these examples, as `train` makes it before its updates."""
+    return spec.prepare(collect(collector_, trainer_.policy, examples, spec.needs, spec.updates, 0)[0])
+
+
+def weights(policy_):
+    return {name: value.detach().clone() for name, value in policy_.named_parameters()}
+
+
+def moved(before, policy_):
+    """The names of the parameters that changed."""
+    return {name for name, value in policy_.named_parameters() if not torch.equal(value, before[name])}
+
+
+@everywhere
+@pytest.mark.parametrize("bound", [1, 120, 250])
+def test_cutting_into_micro_batches_makes_the_same_update(name, bound):
+    """A row at a time, a few, or all: the same metrics and the same weights after the step, to float64's precision."""
+    spec = objective(name)
+    outcomes = []
+    for tokens_per_forward in (10_000, bound):
+        trainer_, collector_ = started(spec, budget(tokens_per_forward=tokens_per_forward))
+        metrics = update(trainer_, prepared(spec, trainer_, collector_), value_only=False)
+        outcomes.append((metrics, weights(trainer_.policy)))
+    (whole, after_whole), (cut, after_cut) = outcomes
+    assert cut == pytest.approx(whole, rel=1e-9, abs=1e-12)
+    for key, value in after_whole.items():
+        torch.testing.assert_close(after_cut[key], value, atol=1e-7, rtol=0)
+    assert moved(weights(policy(spec)), trainer_.policy)
+
+
+@everywhere
+def test_an_update_follows_the_mean_loss_over_the_batchs_prompts(name):
+    """Plain arithmetic beside it: loss and gradient norm from one backward pass of the mean, with the gradient cut to clip_norm."""
+    spec = objective(name)
+    trainer_, collector_ = started(spec)
+    batch = prepared(spec, trainer_, collector_)
+    model = policy(spec)
+    out = model(batch)
+    loss = spec.loss(out, batch if batch.old_logp is not None else replace(batch, old_logp=out.logp.detach())).total.mean()
+    loss.backward()
+    norm = torch.stack([parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]).norm()
+    metrics = update(trainer_, batch, value_only=False)
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-9, abs=1e-12)
+    assert metrics["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
+    assert metrics["loss"] == pytest.approx(sum(value for key, value in metrics.items() if key.startswith("loss/")), abs=1e-12)
+
+
+def test_draw_visits_every_example_once_an_epoch():
+    """7 examples, 3 a step: any 7 positions that begin at a multiple of 7 hold each once, across the steps' borders."""
+    examples = [replace(EXAMPLES[0], id=str(i)) for i in range(7)]
+    ids = [example.id for step in range(1, 8) for example in draw(examples, 3, step, seed=4)]
+    epochs = [ids[start : start + 7] for start in (0, 7, 14)]
+    assert all(sorted(epoch) == sorted(example.id for example in examples) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_draw_follows_the_seed_and_the_step_alone():
+    examples = [replace(EXAMPLES[0], id=str(i)) for i in range(50)]
+    assert draw(examples, 8, 5, seed=1) == draw(examples, 8, 5, seed=1)
+    assert draw(examples, 8, 5, seed=1) != draw(examples, 8, 5, seed=2)
+
+
+def test_more_prompts_a_step_than_examples_repeat_them_evenly():
+    counts = Counter(example.id for example in draw(EXAMPLES, 12, 1, seed=0))
+    assert sorted(counts.values()) == [2, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(("size", "count", "sizes"), [(8, 2, [4, 4]), (7, 3, [3, 2, 2]), (2, 4, [1, 1]), (5, 1, [5])])
+def test_minibatches_hold_every_row_once(size, count, sizes):
+    chunks = minibatches(size, count, seed=3)
+    assert [len(chunk) for chunk in chunks] == sizes
+    assert sorted(row for chunk in chunks for row in chunk) == list(range(size))
+    assert chunks == minibatches(size, count, seed=3)
+
+
+def test_minibatches_differ_by_seed_and_one_keeps_the_rows_order():
+    assert minibatches(16, 2, seed=0) != minibatches(16, 2, seed=1)
+    assert minibatches(4, 1, seed=0) == [[0, 1, 2, 3]]
+
+
+def test_value_only_steps_move_the_value_head_alone():
+    """Two of three steps; weight decay does not touch the model either. The third moves everything."""
+    spec = objective("ppo", value_only_steps=2, minibatches=2)
+    trainer_, collector_ = started(spec, weight_decay=0.5)
+    names = set(weights(trainer_.policy))
+    head = {"value_head.weight", "value_head.bias"}
+    changes = []
+    before = weights(trainer_.policy)
+    for _ in train(trainer_, collector_, EXAMPLES, seed=0):
+        changes.append(moved(before, trainer_.policy))
+        before = weights(trainer_.policy)
+    assert changes == [head, head, names]
+
+
+def test_in_a_value_only_step_the_norm_is_the_heads_own():
+    """The model's gradient, which is thrown away, neither counts nor scales the head's."""
+    spec = objective("ppo")
+    trainer_, collector_ = started(spec)
+    batch = prepared(spec, trainer_, collector_)
+    model = policy(spec)
+    spec.loss(model(batch), batch).total.mean().backward()
+    norm = torch.stack([parameter.grad.norm() for parameter in model.value_head.parameters()]).norm().item()
+    assert update(trainer_, batch, value_only=True)["grad_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_a_value_head_learns_at_its_own_rate_and_does_not_decay():
+    """AdamW's first step moves every weight by its rate, the model's after decay: |step| = lr for the head, near lr for the model."""
+    spec = objective("ppo")
+    trainer_, collector_ = started(spec, lr=0.01, value_lr=0.2, weight_decay=0.0)
+    before = weights(trainer_.policy)
+    update(trainer_, prepared(spec, trainer_, collector_), value_only=False)
+    after = weights(trainer_.policy)
+    assert (after["value_head.bias"] - before["value_head.bias"]).abs().item() == pytest.approx(0.2, rel=1e-3)
+    largest = max((after[key] - before[key]).abs().max().item() for key in after if not key.startswith("value_head"))
+    assert largest == pytest.approx(0.01, rel=1e-3)
+
+
+@everywhere
+def test_a_run_yields_a_record_for_every_step(name):
+    """Five prompts of 6, 7, 6, 12 and 6 tokens; the counts follow from what the script says."""
+    spec = objective(name)
+    trainer_, collector_ = started(spec)
+    records = list(train(trainer_, collector_, EXAMPLES, seed=0))
+    assert [record.step for record in records] == [1, 2, 3]
+    assert all(isinstance(record, StepRecord) for record in records)
+    assert {(record.prompts, record.answers) for record in records} == {(5, 5 * len(spec.needs.slots))}
+    # every epoch of five draws each example once, and the script does not change: the counts of tokens are the same each step
+    assert {record.generated_tokens for record in records} == {53 if spec.needs.rollouts else 0}
+    reference = 3 + 3 + 3 + 3 + 5
+    rejected = 2 + 3 + 4 + 3 + 2
+    answers = (53 if spec.needs.rollouts else 0) + reference * spec.needs.chosen + rejected * spec.needs.rejected
+    prompts = sum(len(collector_.codec.prompt(example.id, example.prompt).tokens) for example in EXAMPLES)
+    expected = spec.updates.epochs * (prompts * len(spec.needs.slots) + answers)
+    assert {record.forward_tokens for record in records} == {expected}
+    for record in records:
+        assert {"loss", "grad_norm", "lr"} <= set(record.metrics)
+        assert ("reward/mean" in record.metrics) == spec.needs.rewards
+        assert ("length" in record.metrics) == (spec.needs.rollouts > 0)
+        assert all(isinstance(value, float) for value in record.metrics.values())
+
+
+def test_the_schedule_counts_optimiser_updates():
+    """PPO with 2 epochs of 3 minibatches makes 6 updates a step, and a linear schedule reaches 0 at the last."""
+    spec = objective("ppo", epochs=2, minibatches=3)
+    trainer_, collector_ = started(spec, schedule="linear", lr=0.01)
+    list(train(trainer_, collector_, EXAMPLES, seed=0))
+    assert trainer_.schedule.last_epoch == 3 * 6
+    assert [group["lr"] for group in trainer_.optimizer.param_groups] == [0.0, 0.0]
+
+
+def test_training_lowers_the_loss_it_is_given():
+    """SFT on five examples again and again: the references become likely."""
+    trainer_, collector_ = started(objective("sft"), budget(steps=25), lr=0.02)
+    losses = [record.metrics["loss"] for record in train(trainer_, collector_, EXAMPLES, seed=0)]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_training_raises_the_reward_it_is_given():
+    """GRPO from sampled answers on one word's worth: more "good" after 25 steps than before, far beyond the noise of 40 answers a step."""
+    trainer_, collector_ = started(objective("grpo", rollouts=8, kl=0.0), budget(steps=25), sampled=True, lr=0.02)
+    rewards = [record.metrics["reward/mean"] for record in train(trainer_, collector_, EXAMPLES, seed=0)]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.3
+
+
+@everywhere
+def test_a_resumed_run_ends_bit_identical(name, tmp_path):
+    """Three steps in one go, against one step, a checkpoint, another process's trainer, and the other two."""
+    spec = objective(name)
+    trainer_, collector_ = started(spec, sampled=True)
+    whole = list(train(trainer_, collector_, EXAMPLES, seed=3))
+    expected = weights(trainer_.policy)
+
+    trainer_, collector_ = started(spec, sampled=True)
+    first = [next(train(trainer_, collector_, EXAMPLES, seed=3))]
+    save_checkpoint(tmp_path / "checkpoint", trainer_)
+    trainer_, collector_ = started(spec, sampled=True)
+    assert load_checkpoint(tmp_path / "checkpoint", trainer_)
+    rest = list(train(trainer_, collector_, EXAMPLES, seed=3))
+    assert first + rest == whole
+    assert all(torch.equal(value, expected[key]) for key, value in weights(trainer_.policy).items())
+
+
+def test_there_may_be_no_checkpoint_and_one_of_another_run_is_refused(tmp_path):
+    trainer_, _ = started(objective("sft"))
+    assert not load_checkpoint(tmp_path / "checkpoint", trainer_)
+    save_checkpoint(tmp_path / "checkpoint", trainer(objective("ppo")))
+    with pytest.raises(UserError, match=r"state.pt: does not fit this run"):
+        load_checkpoint(tmp_path / "checkpoint", trainer_)
+
+
+def test_a_checkpoint_replaces_the_one_before(tmp_path):
+    trainer_, collector_ = started(objective("sft"))
+    for _ in train(trainer_, collector_, EXAMPLES, seed=0):
+        save_checkpoint(tmp_path / "checkpoint", trainer_)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    fresh, _ = started(objective("sft"))
+    load_checkpoint(tmp_path / "checkpoint", fresh)
+    assert fresh.step == 3
+
+
+@everywhere
+def test_a_loss_that_is_no_number_updates_nothing(name):
+    spec = objective(name)
+    trainer_, collector_ = started(spec)
+    batch = prepared(spec, trainer_, collector_)
+    with torch.no_grad():
+        trainer_.policy.model.model.norm.weight[0] = torch.nan
+    before = weights(trainer_.policy)
+    with pytest.raises(UserError, match="step 1: the loss is nan"):
+        update(trainer_, batch, value_only=False)
+    after = weights(trainer_.policy)
+    assert all(torch.equal(value.nan_to_num(), before[key].nan_to_num()) for key, value in after.items())
+
+
+def test_a_step_has_as_many_answers_for_every_objective():
+    """64 answers: 64 of SFT's references, 32 of DPO's pairs, 8 groups of 8 rollouts; GRAO's reference beside them counts as none."""
+    asked = budget(prompts_per_step=None, answers_per_step=64)
+    expected = {"sft": 64, "sft_token": 64, "dpo": 32, "ppo": 8, "grpo": 8, "grao": 8, "grao_clip0": 8}
+    assert {name: asked.prompts(load_objective(name).needs) for name in expected} == expected
+    assert budget(prompts_per_step=5, answers_per_step=64).prompts(Needs(rollouts=8)) == 5
+    assert budget(prompts_per_step=None, answers_per_step=4).prompts(Needs(rollouts=8)) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "least"),
+    [
+        ("steps", -1, "0"),
+        ("answers_per_step", 0, "1"),
+        ("max_prompt_tokens", 1, "2"),
+        ("max_answer_tokens", 0, "1"),
+        ("probe_prompts", 1, "2"),
+        ("probe_every", -1, "0"),
+        ("checkpoint_every", -1, "0"),
+        ("prompts_per_step", 0, "1"),
+    ],
+)
+def test_an_impossible_budget_is_named(field, wrong, least):
+    with pytest.raises(UserError, match=rf"^budget\.{field}={wrong}: must be at least {least}"):
+        budget(**{field: wrong}).check()
+    budget().check()
