@@ -27,6 +27,8 @@ types: $(VENV)/.installed
 # the committed results: results/*/README.md say what each sweep is
 tune: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=tune
+	$(PY) -m grao_bench.train +sweeps=tune_low
+	$(PY) -m grao_bench.train +sweeps=tune_high
 	$(PY) sweeps/choose_rates.py runs/tune
 
 laptop: $(VENV)/.installed

@@ -15,6 +15,13 @@ def stream_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def sign_with_ties(difference: float, margin: float) -> float:
+    """+1, 0 or -1. A tie is a difference of 0 or closer to it than the margin; exactly the margin decides."""
+    # scores are often sums of hundredths: rounding keeps a difference of exactly the margin out of the tie
+    gap = round(difference, 9)
+    return 0.0 if gap == 0 or abs(gap) < margin else (1.0 if gap > 0 else -1.0)
+
+
 def masked_sum(x: Float[Tensor, "*n T"], mask: Bool[Tensor, "*n T"]) -> Float[Tensor, "*n"]:
     """Sum over the last axis where mask is True."""
     return torch.where(mask, x, 0.0).sum(-1)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -51,7 +50,7 @@ class Bars:
         self.tasks: dict[str, TaskID] = {}
         self.printed = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Bars:
         if console.is_terminal:
             self.progress.start()
         return self

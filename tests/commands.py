@@ -16,6 +16,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,13 +43,13 @@ class Commands:
     def __exit__(self, *exc: object) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
 
-    def run(self, folder: Path, module: str, *arguments: str) -> Outcome:
-        """`python -m grao_bench.<module> <arguments>`, in this folder."""
+    def run(self, folder: Path, module: str, *arguments: str, **environment: str) -> Outcome:
+        """`python -m grao_bench.<module> <arguments>`, in this folder, with these environment variables, and no folder of HH-RLHF."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([str(folder), module, arguments]) + "\n")
+        self.process.stdin.write(json.dumps([str(folder), module, arguments, {"GRAO_BENCH_HH": ""} | environment]) + "\n")
         self.process.stdin.flush()
         return Outcome(**json.loads(self.process.stdout.readline()))
 
@@ -56,11 +57,11 @@ class Commands:
 def _serve() -> None:
     replies = sys.stdout
     for line in sys.stdin:
-        folder, module, arguments = json.loads(line)
+        folder, module, arguments, environment = json.loads(line)
         os.chdir(folder)
         sys.argv = [f"grao_bench.{module}", *arguments]
         out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), patch.dict(os.environ, environment):
             code = _code(module)
         print(json.dumps({"code": code, "out": out.getvalue(), "err": err.getvalue()}), file=replies, flush=True)
 

@@ -27,7 +27,7 @@ def _private_cache(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAO_BENCH_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
-        for name in ("HYDRA_FULL_ERROR", "GRAO_BENCH_HH", "WANDB_MODE"):
+        for name in ("HYDRA_FULL_ERROR", "WANDB_MODE"):
             patch.delenv(name, raising=False)
         yield
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
+from grao_bench.ops import sign_with_ties
 from grao_bench.records import EvalRecord
 from grao_bench.types import Answer, Example, Turn, Verdict
 
@@ -21,14 +22,9 @@ def compare(source: RewardSource, examples: Sequence[Example], answers: Sequence
     # in one call, within which a model scores an answer that equals its reference to the same last bit
     verdicts = source.score([*requests, *(RewardRequest(example, example.chosen, True) for example in examples)])
     return [
-        (float(sign_with_ties(verdict.reward - reference.reward, source.tie_margin)), verdict)
+        (sign_with_ties(verdict.reward - reference.reward, source.tie_margin), verdict)
         for verdict, reference in zip(verdicts[: len(requests)], verdicts[len(requests) :], strict=True)
     ]
-
-
-def sign_with_ties(difference: float, margin: float) -> int:
-    """+1, 0 or -1; 0 where |difference| <= margin."""
-    return 0 if abs(difference) <= margin else (1 if difference > 0 else -1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +65,6 @@ class Policy(nn.Module):
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The language model's parameters, and the value head's (empty without one)."""
         return list(self.model.parameters()), list(self.value_head.parameters()) if self.value_head is not None else []
-
-    def named_floats(self) -> Iterator[tuple[str, Tensor]]:
-        """Every distinct floating-point tensor of the state, for hashing and checkpoints (tied weights once)."""
-        seen: set[int] = set()
-        for name, value in self.state_dict().items():
-            if value.is_floating_point() and value.data_ptr() not in seen:
-                seen.add(value.data_ptr())
-                yield name, value
 
 
 def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:

@@ -176,8 +176,13 @@ def _labelled(cells: Sequence[Cell]) -> list[Cell]:
     """Each cell with its label: the objective's name, and where it has several configurations, the settings that differ."""
     families: dict[tuple[str, str, str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
-        families[cell.model, cell.data, cell.objective, cell.base_fingerprint if cell.objective == BASE else ""].append(cell)
+        families[cell.model, cell.data, cell.objective, _base_and_sources(cell) if cell.objective == BASE else ""].append(cell)
     return [replace(cell, label=label) for family in families.values() for cell, label in zip(family, _labels(family), strict=True)]
+
+
+def _base_and_sources(cell: Cell) -> str:
+    """What the evaluations of one base share that stand in one table: its weights, and who judged them."""
+    return " ".join([cell.base_fingerprint, *sorted({source for run in cell.runs for _, source in run.evaluations})])
 
 
 def _labels(family: Sequence[Cell]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.ops import sign_with_ties
 from grao_bench.types import Example, Verdict
 
 Mode = Literal["ternary", "score"]
@@ -86,7 +87,7 @@ class TernaryGold:
     def _verdict(self, request: RewardRequest) -> Verdict:
         score, parts = self.judge.score(request.example, request.text, request.finished)
         reference = self._reference(request.example)
-        reward = _sign(score - reference, self.tie_margin) if request.finished else -1.0
+        reward = sign_with_ties(score - reference, self.tie_margin) if request.finished else -1.0
         return Verdict(reward, self.name, {**parts, "score": score, "reference_score": reference})
 
     def _reference(self, example: Example) -> float:
@@ -111,9 +112,3 @@ class ScoredGold:
     def _verdict(self, request: RewardRequest) -> Verdict:
         score, parts = self.judge.score(request.example, request.text, request.finished)
         return Verdict(score, self.name, {**parts, "score": score})
-
-
-def _sign(difference: float, band: float) -> float:
-    # scores are sums of hundredths: rounding keeps a difference of exactly the band out of the tie
-    gap = round(difference, 9)
-    return 0.0 if gap == 0 or abs(gap) < band else 1.0 if gap > 0 else -1.0

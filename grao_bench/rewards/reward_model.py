@@ -12,6 +12,7 @@ import torch
 from grao_bench.dialogue import OPENING, render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.ops import sign_with_ties
 from grao_bench.types import PromptFormat, Turn, Verdict
 
 
@@ -54,18 +55,26 @@ class PairEncoder:
 
     def __init__(self, tokenizer: Any, prompt_format: PromptFormat, max_tokens: int) -> None:
         self.tokenizer, self.prompt_format, self.max_tokens = tokenizer, prompt_format, max_tokens
+        begin = tokenizer.bos_token_id
+        # the begin token, where the tokenizer puts one in front of a text by itself
+        self._begin = [begin] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
 
     def ids(self, turns: Sequence[Turn], text: str, finished: bool) -> list[int]:
         """Prompt ids + answer ids (+ the end token of a finished answer), the last max_tokens of them."""
         if self.prompt_format == "chat":
             messages = [{"role": turn.role, "content": turn.text} for turn in turns]
             prompt = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-            answer = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            answer = self._encode(text)
         else:
-            prompt = self.tokenizer(render(turns) + OPENING, add_special_tokens=False)["input_ids"]
-            answer = self.tokenizer(f" {text}" if text else "", add_special_tokens=False)["input_ids"]
+            prompt = [*self._begin, *self._encode(render(turns) + OPENING)]
+            answer = self._encode(f" {text}" if text else "")
         ids = [*prompt, *answer, *([self.tokenizer.eos_token_id] if finished else [])]
         return ids[-self.max_tokens :]
+
+    def _encode(self, text: str) -> list[int]:
+        # an end token spelt out in a text is text
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids
 
 
 class RewardModelSource:
@@ -88,8 +97,7 @@ class RewardModelSource:
         return [self._compare(request, score, reference) for request, score, reference in pairs]
 
     def _compare(self, request: RewardRequest, score: float, reference: float) -> Verdict:
-        margin = score - reference
-        sign = 0.0 if abs(margin) <= self.spec.tie_margin else float((margin > 0) - (margin < 0))
+        sign = sign_with_ties(score - reference, self.spec.tie_margin)
         if self.spec.unfinished == "lose" and not request.finished:
             sign = -1.0
         return Verdict(sign, self.name, {"score": score, "reference_score": reference})

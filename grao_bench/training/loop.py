@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -113,19 +114,24 @@ def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]
         named = {f"loss/{name}": value for name, value in loss.parts.items()} | {"loss": loss.total} | loss.stats
         for name, value in named.items():
             totals[name] = totals.get(name, 0.0) + value.sum().item() / batch.size
-    if not np.isfinite(totals["loss"]):
-        where = f"step {trainer.step + 1}: the loss is {totals['loss']}"
-        raise UserError(f"{where}; nothing was updated; lower optimizer.lr, or look at the rewards")
+    _require_finite(trainer, "loss", totals["loss"])
     model, head = trainer.policy.parameter_groups()
-    norm = torch.nn.utils.clip_grad_norm_([*model, *head], trainer.clip_norm)
     if value_only:
         for parameter in model:
             parameter.grad = None
+    norm = float(torch.nn.utils.clip_grad_norm_([*model, *head], trainer.clip_norm))
+    _require_finite(trainer, "gradient's norm", norm)
     lr = trainer.optimizer.param_groups[0]["lr"]
     trainer.optimizer.step()
     trainer.schedule.step()
     trainer.optimizer.zero_grad()
-    return totals | {"grad_norm": float(norm), "lr": float(lr)}
+    return totals | {"grad_norm": norm, "lr": float(lr)}
+
+
+def _require_finite(trainer: Trainer, what: str, value: float) -> None:
+    if not np.isfinite(value):
+        where = f"step {trainer.step + 1}: the {what} is {value}"
+        raise UserError(f"{where}; nothing was updated; lower optimizer.lr, or look at the rewards")
 
 
 def draw(examples: Sequence[Example], count: int, step: int, seed: int) -> list[Example]:
@@ -145,6 +151,6 @@ def minibatches(size: int, count: int, seed: int) -> list[list[int]]:
     return [sorted(chunk.tolist()) for chunk in np.array_split(order, min(count, size))]
 
 
-def _order(size: int, seed: int) -> list[int]:
-    order: list[int] = np.random.default_rng(seed).permutation(size).tolist()
-    return order
+@lru_cache(maxsize=4)  # a step draws from one epoch's order, or two
+def _order(size: int, seed: int) -> tuple[int, ...]:
+    return tuple(np.random.default_rng(seed).permutation(size).tolist())

@@ -53,5 +53,5 @@ def write_unfinished(
     """Writes one unfinished cell with its error, and returns its folder."""
     folder = root / "tiny" / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}.partial"
     folder.mkdir(parents=True)
-    (folder / "error.txt").write_text(f"Traceback (most recent call last):\n{reason}\n", encoding="utf-8")
+    (folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
     return folder

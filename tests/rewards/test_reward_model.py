@@ -227,7 +227,7 @@ def test_an_unfinished_answer_loses_or_is_judged_like_any_other():
 def test_a_score_that_is_not_a_number_is_no_tie(mode):
     broken = source(replace(SPEC, mode=mode))
     torch.nn.init.constant_(broken.model.score.weight, math.nan)
-    with pytest.raises(UserError, match="reward.path=x: gave a score that is not a number"):
+    with pytest.raises(UserError, match=r"reward\.path=x: gave a score that is not a number"):
         broken.score(requests())
 
 

@@ -1,0 +1,100 @@
+"""python -m grao_bench.train_reward: a reward model from pairs, and a cell that is trained and evaluated by it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from grao_bench.records import read_run
+from tests.cells import TINY_BASE, world_rows, write_rows
+
+OWN_PAIRS = ("data=jsonl", "data.train=pairs.jsonl", *TINY_BASE)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Pairs that differ by one word at the end of the answer: easy, so that a model this small learns them."""
+    return [
+        {"prompt": row["prompt"], "chosen": f"{row['chosen']} Thanks.", "rejected": f"{row['chosen']} Never."} for row in world_rows(240)
+    ]
+
+
+@pytest.fixture
+def trained(pairs, tmp_path, command):
+    """(outcome, folder) of a reward model trained on the pairs."""
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    fast = ("training.epochs=4", "training.learning_rate=0.005")
+    return command("train_reward", *OWN_PAIRS, *fast, "output=judges/jsonl"), tmp_path / "judges" / "jsonl"
+
+
+def test_a_reward_model_that_rewards_a_cell(pairs, trained, tmp_path, command):
+    outcome, folder = trained
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("judges/jsonl: pairs 1")
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "judges"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["pairs"] + metrics["dev/pairs"] + metrics["test/pairs"] == len(pairs)
+    assert metrics["test/accuracy"] > 0.9
+    assert metrics["test/margin_mean"] > 0
+    assert metrics["test/accuracy_of_longer_is_better"] == 1.0, "'Thanks.' is longer than 'Never.'"
+
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.config.num_labels == 1
+
+    # a cell whose policy is trained on the score, and evaluated by its sign against the reference
+    judged = ("reward=reward_model", "reward@evaluation.reward=reward_model_sign")
+    paths = ("reward.path='judges/{data}'", "evaluation.reward.path='judges/{data}'")
+    outcome = command("train", "objective=grpo", *OWN_PAIRS, *judged, *paths, "budget=smoke", "evaluation.max_examples=12")
+    assert outcome.code == 0, outcome.err
+    found = read_run(tmp_path / outcome.out.splitlines()[-1])
+    assert found.info.reward == "reward_model_score"
+    assert len(found.steps) == 2
+    assert found.steps[0].metrics["groups_without_signal"] == 0, "a score tells any two answers apart"
+    assert {record.metrics["reward/std"] > 0 for record in found.steps} == {True}
+    ((key, records),) = found.evaluations.items()
+    assert key == ("jsonl", "reward_model_sign")
+    for record in records:
+        margin = record.parts["score"] - record.parts["reference_score"]
+        assert record.verdict == record.reward == ((margin > 0) - (margin < 0) if record.finished else -1)
+
+    # the score in the record is what transformers says of the whole text
+    record = next(record for record in records if record.finished)
+    text = f"\n\nHuman: {record.prompt}\n\nAssistant: {record.reference}{tokenizer.eos_token}"
+    with torch.no_grad():
+        score = model(**tokenizer(text, return_tensors="pt")).logits.item()
+    assert score == pytest.approx(record.parts["reference_score"], abs=1e-4)
+
+
+def test_an_existing_model_is_not_overwritten(tmp_path, command):
+    write_rows(tmp_path / "pairs.jsonl", world_rows(16))
+    (tmp_path / "mine").mkdir()
+
+    outcome = command("train_reward", *OWN_PAIRS, "output=mine")
+
+    assert outcome.code == 2
+    assert outcome.err == "grao_bench: output=mine: is there already; remove it to train anew, or give another output=\n"
+    assert [*(tmp_path / "mine").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=jsonl", "data.train=no_pairs.jsonl"], "grao_bench: data=jsonl: has no pairs to learn from"),
+        (["data=hh_helpful", "data.path=nowhere"], "grao_bench: nowhere/helpful-base/test.jsonl[.gz]: no such file"),
+        (["data=jsonl"], "grao_bench: data.train: has no value yet"),
+        (["data=jsonl", "data.train=no_pairs.jsonl", "training.epochs=two"], "grao_bench: training.epochs='two': expected int, got str"),
+        (["data=jsonl", "data.train=no_pairs.jsonl", "epochs=2"], "Could not override 'epochs'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, command):
+    write_rows(tmp_path / "no_pairs.jsonl", world_rows(16, pairs=False))
+
+    outcome = command("train_reward", *arguments)
+
+    assert outcome.code != 0
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert {path.name for path in tmp_path.iterdir()} == {"no_pairs.jsonl"}
