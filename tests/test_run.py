@@ -227,6 +227,14 @@ def test_best_on_dev_is_kept(tmp_path):
     assert contents(folder, "evaluations/*.jsonl") == contents(shorter, "evaluations/*.jsonl")
 
 
+def test_of_policies_that_are_equally_good_on_dev_the_first_is_kept(tmp_path):
+    still = load("optimizer/adamw", lr=0.0, value_lr=0.0)
+    found = read_run(run(cell("sft", tmp_path, budget=load("budget/smoke", keep="best_dev"), optimizer=still)))
+
+    assert len({probe.metrics["ras"] for probe in found.probes}) == 1
+    assert found.info.notes["kept the policy of step"] == 0
+
+
 def test_a_run_can_start_from_another_ones_model(tmp_path):
     first = run(cell("sft", tmp_path))
     second = read_run(run(cell("grpo", tmp_path, model=small("model/tiny", start_from=str(first)))))
