@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -42,9 +43,11 @@ class GridCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks every cell, reading each data set once; exits with a line per faulty cell before any is trained."""
         from grao_bench.experiment import require_examples
+        from grao_bench.progress import GridProgress
 
+        quiet_transformers()
         loader = GlobalHydra.instance().config_loader()
-        cells = []
+        experiments = []
         faults: dict[str, Exception] = {}
         read: dict[str, Any] = {}
         for overrides in grid_cells(config):
@@ -54,8 +57,7 @@ class GridCallback(Callback):
                 if key not in read:
                     read[key] = experiment.data.build()
                 require_examples(read[key], experiment.objective)
-                title = f"{experiment.objective.name}/{experiment.data.name}/{experiment.seed}"
-                cells.append((experiment.folder, title, experiment.budget.steps))
+                experiments.append(experiment)
             except UserError as error:
                 faults[f"{' '.join(overrides)}: {error}"] = error
             except (HydraException, OmegaConfBaseException) as error:
@@ -64,9 +66,9 @@ class GridCallback(Callback):
             summary = UserError("nothing was trained, because of\n  " + "\n  ".join(faults))
             summary.__cause__ = next(iter(faults.values()))
             quit_with(summary)
-        if cells:
-            from grao_bench.progress import GridProgress
-
+        if experiments:
+            make_bases(experiments)
+            cells = [(one.folder, f"{one.objective.name}/{one.data.name}/{one.seed}", one.budget.steps) for one in experiments]
             self.progress = GridProgress(config.sweep, cells)
             self.progress.start()
 
@@ -74,6 +76,23 @@ class GridCallback(Callback):
         """Stops the display."""
         if self.progress is not None:
             self.progress.finish()
+
+
+def make_bases(experiments: Sequence[Any]) -> None:
+    """Make the tiny bases that unfinished cells start from, here and with a bar: the workers that would wait for them show none."""
+    import torch
+
+    from grao_bench.experiment import corpus_of
+    from grao_bench.progress import Bars
+
+    wanted = {value_hash(one.model, one.data): one for one in experiments if not one.folder.is_dir()}
+    try:
+        with Bars() as bars:
+            for experiment in wanted.values():
+                torch.set_num_threads(experiment.threads)
+                experiment.model.checkpoint(corpus_of(experiment), bars.on_pretrain)
+    except UserError as error:
+        quit_with(error)
 
 
 def grid_cells(config: DictConfig) -> list[tuple[str, ...]]:

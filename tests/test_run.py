@@ -262,7 +262,7 @@ def test_a_failure_leaves_its_reason(tmp_path):
 def test_what_is_wrong_is_found_before_anything_is_written(tmp_path):
     for changed, message in [
         ({"budget": load("budget/smoke", steps=-1)}, r"budget\.steps=-1: must be at least 0"),
-        ({"rollout": load("rollout/shared_prefix", temperature=0.0)}, r"rollout\.temperature=0\.0: 8 greedy answers are one answer"),
+        ({"rollout": load("rollout/shared_prefix", temperature=0.0)}, r"rollout\.temperature=0: 8 greedy answers are one answer"),
         ({"data": load("data/jsonl", train="x.jsonl")}, r"reward=gold: data=jsonl has no gold judge"),
     ]:
         with pytest.raises(UserError, match=message):
