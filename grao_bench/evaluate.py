@@ -51,12 +51,14 @@ def reevaluate(cfg: DictConfig) -> None:
         changed = {name: value for name in names if (value := getattr(asked, name)) is not None}
         experiment = replace(experiment, evaluation=replace(experiment.evaluation, **changed), threads=asked.threads)
         check(experiment)
-        written = evaluate_again(experiment, folder)
+        written, kept = evaluate_again(experiment, folder)
     except UserError as error:
         quit_with(error)
         return
     for path in written:
         print(path)
+    for path in kept:
+        print(f"{path} (there already; remove it to evaluate anew)")
 
 
 def main() -> None:

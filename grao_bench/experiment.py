@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,18 @@ from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.probe import Prober
-from grao_bench.interfaces import Dataset, DataSpec, ModelSpec, Objective, RewardSpec, RolloutEngine, RolloutSpec, Sampling, TrackingSpec
+from grao_bench.interfaces import (
+    Dataset,
+    DataSpec,
+    ModelSpec,
+    Objective,
+    RewardSource,
+    RewardSpec,
+    RolloutEngine,
+    RolloutSpec,
+    Sampling,
+    TrackingSpec,
+)
 from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Budget, Trainer
@@ -64,9 +76,10 @@ class Experiment:
 
     @property
     def config_hash(self) -> str:
-        """8 hex digits of the resolved configuration without paths, tracking, threads and seed."""
-        shaping = (self.objective, self.model, self.data, self.reward, self.rollout, self.optimizer, self.budget, self.evaluation)
-        return value_hash(*shaping)
+        """8 hex digits of the resolved configuration without the data's and the output's paths, tracking, threads and seed."""
+        # what the data are is in their fingerprint, wherever they lie
+        data = replace(self.data, path=None) if hasattr(self.data, "path") else self.data  # type: ignore[type-var]
+        return value_hash(self.objective, self.model, data, self.reward, self.rollout, self.optimizer, self.budget, self.evaluation)
 
     @property
     def folder(self) -> Path:
@@ -96,6 +109,13 @@ def check(experiment: Experiment) -> None:
     check_types(experiment)
     experiment.budget.check()
     experiment.optimizer.check()
+    for key, name in (("objective", experiment.objective.name), ("model", experiment.model.name), ("data", experiment.data.name)):
+        if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
+            raise UserError(f"{key}.name={name!r}: it names folders and files; use letters, digits, '_' and '.'")
+    if experiment.model.dtype == "bfloat16" and experiment.optimizer.lr < 3e-5:
+        raise UserError(
+            f"model.dtype=bfloat16: steps of optimizer.lr={experiment.optimizer.lr} are rounded away in bfloat16 weights; use float32"
+        )
     needs, updates, rollout = experiment.objective.needs, experiment.objective.updates, experiment.rollout
     model, count, heat = experiment.model, experiment.evaluation.max_examples, experiment.evaluation.temperature
     for key, value, right, rule in (
@@ -120,8 +140,22 @@ def check(experiment: Experiment) -> None:
 
 
 @dataclass(frozen=True)
+class EvaluationSet:
+    """A set's held-out examples after the budget's length rule, what that rule counted, and who judges the answers."""
+
+    name: str
+    examples: tuple[Example, ...]
+    lengths: dict[str, float]
+    reward: RewardSource
+
+
+@dataclass(frozen=True)
 class Cell:
-    """An experiment's machines, built. `examples` are the training examples after the budget's length rule."""
+    """An experiment's machines, built. `examples` are the training examples after the budget's length rule.
+
+    `base` is what the policy is measured against (KL, NAG), also where it starts from another run's model; the objective's own
+    reference model is the model that training starts from.
+    """
 
     experiment: Experiment
     trainer: Trainer
@@ -129,8 +163,8 @@ class Cell:
     prober: Prober
     engine: RolloutEngine
     base: Policy
-    base_path: str
     dataset: Dataset
+    sets: tuple[EvaluationSet, ...]
     codec: TextCodec
     examples: tuple[Example, ...]
     notes: dict[str, float]
@@ -142,11 +176,13 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     spec, data, budget, needs = experiment.model, experiment.data, experiment.budget, experiment.objective.needs
     dataset = data.build()
     require_examples(dataset, experiment.objective)
-    path = spec.checkpoint(corpus_of(experiment), on_pretrain)
-    base_model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
-    base = Policy(base_model, spec.logp_temperature, value_head=False).requires_grad_(False)
-    policy = Policy(load_causal_lm(path, spec.dtype, spec.device)[0], spec.logp_temperature, needs.values)
-    codec = TextCodec(tokenizer, spec.prompt_format, budget.max_prompt_tokens)
+    path = base_spec(experiment).checkpoint(corpus_of(experiment), on_pretrain)
+    start = spec.checkpoint(corpus_of(experiment))
+    base, codec = load_policy(experiment, path)
+    base.requires_grad_(False)
+    policy = Policy(load_causal_lm(start, spec.dtype, spec.device)[0], spec.logp_temperature, needs.values)
+    reference = base if start == path else load_policy(experiment, start)[0].requires_grad_(False)
+    sets = evaluation_sets(experiment, codec)
     examples, lengths = within_length(dataset.train, codec, budget, needs)
     engine = experiment.rollout.build(policy.model, codec)
     reward = experiment.reward.build(data)
@@ -154,7 +190,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         codec=codec,
         engine=engine,
         reward=reward,
-        reference=base if needs.reference_logp else None,
+        reference=reference if needs.reference_logp else None,
         sampling=experiment.sampling,
         max_answer_tokens=budget.max_answer_tokens,
         tokens_per_forward=budget.tokens_per_forward,
@@ -171,7 +207,9 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         tokens_per_forward=budget.tokens_per_forward,
         seed=experiment.evaluation.seed,
     )
-    notes = {f"dropped: {reason}": float(count) for reason, count in dataset.dropped.items()} | lengths
+    notes = {f"dropped: {reason}": float(count) for reason, count in dataset.dropped.items() if count} | lengths
+    for one in sets:
+        notes |= {f"{one.name} test: {key}": count for key, count in one.lengths.items()}
     return Cell(
         experiment=experiment,
         trainer=Trainer(policy, experiment.objective, experiment.optimizer, budget),
@@ -179,12 +217,38 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         prober=prober,
         engine=engine,
         base=base,
-        base_path=path,
         dataset=dataset,
+        sets=sets,
         codec=codec,
         examples=examples,
         notes=notes,
     )
+
+
+def evaluation_sets(experiment: Experiment, codec: TextCodec) -> tuple[EvaluationSet, ...]:
+    """The sets to evaluate on, read, and their rewards, loaded; UserError for what can't be."""
+    sets = []
+    for data in experiment.evaluation_sets:
+        examples, lengths = within_length(data.build().test, codec, experiment.budget, Needs(chosen=True))
+        lengths["examples"] = float(len(examples[: experiment.evaluation.max_examples]))
+        reward = (experiment.evaluation.reward or experiment.reward).build(data)
+        _require_left(examples, experiment.budget, data.name)
+        sets.append(EvaluationSet(data.name, examples[: experiment.evaluation.max_examples], lengths, reward))
+    return tuple(sets)
+
+
+def base_spec(experiment: Experiment) -> ModelSpec:
+    """The model without `start_from`."""
+    spec: ModelSpec = replace(experiment.model, start_from=None)  # type: ignore[type-var]
+    return spec
+
+
+def load_policy(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
+    """A policy without a value head, and the codec of its tokenizer."""
+    spec = experiment.model
+    model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
+    codec = TextCodec(tokenizer, spec.prompt_format, experiment.budget.max_prompt_tokens)
+    return Policy(model, spec.logp_temperature, value_head=False), codec
 
 
 def corpus_of(experiment: Experiment) -> Callable[[], list[str]]:

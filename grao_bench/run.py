@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from filelock import FileLock
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
-from grao_bench.experiment import Cell, Experiment, build, check, corpus_of, within_length
-from grao_bench.interfaces import DataSpec
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, build, check, corpus_of, evaluation_sets, load_policy
+from grao_bench.interfaces import Dataset
+from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
 from grao_bench.records import (
@@ -37,7 +37,6 @@ from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.loop import train
-from grao_bench.types import Example, Needs
 from grao_bench.values import describe, rebuild, value_hash
 
 OnStep = Callable[[StepRecord], None]
@@ -60,6 +59,7 @@ def run(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir():
+            _require_same_data(experiment, folder)
             return folder
         partial = folder.with_name(folder.name + PARTIAL)
         partial.mkdir(exist_ok=True)
@@ -88,8 +88,8 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
             tracker.log(record.step, {f"probe/{key}" if probed else key: value for key, value in record.metrics.items()})
             if on_step is not None and isinstance(record, StepRecord):
                 on_step(record)
-        base = evaluate_base(experiment, cell.base, cell.codec, partial.parents[2])
-        fingerprints, _ = evaluate_policy(experiment, cell.trainer.policy, cell.codec, partial / "evaluations")
+        base = evaluate_base(experiment, cell.sets, cell.base, cell.codec, partial.parents[2])
+        evaluate_policy(experiment, cell.sets, cell.trainer.policy, cell.codec, partial / "evaluations")
         save_model(cell.trainer.policy, cell.codec, partial / "model")
         write_info(
             partial,
@@ -102,9 +102,9 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
                 config_hash=experiment.config_hash,
                 config=describe(experiment),
                 fingerprints={
-                    "data": data_fingerprint((*cell.dataset.train, *cell.dataset.dev)),
+                    "data": training_fingerprint(cell.dataset),
                     "base": weights_fingerprint(cell.base.model),
-                    **fingerprints,
+                    **fingerprints_of(cell.sets),
                 },
                 environment=environment(experiment.model.dtype, experiment.threads),
                 notes=cell.notes,
@@ -118,6 +118,16 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         finished = True
     finally:
         tracker.finish(failed=not finished)
+
+
+def training_fingerprint(dataset: Dataset) -> str:
+    """sha256 of what a run trains on and probes."""
+    return data_fingerprint((*dataset.train, *dataset.dev))
+
+
+def _require_same_data(experiment: Experiment, folder: Path) -> None:
+    if read_info(folder).fingerprints["data"] != training_fingerprint(experiment.data.build()):
+        raise UserError(f"{folder}: was trained on other data of the same name; give another sweep= or output=, or remove it")
 
 
 def _train(cell: Cell, partial: Path) -> Iterator[StepRecord | ProbeRecord]:
@@ -179,55 +189,58 @@ def _whole_lines(path: Path) -> Iterator[dict[str, float]]:
 
 
 def evaluate_policy(
-    experiment: Experiment, policy: Policy, codec: TextCodec, folder: Path, label: str = ""
-) -> tuple[dict[str, str], list[Path]]:
-    """Evaluate on every set, one file per set and reward (`label` is added to the reward's name); existing files are left as they are.
+    experiment: Experiment, sets: Sequence[EvaluationSet], policy: Policy, codec: TextCodec, folder: Path, label: str = ""
+) -> list[Path]:
+    """Evaluate on every set; returns the files that were written, one per set and reward.
 
-    Returns the sets' fingerprints and the files that were written.
+    `label` is added to the reward's name. A file that is there already is left as it is.
     """
     engine = experiment.rollout.build(policy.model, codec)
-    fingerprints, written = {}, []
-    for data in experiment.evaluation_sets:
-        examples = evaluation_examples(experiment, data, codec)
-        fingerprints[f"data/{data.name}"] = data_fingerprint(examples)
-        reward = (experiment.evaluation.reward or experiment.reward).build(data)
-        path = folder / f"{data.name}-{reward.name}{label}.jsonl"
+    written = []
+    for one in sets:
+        path = folder / f"{one.name}-{one.reward.name}{label}.jsonl"
         if not path.exists():
-            evaluator = Evaluator(codec, reward, experiment.evaluation_sampling, experiment.evaluation.store_text)
-            seed = stream_seed(experiment.evaluation.seed, "evaluation", data.name)
-            write_lines(path, evaluator.evaluate(engine, examples, seed))
+            evaluator = Evaluator(codec, one.reward, experiment.evaluation_sampling, experiment.evaluation.store_text)
+            seed = stream_seed(experiment.evaluation.seed, "evaluation", one.name)
+            write_lines(path, evaluator.evaluate(engine, one.examples, seed))
             written.append(path)
-    return fingerprints, written
+    return written
 
 
-def evaluation_examples(experiment: Experiment, data: DataSpec, codec: TextCodec) -> tuple[Example, ...]:
-    """A set's held-out examples, after the budget's length rule."""
-    examples, _ = within_length(data.build().test, codec, experiment.budget, Needs(chosen=True))
-    return examples[: experiment.evaluation.max_examples]
+def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, str]:
+    """What the sets' prompts and judges are; with a label, by the name of the evaluation that it marks."""
+    found: dict[str, str] = {}
+    for one in sets:
+        end = f"{one.name}/{one.reward.name}{label}" if label else one.name
+        found |= {f"data/{end}": data_fingerprint(one.examples), f"reward/{end}": one.reward.fingerprint}
+    return found
 
 
-def evaluate_base(experiment: Experiment, base: Policy, codec: TextCodec, runs: Path, label: str = "") -> Path:
+def evaluate_base(
+    experiment: Experiment, sets: Sequence[EvaluationSet], base: Policy, codec: TextCodec, runs: Path, label: str = ""
+) -> Path:
     """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder below `runs`."""
     asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
-    reward = experiment.evaluation.reward or experiment.reward
-    identity = value_hash(experiment.model, experiment.evaluation_sets, reward, experiment.rollout, asked, experiment.evaluation)
+    weights, fingerprints = weights_fingerprint(base.model), fingerprints_of(sets, label)
+    judge = experiment.evaluation.reward or experiment.reward
+    identity = value_hash(weights, fingerprints, judge, experiment.rollout, asked, experiment.evaluation)
     folder = runs / "base" / f"base-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             partial = folder.with_name(folder.name + PARTIAL)
-            fingerprints, _ = evaluate_policy(experiment, base, codec, partial / "evaluations", label)
+            evaluate_policy(experiment, sets, base, codec, partial / "evaluations", label)
             write_info(
                 partial,
                 RunInfo(
                     objective="base",
                     model=experiment.model.name,
                     data="base",
-                    reward=reward.build(experiment.data).name,
+                    reward=sets[0].reward.name,
                     seed=0,
                     config_hash=identity,
                     config=describe(experiment) | {"objective": None, "optimizer": None},
-                    fingerprints={"base": weights_fingerprint(base.model), **fingerprints},
+                    fingerprints={"base": weights, **fingerprints},
                     environment=environment(experiment.model.dtype, experiment.threads),
                     sweep=experiment.sweep,
                 ),
@@ -244,28 +257,36 @@ def save_model(policy: Policy, codec: TextCodec, folder: Path) -> None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
 
 
-def evaluate_again(experiment: Experiment, folder: Path) -> list[Path]:
-    """Evaluate a finished run's model, and its base, by `experiment.evaluation`; returns the run's new record files.
+def evaluate_again(experiment: Experiment, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Evaluate a finished run's model, and its base, by `experiment.evaluation`.
 
-    What differs from the run's own evaluation besides the reward is added to the files' names (`gold_T0`: greedy).
+    What differs from the run's own evaluation is added to the files' names: `gold_T0` is greedy, `gold_1a2b` another judge of that name.
+    Returns (the run's new record files, those that were there already and stay).
     """
     torch.set_num_threads(experiment.threads)
-    own, asked = rebuild(read_info(folder).config, str(folder / "run.json")).evaluation, experiment.evaluation
-    marks = {"temperature": "_T{:g}", "seed": "_seed{}", "max_examples": "_first{}"}
-    label = "".join(mark.format(getattr(asked, name)) for name, mark in marks.items() if getattr(asked, name) != getattr(own, name))
-    policy, codec = _load(experiment, str(folder / "model"))
-    _, written = evaluate_policy(experiment, policy, codec, folder / "evaluations", label)
+    info = read_info(folder)
+    own = rebuild(info.config, str(folder / "run.json"))
+    policy, codec = load_policy(experiment, str(folder / "model"))
+    sets = evaluation_sets(experiment, codec)
+    label = _label(own, experiment, sets)
+    written = evaluate_policy(experiment, sets, policy, codec, folder / "evaluations", label)
     if written:
-        base, _ = _load(experiment, experiment.model.checkpoint(corpus_of(experiment)))
-        evaluate_base(experiment, base, codec, folder.parents[2], label)
-    return written
+        base, _ = load_policy(experiment, base_spec(experiment).checkpoint(corpus_of(experiment)))
+        evaluate_base(experiment, sets, base, codec, folder.parents[2], label)
+        # what stands there already was said when the run was made
+        write_info(folder, replace(info, fingerprints=fingerprints_of(sets, label) | info.fingerprints))
+    kept = [folder / "evaluations" / f"{one.name}-{one.reward.name}{label}.jsonl" for one in sets]
+    return written, [path for path in kept if path not in written]
 
 
-def _load(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
-    spec = experiment.model
-    model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
-    codec = TextCodec(tokenizer, spec.prompt_format, experiment.budget.max_prompt_tokens)
-    return Policy(model, spec.logp_temperature, value_head=False), codec
+def _label(own: Experiment, asked: Experiment, sets: Sequence[EvaluationSet]) -> str:
+    """What tells an evaluation from the run's own, in the name of its files; empty for another reward source alone."""
+    marks = {"temperature": "_T{:g}", "seed": "_seed{}", "max_examples": "_first{}"}
+    before, now = own.evaluation, asked.evaluation
+    changed = [mark.format(getattr(now, name)) for name, mark in marks.items() if getattr(now, name) != getattr(before, name)]
+    judge, other = own.evaluation.reward or own.reward, asked.evaluation.reward or asked.reward
+    same_name = judge.build(own.data).name == sets[0].reward.name
+    return "".join([f"_{value_hash(other)[:4]}" if same_name and judge != other else "", *changed])
 
 
 def summary(folder: Path, base: Path) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,7 @@ class GridCallback(Callback):
             cells = [(one.folder, f"{one.objective.name}/{one.data.name}/{one.seed}", one.budget.steps) for one in experiments]
             self.progress = GridProgress(config.sweep, cells)
             self.progress.start()
+            atexit.register(self.progress.finish)  # Hydra calls on_multirun_end only when no cell failed
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Stops the display."""
@@ -82,7 +84,7 @@ def make_bases(experiments: Sequence[Any]) -> None:
     """Make the tiny bases that unfinished cells start from, here and with a bar: the workers that would wait for them show none."""
     import torch
 
-    from grao_bench.experiment import corpus_of
+    from grao_bench.experiment import base_spec, corpus_of
     from grao_bench.progress import Bars
 
     wanted = {value_hash(one.model, one.data): one for one in experiments if not one.folder.is_dir()}
@@ -90,7 +92,7 @@ def make_bases(experiments: Sequence[Any]) -> None:
         with Bars() as bars:
             for experiment in wanted.values():
                 torch.set_num_threads(experiment.threads)
-                experiment.model.checkpoint(corpus_of(experiment), bars.on_pretrain)
+                base_spec(experiment).checkpoint(corpus_of(experiment), bars.on_pretrain)
     except UserError as error:
         quit_with(error)
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig
 
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, ModelSpec
 from grao_bench.training.bradley_terry import RewardTraining
+from grao_bench.values import describe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
     model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
+    (aside / "config.yaml").write_text(yaml.safe_dump(describe(experiment), sort_keys=False), encoding="utf-8")
     (aside / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     aside.rename(folder)
     return metrics

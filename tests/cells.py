@@ -17,7 +17,13 @@ WORLD = {"num_train": 32, "num_dev": 8, "num_test": 8, "corpus_documents": 200, 
 SMALL = {"model/tiny": MODEL, "data/world_helpful": WORLD, "data/world_harmless": WORLD, "evaluation/standard": {"sets": "own"}}
 
 TINY_BASE = tuple(f"model.{key}={value}" for key, value in MODEL.items())
-SMALL_WORLD = (*TINY_BASE, *(f"data.{key}={value}" for key, value in WORLD.items()), "evaluation.sets=own", "budget=smoke")
+SMALL_WORLD = (
+    *TINY_BASE,
+    *(f"data.{key}={value}" for key, value in WORLD.items()),
+    "evaluation.sets=own",
+    "budget=smoke",
+    "optimizer.lr=0.002",
+)
 
 OBJECTIVES = sorted(path.stem for path in (conf_dir() / "objective").glob("*.yaml"))
 

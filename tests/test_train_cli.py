@@ -120,6 +120,14 @@ def test_a_grid_with_one_bad_cell_trains_nothing(arguments, messages, inputs, co
     assert not [*inputs.rglob("run.json"), *inputs.rglob("steps.jsonl"), *inputs.rglob("*.partial")]
 
 
+def test_a_grid_whose_base_can_not_be_made_trains_nothing(tmp_path, command):
+    outcome = command("train", "-m", "objective=sft,grao", *SMALL_WORLD, "model.start_from=none")
+
+    assert outcome.code == 2
+    assert outcome.err == "grao_bench: model.start_from=none: holds no model/; give the folder of a finished run\n"
+    assert not [*tmp_path.rglob("*.partial")]
+
+
 def test_a_cell_that_fails_does_not_stop_the_grid(tmp_path, command):
     # the first cell's answers do not fit the model's context, which shows when it samples
     outcome = command("train", "-m", "objective=sft", "budget.max_answer_tokens=600,32", *SMALL_WORLD, "sweep=grid")
@@ -145,8 +153,7 @@ def test_one_cell_in_a_process_of_its_own(tmp_path):
     assert yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())["objective"]["name"] == "grpo"
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}, "nothing is written elsewhere"
     # the same cell through the library, in another process with other hashes of strings: the same bytes
-    lr = read_run(folder).info.config["optimizer"]["lr"]
-    twin = run(cell("grpo", tmp_path / "twin", seed=3, optimizer=load("optimizer/adamw", lr=lr)))
+    twin = run(cell("grpo", tmp_path / "twin", seed=3, optimizer=load("optimizer/adamw", lr=0.002)))
     assert twin.parent.name == folder.parent.name, "the same configuration"
     assert contents(folder, *RESULTS) == contents(twin, *RESULTS)
 

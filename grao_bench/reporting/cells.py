@@ -134,9 +134,14 @@ def differing(cells: Sequence[Cell], only: Sequence[str] = ()) -> dict[str, list
 
 def _is_base_of(base: Run, run: Run, key: EvalKey) -> bool:
     ours, theirs = run.info.fingerprints, base.info.fingerprints
-    test_set = f"data/{key[0]}"
-    same_prompts = ours.get(test_set) == theirs.get(test_set)
-    return ours.get("base") == theirs.get("base") and same_prompts and bool(base.evaluations.get(key))
+    same_base = ours.get("base") == theirs.get("base")
+    same_set = all(_evaluated(ours, kind, key) == _evaluated(theirs, kind, key) for kind in ("data", "reward"))
+    return same_base and same_set and bool(base.evaluations.get(key))
+
+
+def _evaluated(fingerprints: Mapping[str, str], kind: str, key: EvalKey) -> str | None:
+    """The fingerprint of an evaluation's prompts ("data") or judge ("reward"): its own where it has one, else its set's."""
+    return fingerprints.get(f"{kind}/{key[0]}/{key[1]}", fingerprints.get(f"{kind}/{key[0]}"))
 
 
 def _by_seed(runs: Sequence[Run]) -> tuple[Run, ...]:

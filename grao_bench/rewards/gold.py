@@ -77,6 +77,7 @@ class TernaryGold:
     judge: GoldJudge
     tie_margin: float
     name: str = "gold"
+    fingerprint: str = "gold judge"
     pairwise: bool = True
     _references: dict[Example, float] = field(default_factory=dict, repr=False, compare=False)
 
@@ -103,6 +104,7 @@ class ScoredGold:
     judge: GoldJudge
     tie_margin: float
     name: str = "gold_score"
+    fingerprint: str = "gold judge"
     pairwise: bool = False
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:

@@ -13,6 +13,7 @@ from grao_bench.dialogue import OPENING, render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.ops import sign_with_ties
+from grao_bench.provenance import weights_fingerprint
 from grao_bench.types import PromptFormat, Turn, Verdict
 
 
@@ -85,6 +86,7 @@ class RewardModelSource:
         self.name = f"reward_model_{spec.mode}"
         self.pairwise = spec.mode == "sign"
         self.tie_margin = spec.tie_margin
+        self.fingerprint = weights_fingerprint(model)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; parts hold the scores behind a sign."""
@@ -143,9 +145,12 @@ def load_reward_model(path: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise UserError(f"reward.path={path}: no reward model could be loaded ({str(error).splitlines()[0]})") from None
+    if loading["missing_keys"] or not hasattr(model, "score"):
+        what = f"without {sorted(loading['missing_keys'])[0]}" if loading["missing_keys"] else "whose head is not called score"
+        raise UserError(f"reward.path={path}: a checkpoint {what} is no reward model; give a sequence classifier of a causal LM")
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
     return model.to(where).eval(), tokenizer

@@ -66,15 +66,17 @@ class SharedPrefixEngine:
         alive = torch.arange(len(prompts) * n, device=device)
         tokens = torch.full((len(alive), sampling.max_new_tokens), self.codec.pad_token, device=device)
         logp = torch.zeros(len(alive), sampling.max_new_tokens, dtype=torch.float32, device=device)
+        done = torch.zeros(len(alive), dtype=torch.bool, device=device)
         for position in range(sampling.max_new_tokens):
             drawn, drawn_logp = draw(logits, uniforms[alive, position], sampling)
             tokens[alive, position], logp[alive, position] = drawn, drawn_logp.float()
-            going = (drawn != end).nonzero()[:, 0]
+            done = done | (drawn == end)
+            going = (~done).nonzero()[:, 0]
             if len(going) == 0 or position + 1 == sampling.max_new_tokens:
                 break
             # compacting copies the cache, so it waits until it saves more than that
             if len(going) <= 0.9 * len(drawn) or len(drawn) < 16:
-                alive, drawn, mask = alive[going], drawn[going], mask[going]
+                alive, drawn, mask, done = alive[going], drawn[going], mask[going], done[going]
                 cache.batch_select_indices(going)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
             out = self.model(

@@ -154,7 +154,7 @@ def test_an_objective_without_rollouts_samples_and_judges_nothing(name):
 class Refusing:
     """A reward source that must not be asked."""
 
-    name, pairwise, tie_margin = "refusing", True, 0.0
+    name, fingerprint, pairwise, tie_margin = "refusing", "", True, 0.0
 
     def score(self, requests):
         raise AssertionError("asked for a reward that nothing needs")

@@ -82,7 +82,7 @@ class WorldData:
 
     def siblings(self) -> tuple[WorldData, ...]:
         """The helpful and the harmless set."""
-        return tuple(replace(self, name=f"world_{subset}", subset=subset) for subset in SUBSETS)
+        return tuple(self if subset == self.subset else replace(self, name=f"world_{subset}", subset=subset) for subset in SUBSETS)
 
     def _examples(self, split: Split, count: int) -> tuple[Example, ...]:
         return make_examples(self.name, self.subset, split, count, self.seed, self.label_noise)
