@@ -230,6 +230,7 @@ def evaluation_sets(experiment: Experiment, codec: TextCodec) -> tuple[Evaluatio
     sets = []
     for data in experiment.evaluation_sets:
         examples, lengths = within_length(data.build().test, codec, experiment.budget, Needs(chosen=True))
+        del lengths["training examples"]
         lengths["examples"] = float(len(examples[: experiment.evaluation.max_examples]))
         reward = (experiment.evaluation.reward or experiment.reward).build(data)
         _require_left(examples, experiment.budget, data.name)

@@ -208,11 +208,11 @@ def evaluate_policy(
 
 
 def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, str]:
-    """What the sets' prompts and judges are; with a label, by the name of the evaluation that it marks."""
+    """What the sets' prompts are, and for each evaluation by its own name, what its prompts and its judge are."""
     found: dict[str, str] = {}
     for one in sets:
-        end = f"{one.name}/{one.reward.name}{label}" if label else one.name
-        found |= {f"data/{end}": data_fingerprint(one.examples), f"reward/{end}": one.reward.fingerprint}
+        prompts, source = data_fingerprint(one.examples), f"{one.name}/{one.reward.name}{label}"
+        found |= {f"data/{one.name}": prompts, f"data/{source}": prompts, f"reward/{source}": one.reward.fingerprint}
     return found
 
 

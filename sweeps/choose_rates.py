@@ -1,6 +1,6 @@
 """The learning rate of each objective from a tuning sweep: the highest RAS on dev, averaged over its seeds and sets.
 
-    python sweeps/choose_rates.py runs/tune [trials.csv]
+python sweeps/choose_rates.py runs/tune [trials.csv]
 """
 
 from __future__ import annotations

@@ -27,7 +27,12 @@ def test_another_reward_adds_a_file_that_the_report_shows(finished, tmp_path, co
     assert outcome.code == 0, outcome.err
     added = finished / "evaluations" / "world_helpful-gold_score.jsonl"
     assert outcome.out.split() == [str(added)]
-    assert {name: value for name, value in snapshot(finished).items() if name != str(added.relative_to(finished))} == before
+    touched = {str(added.relative_to(finished)), "run.json"}  # which learns what the new evaluation's prompts and judge are
+    after = snapshot(finished)
+    assert {name: value for name, value in after.items() if name not in touched} == {
+        name: value for name, value in before.items() if name != "run.json"
+    }
+    assert "reward/world_helpful/gold_score" in read_run(finished).info.fingerprints
     first, second = (read_run(finished).evaluations["world_helpful", reward] for reward in SOURCES)
     assert [record.answer for record in first] == [record.answer for record in second], "the same random numbers"
     assert [record.reward for record in second] == [record.parts["score"] for record in first], "the judge's score behind the verdict"
@@ -48,7 +53,10 @@ def test_another_temperature_stands_beside_the_first(finished, command):
     assert [record.answer for record in evaluations[key]] != [record.answer for record in evaluations["world_helpful", "gold"][:3]]
     # what is there is not made again
     again = command("evaluate", f"run={finished}", "temperature=0", "max_examples=3")
-    assert (again.code, again.out) == (0, "")
+    assert again.code == 0
+    assert again.out.splitlines() == [
+        f"{finished}/evaluations/world_helpful-gold_T0_first3.jsonl (there already; remove it to evaluate anew)"
+    ]
 
 
 @pytest.mark.parametrize(

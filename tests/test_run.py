@@ -238,10 +238,15 @@ def test_of_policies_that_are_equally_good_on_dev_the_first_is_kept(tmp_path):
 def test_a_run_can_start_from_another_ones_model(tmp_path):
     first = run(cell("sft", tmp_path))
     second = read_run(run(cell("grpo", tmp_path, model=small("model/tiny", start_from=str(first)))))
+    before = read_run(first)
 
-    assert second.info.fingerprints["base"] == weights(first) != read_run(first).info.fingerprints["base"]
-    assert second.probes[0].metrics["kl"] == pytest.approx(0, abs=1e-5)
-    assert len([*(tmp_path / "small" / "tiny" / "base").glob("*/seed0")]) == 2, "another base is evaluated anew"
+    started, ended = second.probes[0].metrics, before.probes[-1].metrics
+    assert started["j_reference"] == pytest.approx(ended["j_reference"], abs=1e-6)
+    assert started["j_reference"] != pytest.approx(before.probes[0].metrics["j_reference"], abs=1e-6)
+    assert second.info.fingerprints["base"] == before.info.fingerprints["base"], "it is measured against the base, not against its start"
+    assert started["kl"] == pytest.approx(ended["kl"], abs=1e-5)
+    assert len([*(tmp_path / "small" / "tiny" / "base").glob("*/seed0")]) == 1, "the same base, evaluated once"
+    assert second.steps[0].metrics["kl"] == pytest.approx(0, abs=1e-6), "GRPO's reference is the model that it starts from"
     with pytest.raises(UserError, match=r"model\.start_from=.*: holds no model/"):
         run(cell("grpo", tmp_path, model=small("model/tiny", start_from=str(tmp_path))))
 

@@ -140,7 +140,7 @@ def _is_base_of(base: Run, run: Run, key: EvalKey) -> bool:
 
 
 def _evaluated(fingerprints: Mapping[str, str], kind: str, key: EvalKey) -> str | None:
-    """The fingerprint of an evaluation's prompts ("data") or judge ("reward"): its own where it has one, else its set's."""
+    """The fingerprint of an evaluation's prompts ("data") or judge ("reward"): by its own name, or else by its set's."""
     return fingerprints.get(f"{kind}/{key[0]}/{key[1]}", fingerprints.get(f"{kind}/{key[0]}"))
 
 
