@@ -33,6 +33,7 @@ from grao_bench.interfaces import (
     Sampling,
     TrackingSpec,
 )
+from grao_bench.models.hf import started_from
 from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Budget, Trainer
@@ -134,6 +135,7 @@ def check(experiment: Experiment) -> None:
         raise UserError(f"rollout.temperature=0: {needs.rollouts} greedy answers are one answer; use a value above 0")
     if needs.rewards and needs.rollouts < 1:
         raise UserError(f"objective.rollouts={needs.rollouts}: {experiment.objective.name} learns from sampled answers; use at least 1")
+    started_from(experiment.model.start_from)
     experiment.reward.check(experiment.data)
     for data in experiment.evaluation_sets:
         (experiment.evaluation.reward or experiment.reward).check(data)

@@ -121,10 +121,20 @@ def test_a_grid_with_one_bad_cell_trains_nothing(arguments, messages, inputs, co
 
 
 def test_a_grid_whose_base_can_not_be_made_trains_nothing(tmp_path, command):
+    outcome = command("train", "-m", "objective=sft,grao", *SMALL_WORLD, f"model.corpus=[{tmp_path}/none.txt]")
+
+    assert outcome.code == 2
+    assert outcome.err.startswith("grao_bench: ")
+    assert f"{tmp_path}/none.txt" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not [*tmp_path.rglob("*.partial")]
+
+
+def test_a_grid_that_starts_from_no_run_trains_nothing(tmp_path, command):
     outcome = command("train", "-m", "objective=sft,grao", *SMALL_WORLD, "model.start_from=none")
 
     assert outcome.code == 2
-    assert outcome.err == "grao_bench: model.start_from=none: holds no model/; give the folder of a finished run\n"
+    assert outcome.err.count("model.start_from=none: holds no model/; give the folder of a finished run\n") == 2
     assert not [*tmp_path.rglob("*.partial")]
 
 
