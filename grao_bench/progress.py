@@ -15,12 +15,11 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
-    SpinnerColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from grao_bench.records import PARTIAL, StepRecord
 
@@ -29,15 +28,16 @@ _LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 def _columns() -> list[ProgressColumn]:
+    def kept() -> Column:
+        return Column(no_wrap=True)  # on a narrow terminal the note gives way, not the figures
+
     return [
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", table_column=kept()),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(table_column=kept()),
+        TextColumn("{task.fields[rate]}", table_column=kept()),
+        TextColumn("ETA", table_column=kept()),
+        TimeRemainingColumn(table_column=kept()),
         TextColumn("{task.fields[note]}"),
     ]
 
