@@ -43,7 +43,7 @@ hh-tiny: $(VENV)/.installed
 	for set in helpful harmless; do \
 	  test -d runs/reward_models/hh_$$set || $(PY) -m grao_bench.train_reward model=tiny_hh data=hh_$$set max_tokens=256 || exit 2; done
 	$(PY) -m grao_bench.train +sweeps=hh_tiny
-	$(PY) -m grao_bench.report runs/hh_tiny
+	$(PY) -m grao_bench.report runs/hh_tiny --note "HH-RLHF pairs from the folder HH. If that is a split of your own, say so beside every number."
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "grao_bench needs python3 >= 3.11")'

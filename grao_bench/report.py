@@ -26,12 +26,14 @@ class Report:
     brief: str
 
 
-def build_report(folder: Path, output: Path | None = None, *, ties: Ties = "loss", records: bool = False, texts: bool = True) -> Report:
+def build_report(
+    folder: Path, output: Path | None = None, *, ties: Ties = "loss", records: bool = False, texts: bool = True, note: str = ""
+) -> Report:
     """Reads the runs below `folder` and writes tables.md, tables.csv, figures/ and report.html into `output` (<folder>/report by default).
 
     records: also copy each run's records (evaluations compressed) below `output`, so that it can be reported on again; texts=False
-    empties the prompts, references and answers in the copies. Raises UserError where there is no finished run, or runs that cannot
-    stand in one table.
+    empties the prompts, references and answers in the copies. note: a paragraph under the title, say of where the data come from.
+    Raises UserError where there is no finished run, or runs that cannot stand in one table.
     """
     output = folder / "report" if output is None else output
     runs, unfinished = _read(folder, output)
@@ -45,9 +47,9 @@ def build_report(folder: Path, output: Path | None = None, *, ties: Ties = "loss
     for drawing in drawings:
         (figures / f"{drawing.name}.png").write_bytes(drawing.png)
         (figures / f"{drawing.name}.svg").write_bytes(drawing.svg)
-    (output / "tables.md").write_text(_markdown(folder, cells, tables, crosses), encoding="utf-8")
+    (output / "tables.md").write_text(_markdown(folder, cells, tables, crosses, note), encoding="utf-8")
     frame(rows, ties).to_csv(output / "tables.csv", index=False, float_format="%.6g", lineterminator="\n")
-    (output / "report.html").write_text(page.render(folder, cells, tables, crosses, drawings, ties), encoding="utf-8")
+    (output / "report.html").write_text(page.render(folder, cells, tables, crosses, drawings, ties, note), encoding="utf-8")
     if records:
         for run in runs:
             _copy_records(run, output / run.folder.relative_to(folder), texts)
@@ -66,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if options.folder is None:
             raise UserError("give a folder that holds runs, for example: python -m grao_bench.report runs/demo (or --paper)")
-        report = build_report(options.folder, options.output, ties=options.ties, records=options.records, texts=not options.no_texts)
+        report = build_report(
+            options.folder, options.output, ties=options.ties, records=options.records, texts=not options.no_texts, note=options.note
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -81,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, nargs="?", help="a folder that holds runs, such as runs/demo")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: <folder>/report)")
     parser.add_argument("--records", action="store_true", help="also copy the runs' records there, compressed")
+    parser.add_argument("--note", default="", metavar="TEXT", help="a paragraph under the title, say of where the data come from")
     parser.add_argument("--no-texts", action="store_true", help="with --records: leave out prompts, references and answers")
     parser.add_argument(
         "--ties", choices=("loss", "win", "half"), default="loss", help="what a tie counts for in RAS (default: loss, the paper's formula)"
@@ -107,9 +112,10 @@ def _read(folder: Path, output: Path) -> tuple[list[Run], dict[Path, str]]:
     return runs, {path: reason for path, reason in unfinished.items() if copies not in path.resolve().parents}
 
 
-def _markdown(folder: Path, cells: Sequence[Cell], tables: Sequence[Table], crosses: Sequence[CrossTable]) -> str:
+def _markdown(folder: Path, cells: Sequence[Cell], tables: Sequence[Table], crosses: Sequence[CrossTable], note: str) -> str:
     parts = [
         f"# {folder.resolve().name}",
+        *([note] if note else []),
         "Percent unless said otherwise. Several seeds: mean ± sd [95% t interval over seed means]. One seed: [95% bootstrap interval over\n"
         "prompts only]. nag_mean = mean(R_after - R_base) is what stands beside the paper's NAG; without ties it is 2 (RAS - RAS_base)\n"
         "and carries the same information as RAS. KL to base: nats per answer, on dev. The paper's columns are its own models,\n"
@@ -118,7 +124,7 @@ def _markdown(folder: Path, cells: Sequence[Cell], tables: Sequence[Table], cros
     for table in tables:
         parts += [f"## {table.title}", table_grid(table).markdown()]
         if table.notes:
-            parts.append("\n".join(f"- {note}" for note in table.notes))
+            parts.append("\n".join(f"- {line}" for line in table.notes))
     for cross in crosses:
         parts += [f"## {cross.title}", cross_grid(cross).markdown()]
     missing = [f"- {lost.folder.relative_to(folder)}: {lost.reason}" for cell in cells for lost in cell.missing]

@@ -22,9 +22,15 @@ TIES_TEXT: dict[Ties, str] = {
 
 
 def render(
-    root: Path, cells: Sequence[Cell], tables: Sequence[Table], crosses: Sequence[CrossTable], drawings: Sequence[Drawing], ties: Ties
+    root: Path,
+    cells: Sequence[Cell],
+    tables: Sequence[Table],
+    crosses: Sequence[CrossTable],
+    drawings: Sequence[Drawing],
+    ties: Ties,
+    note: str = "",
 ) -> str:
-    """The page. `root` is the folder reported on: runs are named relative to it."""
+    """The page. `root` is the folder reported on: runs are named relative to it. `note` stands under the title."""
     environment = Environment(
         loader=PackageLoader("grao_bench.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -35,6 +41,7 @@ def render(
     seeds = {run.info.seed for _, run, _ in runs}
     counts = f"{len(runs)} finished runs, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
     return environment.get_template("report.html.j2").render(
+        note=note,
         title=f"grao_bench: {root.resolve().name}",
         counts=counts + (f", {len(unfinished)} unfinished" if unfinished else ""),
         ties_text=TIES_TEXT[ties],

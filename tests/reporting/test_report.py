@@ -192,3 +192,12 @@ def test_module_runs_and_help_is_short():
     assert done.returncode == 0
     assert "--paper" in done.stdout
     assert len(done.stdout.splitlines()) < 25
+
+
+def test_a_note_stands_under_the_title_and_is_escaped(runs, tmp_path):
+    build_report(runs, tmp_path / "out", note=f"a split of ours {EVIL}")
+
+    assert (tmp_path / "out" / "tables.md").read_text().split("\n\n")[1] == f"a split of ours {EVIL}"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "a split of ours &lt;script&gt;" in page
+    assert EVIL not in page
