@@ -86,7 +86,9 @@ def test_training_commands_compose(arguments):
 
 @pytest.mark.parametrize("module", ["train_reward", "evaluate"])
 def test_the_other_commands_compose(module):
-    for arguments in of(f"python -m grao_bench.{module}"):
+    found = of(f"python -m grao_bench.{module}")
+    assert found
+    for arguments in found:
         to_value(compose(module, overrides=arguments))
 
 
