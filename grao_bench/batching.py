@@ -30,16 +30,21 @@ def make_batch(
     return Batch(needs.slots, tuple(ids), prompt_ids, prompt_mask, tokens, mask, finished)
 
 
+def packed_tokens(batch: Batch) -> list[int]:
+    """The tokens that each row costs a forward pass: its prompt once, and its answers."""
+    return (batch.prompt_mask.sum(-1) + batch.mask.sum((1, 2))).tolist()
+
+
 def micro_batches(batch: Batch, tokens_per_forward: int) -> list[list[int]]:
-    """The batch's rows cut into chunks of at most tokens_per_forward padded tokens; a row's K answers stay together."""
-    prompts, answers = batch.prompt_mask.sum(-1).tolist(), batch.mask.sum(-1).amax(-1).tolist()
+    """The batch's rows, those of similar length together, in chunks of at most tokens_per_forward tokens; a row's K answers stay together."""
+    costs = packed_tokens(batch)
     chunks: list[list[int]] = []
-    prompt = answer = 0  # the widths of the chunk's rectangle
-    for row in sorted(range(batch.size), key=lambda row: (-prompts[row] - answers[row], row)):
-        prompt, answer = max(prompt, prompts[row]), max(answer, answers[row])
-        if not chunks or (len(chunks[-1]) + 1) * (prompt + answer) * len(batch.slots) > tokens_per_forward:
+    used = 0
+    for row in sorted(range(batch.size), key=lambda row: (-costs[row], row)):
+        if not chunks or used + costs[row] > tokens_per_forward:
             chunks.append([])
-            prompt, answer = prompts[row], answers[row]
+            used = 0
+        used += costs[row]
         chunks[-1].append(row)
     return chunks
 

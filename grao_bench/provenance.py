@@ -18,7 +18,7 @@ from grao_bench.types import Example
 _PACKAGES = ("grao-bench", "torch", "transformers", "tokenizers", "numpy", "hydra-core", "datasets")
 
 
-def environment(precision: str, threads: int) -> dict[str, str]:
+def environment(precision: torch.dtype, threads: int) -> dict[str, str]:
     """Versions, git revision and whether the tree was dirty, hardware, threads and precision."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -30,7 +30,7 @@ def environment(precision: str, threads: int) -> dict[str, str]:
     found["git"] = revision or "not a checkout"
     found["git_dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))) if revision else "unknown"
     found["hardware"] = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return found | {"threads": str(threads), "precision": precision}
+    return found | {"threads": str(threads), "precision": str(precision).removeprefix("torch."), "float32_matmul": torch.get_float32_matmul_precision()}
 
 
 def data_fingerprint(examples: Iterable[Example]) -> str:

@@ -19,6 +19,7 @@ from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, bu
 from grao_bench.interfaces import Dataset
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
+from grao_bench.precision import fast_float32
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
 from grao_bench.records import (
     PARTIAL,
@@ -106,7 +107,7 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
                     "base": weights_fingerprint(cell.base.model),
                     **fingerprints_of(cell.sets),
                 },
-                environment=environment(experiment.model.dtype, experiment.threads),
+                environment=environment(cell.base.model.dtype, experiment.threads),
                 notes=cell.notes,
                 sweep=experiment.sweep,
             ),
@@ -241,7 +242,7 @@ def evaluate_base(
                     config_hash=identity,
                     config=describe(experiment) | {"objective": None, "optimizer": None},
                     fingerprints={"base": weights, **fingerprints},
-                    environment=environment(experiment.model.dtype, experiment.threads),
+                    environment=environment(base.model.dtype, experiment.threads),
                     sweep=experiment.sweep,
                 ),
             )
@@ -264,6 +265,7 @@ def evaluate_again(experiment: Experiment, folder: Path) -> tuple[list[Path], li
     Returns (the run's new record files, those that were there already and stay).
     """
     torch.set_num_threads(experiment.threads)
+    fast_float32()
     info = read_info(folder)
     own = rebuild(info.config, str(folder / "run.json"))
     policy, codec = load_policy(experiment, str(folder / "model"))

@@ -8,7 +8,19 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from grao_bench.batching import make_batch
 from grao_bench.types import Answer, Batch, Needs, PolicyOutput
@@ -64,6 +76,48 @@ def tiny_llama(vocab: int = len(WORDS), seed: int = 0, **changed: Any) -> LlamaF
 def tiny_qwen2(vocab: int = len(WORDS), seed: int = 0, **changed: Any) -> Qwen2ForCausalLM:
     """The same as a Qwen2, with grouped-query attention."""
     return _random(Qwen2ForCausalLM, Qwen2Config, vocab, seed, {"num_key_value_heads": 1} | changed)
+
+
+def tiny_qwen3(vocab: int = len(WORDS), seed: int = 0, **changed: Any) -> Qwen3ForCausalLM:
+    """A Qwen3, with normalised queries and keys."""
+    return _random(Qwen3ForCausalLM, Qwen3Config, vocab, seed, {"num_key_value_heads": 1, "head_dim": 8} | changed)
+
+
+def tiny_gemma3(vocab: int = len(WORDS), seed: int = 0, **changed: Any) -> Gemma3ForCausalLM:
+    """A Gemma 3: one layer sees 3 positions, the other all; its logits are capped softly."""
+    fields = {
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "final_logit_softcapping": 5.0,
+    }
+    return _random(Gemma3ForCausalLM, Gemma3TextConfig, vocab, seed, fields | changed)
+
+
+def tiny_deepseek(vocab: int = len(WORDS), seed: int = 0, **changed: Any) -> DeepseekV3ForCausalLM:
+    """A mixture of experts with latent attention, of the DeepSeek-V3 type."""
+    fields = {
+        "moe_intermediate_size": 16,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 8,
+        "q_lora_rank": 8,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 4,
+        "v_head_dim": 6,
+        "experts_implementation": "eager",  # grouped_mm has no float64
+    }
+    return _random(DeepseekV3ForCausalLM, DeepseekV3Config, vocab, seed, fields | changed)
+
+
+FAMILIES = {"qwen2": tiny_qwen2, "qwen3": tiny_qwen3, "llama": tiny_llama, "gemma3": tiny_gemma3, "deepseek_v3": tiny_deepseek}
+"""A tiny random model of each architecture that the engine is tested on."""
 
 
 def _random(kind: Any, config: Any, vocab: int, seed: int, changed: dict[str, Any]) -> Any:

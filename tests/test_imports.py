@@ -13,7 +13,7 @@ import grao_bench
 
 ROOT = Path(grao_bench.__file__).parent
 FLOORS = (
-    ("types", "interfaces", "ops", "records", "errors", "batching", "dialogue", "values", "provenance", "specs"),
+    ("types", "interfaces", "ops", "records", "errors", "batching", "dialogue", "values", "provenance", "specs", "attention", "precision"),
     ("objectives", "data", "rewards", "rollouts", "models", "tracking"),
     ("training", "evaluation"),
     ("reporting",),

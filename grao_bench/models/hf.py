@@ -19,6 +19,7 @@ class HFModel:
     """Any causal LM. path: local folder or hub id. start_from: a run's folder, whose trained model replaces the base (SFT, then RL).
 
     prompt_format: `chat` uses the tokenizer's chat template, `hh` the dialogue text of HH-RLHF.
+    dtype `auto` is bfloat16 where the hardware has it; half-precision weights are updated through float32 copies.
     logp_temperature divides the logits of every method's loss; 1 is the model's own distribution.
     """
 
@@ -26,7 +27,7 @@ class HFModel:
     path: str
     start_from: str | None
     prompt_format: PromptFormat
-    dtype: Literal["float32", "bfloat16", "float64"]
+    dtype: Literal["float32", "bfloat16", "float64", "auto"]
     device: str
     logp_temperature: float
 

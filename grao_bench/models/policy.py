@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from grao_bench.attention import PackedLayout, pack, prepared_mask, use_shared_prefix
+from grao_bench.batching import packed_tokens
 from grao_bench.errors import UserError
+from grao_bench.models.head import LogprobHead
+from grao_bench.precision import bfloat16_in_hardware
 from grao_bench.types import Batch, PolicyOutput
 
 
 class Policy(nn.Module):
     """A Hugging Face causal LM and, where an objective needs one, a value head on its last hidden state.
 
-    Dropout is off throughout, so that the sampler's and the trainer's log-probabilities are of one model.
+    A prompt runs once for all its answers, with gradient, and nothing is padded (grao_bench.attention). `tokens_per_forward`: a group with
+    more tokens takes two passes, log-probabilities first and d loss / d logp second, some answers at a time; None never does.
+    `gradient_checkpointing` keeps only each layer's input for the backward pass. Dropout is off throughout, so that the sampler's and the
+    trainer's log-probabilities are of one model.
     """
 
-    def __init__(self, model: Any, logp_temperature: float, value_head: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        logp_temperature: float,
+        value_head: bool,
+        tokens_per_forward: int | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model.eval()
-        self.logp_temperature = logp_temperature
+        use_shared_prefix(model)
+        self.head = LogprobHead(model)
+        self.logp_temperature, self.tokens_per_forward = logp_temperature, tokens_per_forward
+        self.gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing:
+            _enable_checkpointing(model)
         # zeros: the first values are 0 for every seed, and no random draw is spent on them
         self.value_head = nn.Linear(model.config.get_text_config().hidden_size, 1, dtype=torch.float32) if value_head else None
         if self.value_head is not None:
@@ -29,42 +53,95 @@ class Policy(nn.Module):
             nn.init.zeros_(self.value_head.bias)
             self.value_head.to(model.device)
 
-    def forward(self, batch: Batch, entropy: bool = False, temperature: float | None = None) -> PolicyOutput:
+    def forward(
+        self, batch: Batch, entropy: bool = False, temperature: float | None = None, expected: Tensor | None = None
+    ) -> PolicyOutput:
         """Log-probabilities [P K T] of the batch's answers, 0 outside the mask; values if there is a head.
 
         temperature: divides the logits; None is `logp_temperature`, the losses' own.
-
         `entropy` adds the entropy (nats) of each answer position's distribution, without gradient.
+        expected [P K T]: d loss / d logp where it is known beforehand; it saves time and changes no number (`LogprobHead.logprobs`).
         """
-        P, K, T = batch.tokens.shape
-        prompt = batch.prompts.repeat_interleave(K, 0)
-        answer_mask = batch.mask.reshape(P * K, T)
-        mask = torch.cat([batch.prompt_mask.repeat_interleave(K, 0), answer_mask], 1)
-        out = self.model(
-            input_ids=torch.cat([prompt, batch.tokens.reshape(P * K, T)], 1),
-            attention_mask=mask.long(),
-            position_ids=(mask.long().cumsum(1) - 1).clamp(min=0),
-            logits_to_keep=T + 1,  # the last prompt position predicts the first answer token
-            output_hidden_states=self.value_head is not None,
-            use_cache=False,
-        )
-        logits = out.logits[:, -T - 1 : -1]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / (temperature or self.logp_temperature)
-        logprobs = logits.log_softmax(-1)
-        logp = logprobs.gather(-1, batch.tokens.reshape(P * K, T, 1))[..., 0]
+        run = partial(self._packed, entropy=entropy, temperature=temperature or self.logp_temperature)
+        slices = self._slices(batch)
+        if len(slices) == 1:
+            return run(batch, expected=expected)
+        # the exact two-pass route: a slice keeps nothing but its log-probs, and runs again when their gradient is known
+        again = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else run
+        return _side_by_side([again(_answers(batch, columns)) for columns in slices])
+
+    def _slices(self, batch: Batch) -> list[list[int]]:
+        """The answers' columns, cut where one group has more tokens than a forward pass may have."""
+        everything = list(range(len(batch.slots)))
+        if batch.size != 1 or self.tokens_per_forward is None or packed_tokens(batch)[0] <= self.tokens_per_forward:
+            return [everything]
+        prompt, lengths = int(batch.prompt_mask.sum()), batch.mask[0].sum(-1).tolist()
+        slices: list[list[int]] = []
+        used = 0
+        for column in everything:
+            if not slices or used + lengths[column] > self.tokens_per_forward:
+                slices.append([])
+                used = prompt
+            slices[-1].append(column)
+            used += lengths[column]
+        return slices
+
+    def _packed(self, batch: Batch, entropy: bool, temperature: float, expected: Tensor | None = None) -> PolicyOutput:
+        layout = pack(batch)
+        hidden = self._hidden(layout).index_select(0, layout.predictors)
+        logp = self.head.logprobs(hidden, batch.tokens[batch.mask], temperature, None if expected is None else expected[batch.mask])
         return PolicyOutput(
             logp=_rectangle(logp, batch),
-            entropy=_rectangle(-(logprobs.exp() * logprobs).sum(-1).detach(), batch) if entropy else None,
-            values=None if self.value_head is None else self._values(out.hidden_states[-1][:, -T - 1 : -1], batch),
+            entropy=_rectangle(self.head.entropies(hidden, temperature), batch) if entropy else None,
+            values=None if self.value_head is None else _rectangle(self.value_head(hidden.to(self.value_head.weight))[:, 0], batch),
         )
 
-    def _values(self, hidden: Tensor, batch: Batch) -> Tensor:
-        assert self.value_head is not None
-        return _rectangle(self.value_head(hidden.to(self.value_head.weight))[..., 0], batch)
+    def _hidden(self, layout: PackedLayout) -> Tensor:
+        """[N H]: the last hidden state of every packed token."""
+        with _checkpointing(self.model, self.gradient_checkpointing and torch.is_grad_enabled()):
+            hidden: Tensor = self.model.get_decoder()(
+                input_ids=layout.tokens,
+                attention_mask=prepared_mask(layout.tokens.device),
+                position_ids=layout.positions,
+                use_cache=False,
+                layout=layout,
+            ).last_hidden_state
+        return hidden[0]
+
+    @property
+    def logp_dtype(self) -> torch.dtype:
+        """Of the log-probabilities: float32 at least."""
+        return torch.promote_types(self.model.dtype, torch.float32)
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The language model's parameters, and the value head's (empty without one)."""
         return list(self.model.parameters()), list(self.value_head.parameters()) if self.value_head is not None else []
+
+
+def _enable_checkpointing(model: Any) -> None:
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):  # its name from transformers 5.20 on
+        model.activation_checkpointing_enable(options)
+    else:
+        model.gradient_checkpointing_enable(options)
+
+
+@contextmanager
+def _checkpointing(model: Any, on: bool) -> Iterator[None]:
+    """transformers checkpoints layers only of a model in training mode, where it may also drop out: the mode without the dropout."""
+    if not on:
+        yield
+        return
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    try:
+        yield
+    finally:
+        model.eval()
 
 
 def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
@@ -72,7 +149,7 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=resolve_dtype(dtype, resolve_device(device)))
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         what = "is not a checkpoint that transformers can load" if Path(path).is_dir() else "is neither a folder nor a reachable hub id"
@@ -85,6 +162,14 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
     return model.to(resolve_device(device)), tokenizer
 
 
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies it, else float32."""
+    if dtype == "auto":
+        return torch.bfloat16 if bfloat16_in_hardware(device) else torch.float32
+    resolved: torch.dtype = getattr(torch, dtype)
+    return resolved
+
+
 def resolve_device(device: str) -> torch.device:
     """`auto` is the first CUDA device where there is one, else the CPU. UserError for a CUDA device where there is none."""
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -92,6 +177,28 @@ def resolve_device(device: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
 
 
+def _answers(batch: Batch, columns: list[int]) -> Batch:
+    """The batch with some of its answers, and only what a policy reads."""
+    return replace(
+        batch,
+        slots=tuple(batch.slots[column] for column in columns),
+        tokens=batch.tokens[:, columns],
+        mask=batch.mask[:, columns],
+        finished=batch.finished[:, columns],
+        **{item.name: None for item in fields(Batch) if item.default is None},  # type: ignore[arg-type]
+    )
+
+
+def _side_by_side(outputs: list[PolicyOutput]) -> PolicyOutput:
+    def joined(name: str) -> Tensor | None:
+        parts = [getattr(output, name) for output in outputs]
+        return None if parts[0] is None else torch.cat(parts, 1)
+
+    logp = joined("logp")
+    assert logp is not None
+    return PolicyOutput(logp=logp, entropy=joined("entropy"), values=joined("values"))
+
+
 def _rectangle(x: Tensor, batch: Batch) -> Tensor:
-    """[P*K T] -> [P K T], 0 outside the mask."""
-    return torch.where(batch.mask, x.reshape(batch.tokens.shape), 0.0)
+    """[M] -> [P K T]: one number per answer token, in the mask's order, 0 elsewhere."""
+    return x.new_zeros(batch.mask.shape).masked_scatter(batch.mask, x)

@@ -19,6 +19,7 @@ def save_checkpoint(folder: Path, trainer: Trainer) -> None:
     state = {
         "policy": trainer.policy.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
+        "masters": [parameter.detach() for parameter in _masters(trainer)],
         "schedule": trainer.schedule.state_dict(),
         "step": trainer.step,
     }
@@ -36,8 +37,17 @@ def load_checkpoint(folder: Path, trainer: Trainer) -> bool:
     try:
         trainer.policy.load_state_dict(state["policy"])
         trainer.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for parameter, stored in zip(_masters(trainer), state["masters"], strict=True):
+                parameter.copy_(stored)
     except (RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"{path}: does not fit this run ({str(error).splitlines()[0]}); remove its folder to start the cell anew") from None
     trainer.schedule.load_state_dict(state["schedule"])
     trainer.step = state["step"]
     return True
+
+
+def _masters(trainer: Trainer) -> list[torch.nn.Parameter]:
+    """The optimiser's float32 copies of a half-precision policy's parameters."""
+    own = {id(parameter) for parameter in trainer.policy.parameters()}
+    return [parameter for group in trainer.optimizer.param_groups for parameter in group["params"] if id(parameter) not in own]

@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 
 from grao_bench.batching import make_batch, micro_batches, to_device
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.ops import no_signal
+from grao_bench.training.reference import ReferenceCache
 from grao_bench.types import Answer, Batch, Example, Needs, Updates
 
 
 @dataclass(frozen=True)
 class Collector:
-    """What fills a batch. `reference` is the frozen reference model, None where nothing needs it."""
+    """What fills a batch. `reference` is the frozen reference model, None where nothing needs it.
+
+    `reference_cache` holds its log-probabilities of answers that are the data's own (DPO's pairs).
+    """
 
     codec: Codec
     engine: RolloutEngine
@@ -26,6 +31,7 @@ class Collector:
     sampling: Sampling
     max_answer_tokens: int
     tokens_per_forward: int
+    reference_cache: ReferenceCache | None = None
 
 
 def collect(
@@ -40,6 +46,7 @@ def collect(
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
     rows = [_answers(collector, example, drawn, needs) for example, drawn in zip(examples, rollouts, strict=True)]
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
+    batch = replace(batch, sampler_logp=_sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature))
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
         rewards = _rewards(collector.reward, examples, rows, needs)
@@ -52,7 +59,10 @@ def collect(
             batch = _with_outputs(batch, policy, {"old_logp": "logp", "old_values": "values"}, collector.tokens_per_forward)
         if needs.reference_logp:
             assert collector.reference is not None
-            batch = _with_outputs(batch, collector.reference, {"reference_logp": "logp"}, collector.tokens_per_forward)
+            if collector.reference_cache is not None:
+                batch = replace(batch, reference_logp=collector.reference_cache.logp(batch))
+            else:
+                batch = _with_outputs(batch, collector.reference, {"reference_logp": "logp"}, collector.tokens_per_forward)
     return batch, metrics
 
 
@@ -81,6 +91,27 @@ def _rewards(source: RewardSource, examples: Sequence[Example], rows: Sequence[S
     for (p, k), verdict in zip(asked, source.score(requests), strict=True):
         rewards[p, k] = verdict.reward
     return rewards
+
+
+def _sampler_logp(
+    batch: Batch, rollouts: Sequence[Sequence[Answer]], sampling: Sampling, temperature: float
+) -> Float[torch.Tensor, "P K T"] | None:
+    """The sampler's log-probabilities at the loss's temperature: the raw ones at 1, or its own where it drew from the whole distribution.
+
+    None where neither is, or the engine gives none.
+    """
+    name = "logp" if temperature == 1 else "sampler_logp"
+    whole = sampling.top_p == 1 and getattr(sampling, "top_k", 0) == 0 and getattr(sampling, "min_p", 0) == 0
+    if not any(rollouts) or not (temperature == 1 or (whole and temperature == sampling.temperature)):
+        return None
+    out = torch.zeros(batch.tokens.shape)
+    for p, drawn in enumerate(rollouts):
+        for k, answer in enumerate(drawn):
+            values = getattr(answer, name, None)
+            if values is None:
+                return None
+            out[p, k, : len(values)] = torch.tensor(values)
+    return out
 
 
 def _require_finite(rewards: torch.Tensor, source: str) -> None:

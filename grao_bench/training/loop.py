@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from grao_bench.ops import stream_seed
 from grao_bench.records import StepRecord
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.optimizer import AdamW
-from grao_bench.types import Batch, Example, Needs
+from grao_bench.types import Batch, Example, Needs, PolicyOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,9 @@ class Budget:
     """What every objective may spend.
 
     A step has `prompts_per_step` prompts or, where that is null, as many as make `answers_per_step` answers, so that methods with one, two
-    or G answers per prompt train on equally many. Lengths are in tokens; tokens_per_forward bounds a micro-batch's padded tokens.
+    or G answers per prompt train on equally many. Lengths are in tokens; tokens_per_forward bounds a micro-batch's tokens (prompts once).
     long_references: an example whose reference exceeds max_answer_tokens is `cut` (unfinished, counted) or left out (`drop`, counted).
+    gradient_checkpointing keeps only each layer's input for the backward pass: less memory, a third more time.
     probe_every: the dev batch (probe_prompts prompts) is measured every so many steps. keep: the `last` policy, or the `best_dev` by
     RAS on the dev batch. checkpoint_every: steps between checkpoints; 0 writes none.
     """
@@ -39,6 +41,7 @@ class Budget:
     max_answer_tokens: int
     long_references: Literal["cut", "drop"]
     tokens_per_forward: int
+    gradient_checkpointing: bool
     probe_every: int
     probe_prompts: int
     keep: Literal["last", "best_dev"]
@@ -84,20 +87,20 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
         batch, metrics = collect(collector, trainer.policy, drawn, needs, updates, stream_seed(seed, "rollouts", step))
         with torch.no_grad():
             batch = objective.prepare(batch)
-        passes = [
-            update(trainer, batch.select(rows), value_only=step <= updates.value_only_steps)
-            for epoch in range(updates.epochs)
-            for rows in minibatches(batch.size, updates.minibatches, stream_seed(seed, "minibatches", step, epoch))
-        ]
+        passes: list[dict[str, float]] = []
+        for epoch in range(updates.epochs):
+            for rows in minibatches(batch.size, updates.minibatches, stream_seed(seed, "minibatches", step, epoch)):
+                passes.append(update(trainer, batch.select(rows), value_only=step <= updates.value_only_steps))
+                batch = replace(batch, sampler_logp=None)  # from here on the policy is not the one that sampled
         trainer.step = step
-        metrics |= {key: sum(entry[key] for entry in passes) / len(passes) for key in passes[0]}
+        metrics |= {key: fmean(entry[key] for entry in passes if key in entry) for key in passes[0]}
         yield StepRecord(
             step=step,
             metrics=metrics,
             prompts=batch.size,
             answers=batch.size * len(batch.slots),
             generated_tokens=int(batch.mask[:, batch.columns("rollout")].sum()),
-            forward_tokens=updates.epochs * int(batch.prompt_mask.sum() * len(batch.slots) + batch.mask.sum()),
+            forward_tokens=updates.epochs * int(batch.prompt_mask.sum() + batch.mask.sum()),
         )
 
 
@@ -106,11 +109,13 @@ def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]
     totals: dict[str, float] = {}
     for rows in micro_batches(batch, trainer.budget.tokens_per_forward):
         part = batch.select(rows).trimmed()
-        out = trainer.policy(part)
+        out = trainer.policy(part, expected=_expected_gradient(trainer, part, batch.size))
         if trainer.objective.needs.old_logp and part.old_logp is None:
             part = replace(part, old_logp=out.logp.detach())
         loss = trainer.objective.loss(out, part)
         (loss.total.sum() / batch.size).backward()
+        if part.sampler_logp is not None:
+            totals["sampler_mismatch"] = totals.get("sampler_mismatch", 0.0) + _mismatch(out.logp.detach(), part) / _rollout_tokens(batch)
         named = {f"loss/{name}": value for name, value in loss.parts.items()} | {"loss": loss.total} | loss.stats
         for name, value in named.items():
             totals[name] = totals.get(name, 0.0) + value.sum().item() / batch.size
@@ -124,8 +129,34 @@ def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]
     lr = trainer.optimizer.param_groups[0]["lr"]
     trainer.optimizer.step()
     trainer.schedule.step()
-    trainer.optimizer.zero_grad()
+    trainer.policy.zero_grad()
     return totals | {"grad_norm": norm, "lr": float(lr)}
+
+
+def _expected_gradient(trainer: Trainer, part: Batch, size: int) -> torch.Tensor | None:
+    """[P K T]: d loss / d logp at a guess of the log-probabilities, for a loss whose gradient does not depend on them.
+
+    SFT and GRAO are linear in them, and GRPO's ratio is 1 at a batch's only update. Where a guess fails (DPO) none is made again.
+    """
+    if not trainer.policy.head.guesses_hold or not torch.is_grad_enabled():
+        return None
+    logp = torch.zeros(part.tokens.shape, dtype=trainer.policy.logp_dtype, device=part.tokens.device, requires_grad=True)
+    values = None if trainer.policy.value_head is None else torch.zeros_like(logp, dtype=torch.float32)
+    if trainer.objective.needs.old_logp and part.old_logp is None:
+        part = replace(part, old_logp=logp.detach())
+    loss = trainer.objective.loss(PolicyOutput(logp=logp, values=values), part).total.sum() / size
+    return torch.autograd.grad(loss, logp)[0]
+
+
+def _mismatch(logp: torch.Tensor, batch: Batch) -> float:
+    """Sum over the rollouts' tokens of |the trainer's log-prob - the sampler's|."""
+    assert batch.sampler_logp is not None
+    k = batch.columns("rollout")
+    return float((logp - batch.sampler_logp)[:, k].abs().sum())
+
+
+def _rollout_tokens(batch: Batch) -> int:
+    return int(batch.mask[:, batch.columns("rollout")].sum())
 
 
 def _require_finite(trainer: Trainer, what: str, value: float) -> None:

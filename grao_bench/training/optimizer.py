@@ -41,14 +41,39 @@ class AdamW:
             raise UserError(f"optimizer.betas={list(self.betas)}: must be two numbers, each at least 0 and below 1")
 
     def build(self, policy: Policy, updates: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """The optimiser over the policy's parameters and a schedule of `updates` updates."""
+        """The optimiser over the policy's parameters and a schedule of `updates` updates.
+
+        Parameters in half precision are updated through float32 copies: at a rate of 1e-6 their own digits would not move.
+        """
         model, head = policy.parameter_groups()
-        groups = [{"params": model, "lr": self.lr}, {"params": head, "lr": self.value_lr, "weight_decay": 0.0}]
+        masters = [_master(parameter) for parameter in model]
+        groups = [{"params": masters, "lr": self.lr}, {"params": head, "lr": self.value_lr, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             betas=(self.betas[0], self.betas[1]),
             eps=self.eps,
             weight_decay=self.weight_decay,
         )
+        halves = [(own, master) for own, master in zip(model, masters, strict=True) if own is not master]
+        if halves:
+            optimizer.register_step_pre_hook(lambda *_: _to_masters(halves))
+            optimizer.register_step_post_hook(lambda *_: _from_masters(halves))
         name = {"constant": "constant_with_warmup"}.get(self.schedule, self.schedule)
         return optimizer, get_scheduler(name, optimizer, num_warmup_steps=self.warmup_steps, num_training_steps=updates)
+
+
+def _master(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+    half = parameter.dtype in (torch.bfloat16, torch.float16)
+    return torch.nn.Parameter(parameter.detach().float().clone()) if half else parameter
+
+
+def _to_masters(halves: list[tuple[torch.nn.Parameter, torch.nn.Parameter]]) -> None:
+    for own, master in halves:
+        master.grad = None if own.grad is None else own.grad.float()
+
+
+@torch.no_grad()
+def _from_masters(halves: list[tuple[torch.nn.Parameter, torch.nn.Parameter]]) -> None:
+    for own, master in halves:
+        own.copy_(master)
+        master.grad = None

@@ -1,0 +1,340 @@
+"""Attention for groups that share a prompt, registered with transformers for every model that goes through its attention interface.
+
+A batch's prompts and answers lie in one row without padding ("packed"); each answer attends to its prompt and to itself. The linear layers
+see real tokens only, each prompt once; attention gathers rows of similar length into rectangles. A call without a layout is plain SDPA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from grao_bench.errors import UserError
+from grao_bench.types import Batch
+
+NAME = "grao_bench_shared_prefix"
+PAIRS_PER_BLOCK = 2**16
+"""A rectangle with fewer query-key pairs than this is not split further: its padding costs less than another call."""
+
+
+class Layout(Protocol):
+    """Who attends to whom in one forward pass."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+        """[B N H Dv] from query [B H N D], key [B Hkv M D], value [B Hkv M Dv]; `window`: a sliding layer's number of visible positions."""
+        ...
+
+
+def use_shared_prefix(model: Any) -> None:
+    """Make a transformers model take layouts; its other calls stay SDPA's. UserError where its attention can't be replaced."""
+    if model.config._attn_implementation == NAME:
+        return
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    def attention(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        layout = kwargs.pop("layout", None)
+        if layout is None:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+            raise UserError(
+                f"{type(module).__name__}: soft-capped attention and attention sinks are not supported by the shared-prefix engine"
+            )
+        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+        return layout.attend(query, key, value, scaling, kwargs.get("sliding_window")), None
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    try:
+        model.set_attn_implementation(NAME)
+    except ValueError as error:
+        name = type(model).__name__
+        raise UserError(f"{name}: its attention can't be replaced ({error}); the engine needs transformers' attention interface") from None
+
+
+def prepared_mask(device: torch.device) -> Bool[Tensor, "1 1 1 1"]:
+    """What to pass as attention_mask beside a layout: transformers takes a 4-d mask as ready and makes none of its own."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of similar length attended together: packed indices of their queries [R T] and keys [R L], and both's positions.
+
+    An index past a row's end repeats its last one; `key_valid` leaves such keys out. `causal`: queries and keys are the same tokens.
+    """
+
+    queries: Int[Tensor, "R T"]
+    keys: Int[Tensor, "R L"]
+    query_positions: Int[Tensor, "R T"]
+    key_positions: Int[Tensor, "R L"]
+    key_valid: Bool[Tensor, "R L"]
+    query_valid: Bool[Tensor, "R T"]
+    causal: bool
+    biases: dict[tuple[int | None, int, torch.dtype], Tensor] = field(default_factory=dict)
+
+    def bias(self, window: int | None, copies: int, dtype: torch.dtype) -> Float[Tensor, "R 1 N L"]:
+        """0 where a query may look, -inf elsewhere, for `copies` query heads folded into the query axis (N = copies * T)."""
+        key = (window, copies, dtype)
+        if key not in self.biases:
+            distance = self.query_positions[:, :, None] - self.key_positions[:, None, :]
+            seen = (distance >= 0) & self.key_valid[:, None, :]
+            if window is not None:
+                seen &= distance < window
+            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+            self.biases[key] = bias.repeat(1, copies, 1)[:, None]
+        return self.biases[key]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+        """[R*T H Dv] from packed query [N H D], key [N Hkv D] and value [N Hkv Dv]."""
+        R, T = self.queries.shape
+        L, H, heads = self.keys.shape[1], query.shape[1], key.shape[1]
+        q = query.index_select(0, self.queries.reshape(-1)).view(R, T, H, -1).transpose(1, 2)
+        k = key.index_select(0, self.keys.reshape(-1)).view(R, L, heads, -1).transpose(1, 2)
+        v = value.index_select(0, self.keys.reshape(-1)).view(R, L, heads, -1).transpose(1, 2)
+        if self.causal and (window is None or window >= T):  # a key past its row's end is in the future of every real query
+            k, v = k.repeat_interleave(H // heads, 1), v.repeat_interleave(H // heads, 1)
+            out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+        else:  # heads that share a key head are folded into the query axis, so that no key is copied for them
+            out = scaled_dot_product_attention(
+                q.reshape(R, heads, H // heads * T, -1), k, v, attn_mask=self.bias(window, H // heads, query.dtype), scale=scaling
+            ).reshape(R, H, T, -1)
+        return out.transpose(1, 2).reshape(R * T, H, -1)
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """The packed tokens of a batch, or of prompts alone: [1 N], without padding.
+
+    `predictors` [M] are the packed positions whose hidden state predicts an answer token, in the order of `mask.nonzero()`; the last token
+    of an answer predicts nothing and is not here.
+    """
+
+    tokens: Int[Tensor, "1 N"]
+    positions: Int[Tensor, "1 N"]
+    predictors: Int[Tensor, "M"]
+    blocks: list[Block]
+    inverse: Int[Tensor, "N"]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+        """See `Layout`; B = 1."""
+        q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
+        parts = [block.attend(q, k, v, scaling, window) for block in self.blocks]
+        return torch.cat(parts).index_select(0, self.inverse)[None]
+
+
+def pack(batch: Batch) -> PackedLayout:
+    """The layout of a P x K x T batch: P prompts once, then the answers without their last tokens."""
+    device, (P, K, T) = batch.tokens.device, batch.tokens.shape
+    prompt_lengths, lengths = batch.prompt_mask.sum(-1), batch.mask.sum(-1)
+    inputs = (lengths - 1).clamp(min=0)
+    prompt_starts = prompt_lengths.cumsum(0) - prompt_lengths
+    answer_starts = (inputs.flatten().cumsum(0) - inputs.flatten()).view(P, K) + prompt_lengths.sum()
+    steps = torch.arange(T, device=device)
+    is_input = steps < inputs[..., None]
+    answer_positions = prompt_lengths[:, None, None] + steps
+    previous = answer_starts[..., None] + steps - 1
+    previous[..., 0] = (prompt_starts + prompt_lengths - 1)[:, None]
+    blocks = [
+        *_prompt_blocks(prompt_starts, prompt_lengths),
+        *_answer_blocks(prompt_starts, prompt_lengths, answer_starts, inputs),
+    ]
+    return PackedLayout(
+        tokens=torch.cat([batch.prompts[batch.prompt_mask], batch.tokens[is_input]])[None],
+        positions=torch.cat([(batch.prompt_mask.cumsum(-1) - 1)[batch.prompt_mask], answer_positions.expand(P, K, T)[is_input]])[None],
+        predictors=previous[batch.mask],
+        blocks=blocks,
+        inverse=_inverse(blocks),
+    )
+
+
+def pack_prompts(prompts: Sequence[Sequence[int]], device: torch.device) -> PackedLayout:
+    """The layout of prompts alone; `predictors` [P] are their last tokens."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    starts = lengths.cumsum(0) - lengths
+    blocks = _prompt_blocks(starts, lengths)
+    return PackedLayout(
+        tokens=torch.tensor([token for prompt in prompts for token in prompt], device=device)[None],
+        positions=torch.cat([torch.arange(len(prompt), device=device) for prompt in prompts])[None],
+        predictors=starts + lengths - 1,
+        blocks=blocks,
+        inverse=_inverse(blocks),
+    )
+
+
+def _prompt_blocks(starts: Tensor, lengths: Tensor) -> list[Block]:
+    blocks = []
+    for rows in _similar(lengths.tolist(), [0] * len(lengths)):
+        index, valid, positions = _span(starts[rows], lengths[rows])
+        blocks.append(Block(index, index, positions, positions, valid, valid, causal=True))
+    return blocks
+
+
+def _answer_blocks(prompt_starts: Tensor, prompt_lengths: Tensor, starts: Tensor, inputs: Tensor) -> list[Block]:
+    K, blocks = starts.shape[1], []
+    flat_starts, flat_inputs = starts.flatten(), inputs.flatten()
+    used = [row for row, length in enumerate(flat_inputs.tolist()) if length]
+    prompt_of = prompt_lengths.repeat_interleave(K).tolist()
+    for picked in _similar([int(flat_inputs[row]) for row in used], [prompt_of[row] for row in used]):
+        rows = torch.tensor([used[i] for i in picked], device=starts.device)
+        of = rows // K
+        prompt, prompt_valid, prompt_positions = _span(prompt_starts[of], prompt_lengths[of])
+        answer, valid, positions = _span(flat_starts[rows], flat_inputs[rows])
+        positions = positions + prompt_lengths[of][:, None]
+        blocks.append(
+            Block(
+                queries=answer,
+                keys=torch.cat([prompt, answer], 1),
+                query_positions=positions,
+                key_positions=torch.cat([prompt_positions, positions], 1),
+                key_valid=torch.cat([prompt_valid, valid], 1),
+                query_valid=valid,
+                causal=False,
+            )
+        )
+    return blocks
+
+
+def _span(starts: Int[Tensor, "R"], lengths: Int[Tensor, "R"]) -> tuple[Int[Tensor, "R T"], Bool[Tensor, "R T"], Int[Tensor, "R T"]]:
+    """Packed indices of rows that start there and are that long, which of them are real, and their place in the row (the last repeated)."""
+    steps = torch.arange(int(lengths.max()), device=starts.device)
+    valid = steps < lengths[:, None]
+    places = torch.minimum(steps, lengths[:, None] - 1)
+    return starts[:, None] + places, valid, places
+
+
+def _similar(lengths: list[int], prefixes: list[int]) -> list[list[int]]:
+    """Rows grouped by length, longest first; a group is closed when its padding would cost more query-key pairs than a call is worth."""
+    groups: list[list[int]] = []
+    waste = longest = 0
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], -prefixes[row], row)):
+        pairs = longest * (longest + prefixes[row]) - lengths[row] * (lengths[row] + prefixes[row])
+        if not groups or waste + pairs > PAIRS_PER_BLOCK:
+            groups.append([])
+            waste, longest, pairs = 0, lengths[row], 0
+        waste += pairs
+        groups[-1].append(row)
+    return groups
+
+
+def _inverse(blocks: Sequence[Block]) -> Int[Tensor, "N"]:
+    """Where each packed token's output lies in the blocks' outputs, one after another."""
+    packed = torch.cat([block.queries.flatten() for block in blocks])
+    valid = torch.cat([block.query_valid.flatten() for block in blocks]).nonzero()[:, 0]
+    inverse = torch.empty_like(valid)
+    inverse[packed[valid]] = valid
+    return inverse
+
+
+@dataclass(frozen=True)
+class DecodeLayout:
+    """One new token per row over a cache whose rows have their own lengths [R] (counting the new token), key positions from 0."""
+
+    lengths: Int[Tensor, "R"]
+    biases: dict[tuple[int, int | None, torch.dtype], Tensor] = field(default_factory=dict)
+
+    def bias(self, width: int, window: int | None, dtype: torch.dtype) -> Float[Tensor, "R 1 1 L"]:
+        """0 on a row's own keys that its new token may see, -inf elsewhere."""
+        key = (width, window, dtype)
+        if key not in self.biases:
+            distance = self.lengths[:, None] - 1 - torch.arange(width, device=self.lengths.device)
+            seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+            self.biases[key] = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None, None]
+        return self.biases[key]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+        """See `Layout`; N = 1, B = R."""
+        R, H, _, _ = query.shape
+        heads = key.shape[1]
+        bias = self.bias(key.shape[2], window, query.dtype)
+        out = scaled_dot_product_attention(query.reshape(R, heads, H // heads, -1), key, value, attn_mask=bias, scale=scaling)
+        return out.reshape(R, 1, H, -1)
+
+
+class PrefillCache:
+    """Takes what each layer of a packed forward would have cached. It speaks the part of transformers' Cache that attention layers use."""
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Keep a layer's keys [1 Hkv N D] and values; both are attended to as they are."""
+        self.layers.append((keys, values))
+        return keys, values
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Nothing was there before."""
+        return 0
+
+
+class SlotCache:
+    """A preallocated key-value cache of `slots` rows, each with its own length, so that rows finish, move and are refilled in place.
+
+    `lengths` [slots]: how many tokens a row holds; its next one goes there. It is the caller's to advance.
+    """
+
+    def __init__(self, slots: int, capacity: int, device: torch.device) -> None:
+        self.slots, self.capacity = slots, capacity
+        self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
+        self.rows, self.width = 0, 0
+        self._buffers: list[tuple[Tensor, Tensor]] = []
+        self._views: list[tuple[Tensor, Tensor]] = []
+        self._places: dict[int, Tensor] = {}
+
+    def fill(self, prefill: PrefillCache, spans: Sequence[tuple[int, int, int, int]]) -> None:
+        """Copy packed prompts into slots: for each (start, length) of a prompt, the slots from `first` up to `last` (exclusive)."""
+        if not self._buffers:
+            self._buffers = [tuple(_buffer(x, self.slots, self.capacity) for x in layer) for layer in prefill.layers]  # type: ignore[misc]
+        for kept, new in zip(self._buffers, prefill.layers, strict=True):
+            for buffer, packed in zip(kept, new, strict=True):
+                for start, length, first, last in spans:
+                    buffer[first:last, :, :length] = packed[:, :, start : start + length]
+        for _, length, first, last in spans:
+            self.lengths[first:last] = length
+
+    def move(self, sources: Sequence[int], targets: Sequence[int], width: int) -> None:
+        """Copy the first `width` positions of rows to other slots (disjoint from the sources)."""
+        for kept in self._buffers:
+            for buffer in kept:
+                for source, target in zip(sources, targets, strict=True):
+                    buffer[target, :, :width] = buffer[source, :, :width]
+        for source, target in zip(sources, targets, strict=True):
+            self.lengths[target] = self.lengths[source]
+
+    def begin_step(self, rows: int, width: int) -> DecodeLayout:
+        """Compute on the first `rows` rows and `width` positions; the layout of a step in which each row gets one token."""
+        if (rows, width) != (self.rows, self.width):
+            self.rows, self.width = rows, width
+            self._views = [(keys[:rows, :, :width], values[:rows, :, :width]) for keys, values in self._buffers]
+        self._places.clear()
+        return DecodeLayout(self.lengths[:rows] + 1)
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write one new token per row [R Hkv 1 D] at its length; returns what a step computes on [R Hkv width D]."""
+        for buffer, new in zip(self._buffers[layer_idx], (keys, values), strict=True):
+            buffer.view(-1, buffer.shape[3]).index_copy_(0, self._places_of(buffer.shape[1]), new.reshape(-1, buffer.shape[3]))
+        return self._views[layer_idx]
+
+    def _places_of(self, heads: int) -> Int[Tensor, "RH"]:
+        if heads not in self._places:
+            first = torch.arange(self.rows * heads, device=self.lengths.device).view(self.rows, heads) * self.capacity
+            self._places[heads] = (first + self.lengths[: self.rows, None]).flatten()
+        return self._places[heads]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Unused beside explicit position ids; the width that a step computes on."""
+        return self.width
+
+
+def _buffer(like: Tensor, slots: int, capacity: int) -> Tensor:
+    # zeros, not empty: a masked key's weight is 0, and 0 times whatever was in memory might be nan
+    return like.new_zeros(slots, like.shape[1], capacity, like.shape[3])

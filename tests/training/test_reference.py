@@ -1,0 +1,84 @@
+"""The reference model's log-probabilities of a set's own pairs: computed once, kept on disk, the same whoever asks."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+
+import torch
+
+from grao_bench.models.policy import Policy
+from grao_bench.training.reference import ReferenceCache
+from grao_bench.types import Needs
+
+from ..small import rectangle, tiny_llama
+
+PAIRS = Needs(chosen=True, rejected=True, reference_logp=True)
+LENGTHS = [[3, 1], [1, 5], [6, 2], [2, 2]]
+
+
+def reference():
+    return Policy(tiny_llama(vocab=20).double(), 1.0, value_head=False)
+
+
+def passes(policy):
+    """Counts the policy's forward passes from here on."""
+    counted = []
+    policy.register_forward_pre_hook(lambda *_: counted.append(1))
+    return counted
+
+
+def test_log_probabilities_are_the_reference_models_own(tmp_path):
+    batch = rectangle(PAIRS, LENGTHS)
+    policy = reference()
+    torch.testing.assert_close(ReferenceCache(policy, "a", tmp_path).logp(batch), policy(batch).logp.detach(), atol=1e-12, rtol=0)
+
+
+def test_a_pair_is_computed_once_in_every_batch_and_process_that_holds_it(tmp_path):
+    policy, batch = reference(), rectangle(PAIRS, LENGTHS)
+    counted = passes(policy)
+    first = ReferenceCache(policy, "a", tmp_path).logp(batch)
+    assert len(counted) == 4
+    again = ReferenceCache(policy, "a", tmp_path).logp(batch.select([2, 0]))
+    assert len(counted) == 4
+    assert torch.equal(again, first[[2, 0]])
+    ReferenceCache(policy, "another model", tmp_path).logp(batch)
+    assert len(counted) == 8
+
+
+def test_what_is_stored_does_not_depend_on_who_asked_first(tmp_path):
+    """Bit for bit: alone, in another order, and in the whole batch. A run's numbers must not depend on the state of a cache."""
+    policy, batch = reference().float(), rectangle(PAIRS, LENGTHS)
+    whole = ReferenceCache(policy, "a", tmp_path).logp(batch)
+    other = ReferenceCache(policy, "b", tmp_path)
+    for rows in ([3], [1, 2], [0]):
+        part = other.logp(batch.select(rows).trimmed())
+        assert torch.equal(part, whole[rows, :, : part.shape[-1]])
+
+
+def test_an_answer_of_the_same_ids_after_another_prompt_is_another_pair(tmp_path):
+    batch = rectangle(PAIRS, [[2, 2]])
+    longer = batch.prompts.new_tensor([[7, *batch.prompts[0].tolist()]])
+    policy = reference()
+    cache = ReferenceCache(policy, "a", tmp_path)
+    other = replace(batch, prompts=longer, prompt_mask=torch.ones_like(longer, dtype=torch.bool))
+    assert not torch.allclose(cache.logp(batch), cache.logp(other))
+
+
+def _fill(folder):
+    torch.set_num_threads(1)
+    ReferenceCache(reference(), "a", folder).logp(rectangle(PAIRS, LENGTHS))
+
+
+def test_processes_may_share_a_file(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_fill, args=(tmp_path,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    policy = reference()
+    counted = passes(policy)
+    ReferenceCache(policy, "a", tmp_path).logp(rectangle(PAIRS, LENGTHS))
+    assert counted == []
