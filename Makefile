@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-all lint types laptop tune hh-tiny clean
+.PHONY: demo test test-all lint types laptop tune hh-tiny mutants clean
 
 demo: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=demo
@@ -51,6 +51,15 @@ $(VENV)/.installed: pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
+
+# small faults put into objectives/ and ops.py, in a copy; each must fail a test. Half an hour on one core; tests/MUTANTS.md has what survives
+mutants: $(VENV)/.installed
+	rm -rf runs/mutants && mkdir -p runs/mutants
+	cp -r conf grao_bench sweeps tests pyproject.toml runs/mutants
+	cp tests/mutants.cfg runs/mutants/setup.cfg
+	cd runs/mutants && $(CURDIR)/$(VENV)/bin/mutmut run && $(CURDIR)/$(VENV)/bin/mutmut results && $(CURDIR)/$(VENV)/bin/mutmut export-cicd-stats
+	$(PY) -c 'import json, sys; n = json.load(open("runs/mutants/mutants/mutmut-cicd-stats.json")); share = (n["killed"] + n["timeout"]) / n["total"]; \
+	  print("{:.1%} of {} mutants killed".format(share, n["total"])); sys.exit(share < 0.95)'
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

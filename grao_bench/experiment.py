@@ -35,9 +35,13 @@ from grao_bench.interfaces import (
 )
 from grao_bench.models.hf import started_from
 from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.tiny import cache_folder
+from grao_bench.precision import fast_float32
+from grao_bench.provenance import weights_fingerprint
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Budget, Trainer
 from grao_bench.training.optimizer import AdamW
+from grao_bench.training.reference import ReferenceCache
 from grao_bench.types import Example, Needs
 from grao_bench.values import check_types, value_hash
 
@@ -91,7 +95,8 @@ class Experiment:
     @property
     def sampling(self) -> Sampling:
         """How training samples its rollouts."""
-        return Sampling(self.rollout.temperature, self.rollout.top_p, self.budget.max_answer_tokens)
+        rollout = self.rollout
+        return Sampling(rollout.temperature, rollout.top_p, self.budget.max_answer_tokens, rollout.top_k, rollout.min_p)
 
     @property
     def evaluation_sampling(self) -> Sampling:
@@ -113,10 +118,6 @@ def check(experiment: Experiment) -> None:
     for key, name in (("objective", experiment.objective.name), ("model", experiment.model.name), ("data", experiment.data.name)):
         if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
             raise UserError(f"{key}.name={name!r}: it names folders and files; use letters, digits, '_' and '.'")
-    if experiment.model.dtype == "bfloat16" and experiment.optimizer.lr < 3e-5:
-        raise UserError(
-            f"model.dtype=bfloat16: steps of optimizer.lr={experiment.optimizer.lr} are rounded away in bfloat16 weights; use float32"
-        )
     needs, updates, rollout = experiment.objective.needs, experiment.objective.updates, experiment.rollout
     model, count, heat = experiment.model, experiment.evaluation.max_examples, experiment.evaluation.temperature
     for key, value, right, rule in (
@@ -126,6 +127,8 @@ def check(experiment: Experiment) -> None:
         ("objective.minibatches", updates.minibatches, updates.minibatches >= 1, "at least 1"),
         ("rollout.temperature", rollout.temperature, rollout.temperature >= 0, "at least 0 (0: greedy)"),
         ("rollout.top_p", rollout.top_p, 0 < rollout.top_p <= 1, "above 0 and at most 1"),
+        ("rollout.top_k", rollout.top_k, rollout.top_k >= 0, "at least 0 (0: the whole vocabulary)"),
+        ("rollout.min_p", rollout.min_p, 0 <= rollout.min_p < 1, "at least 0 (the whole vocabulary) and below 1"),
         ("evaluation.max_examples", count, count is None or count >= 1, "at least 1, or null for all"),
         ("evaluation.temperature", heat, heat is None or heat >= 0, "at least 0 (0: greedy), or null"),
     ):
@@ -175,6 +178,7 @@ class Cell:
 def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None] | None = None) -> Cell:
     """Load or make the base, read the data, and put the machines together."""
     torch.set_num_threads(experiment.threads)
+    fast_float32()
     spec, data, budget, needs = experiment.model, experiment.data, experiment.budget, experiment.objective.needs
     dataset = data.build()
     require_examples(dataset, experiment.objective)
@@ -182,7 +186,13 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     start = spec.checkpoint(corpus_of(experiment))
     base, codec = load_policy(experiment, path)
     base.requires_grad_(False)
-    policy = Policy(load_causal_lm(start, spec.dtype, spec.device)[0], spec.logp_temperature, needs.values)
+    policy = Policy(
+        load_causal_lm(start, spec.dtype, spec.device)[0],
+        spec.logp_temperature,
+        needs.values,
+        budget.tokens_per_forward,
+        budget.gradient_checkpointing,
+    )
     reference = base if start == path else load_policy(experiment, start)[0].requires_grad_(False)
     sets = evaluation_sets(experiment, codec)
     examples, lengths = within_length(dataset.train, codec, budget, needs)
@@ -193,6 +203,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         engine=engine,
         reward=reward,
         reference=reference if needs.reference_logp else None,
+        reference_cache=_reference_cache(experiment, reference) if needs.reference_logp and not needs.rollouts else None,
         sampling=experiment.sampling,
         max_answer_tokens=budget.max_answer_tokens,
         tokens_per_forward=budget.tokens_per_forward,
@@ -250,8 +261,16 @@ def load_policy(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
     """A policy without a value head, and the codec of its tokenizer."""
     spec = experiment.model
     model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
-    codec = TextCodec(tokenizer, spec.prompt_format, experiment.budget.max_prompt_tokens)
-    return Policy(model, spec.logp_temperature, value_head=False), codec
+    ends = model.generation_config.eos_token_id
+    stop_tokens = ends if isinstance(ends, list) else []
+    codec = TextCodec(tokenizer, spec.prompt_format, experiment.budget.max_prompt_tokens, stop_tokens)
+    return Policy(model, spec.logp_temperature, value_head=False, tokens_per_forward=experiment.budget.tokens_per_forward), codec
+
+
+def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCache:
+    """Where answers are the data's own, the reference model needs to see each pair once, in all cells that share it."""
+    identity = value_hash(weights_fingerprint(reference.model), experiment.model.dtype, experiment.model.logp_temperature)
+    return ReferenceCache(reference, identity, cache_folder())
 
 
 def corpus_of(experiment: Experiment) -> Callable[[], list[str]]:

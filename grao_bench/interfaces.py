@@ -32,11 +32,17 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are drawn. temperature 0 is greedy; top_p 1 keeps the whole vocabulary; max_new_tokens counts the end token."""
+    """How answers are drawn. temperature 0 is greedy; max_new_tokens counts the end token.
+
+    top_p 1, top_k 0 and min_p 0 keep the whole vocabulary. Otherwise, in this order, as transformers does: the top_k likeliest tokens; of
+    those the fewest whose probability reaches top_p; of those the ones at least min_p times as likely as the likeliest.
+    """
 
     temperature: float
     top_p: float
     max_new_tokens: int
+    top_k: int = 0
+    min_p: float = 0.0
 
 
 @runtime_checkable
@@ -127,6 +133,10 @@ class Codec(Protocol):
     def end_token(self) -> int: ...
     @property
     def pad_token(self) -> int: ...
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Every token that ends an answer, `end_token` among them."""
+        ...
 
     def prompt(self, example_id: str, turns: Sequence[Turn]) -> Prompt: ...
     def answer(self, text: str, max_tokens: int) -> Answer: ...
@@ -174,6 +184,10 @@ class RolloutSpec(Protocol):
     def temperature(self) -> float: ...
     @property
     def top_p(self) -> float: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def min_p(self) -> float: ...
 
     def build(self, model: Any, codec: Codec) -> RolloutEngine:
         """An engine that samples from `model` as it is at each call."""

@@ -65,6 +65,11 @@ def kl_k1(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Flo
     return logp - reference_logp
 
 
+def kl_k2(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """(log pi - log pi_ref)^2 / 2 >= 0: a biased estimate of KL(pi || pi_ref) under samples of pi (Schulman's k2)."""
+    return 0.5 * (logp - reference_logp) ** 2
+
+
 def kl_k3(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """exp(log pi_ref - log pi) - (log pi_ref - log pi) - 1 >= 0: unbiased for KL(pi || pi_ref) under samples of pi (Schulman's k3)."""
     difference = reference_logp - logp
@@ -79,3 +84,8 @@ def answer_mean_weights(mask: Bool[Tensor, "P K T"]) -> Float[Tensor, "P K T"]:
 def token_mean_weights(mask: Bool[Tensor, "P K T"]) -> Float[Tensor, "P K T"]:
     """Token weights whose per-prompt sums average, over the whole batch's P prompts, to the mean over its N tokens: P / N, in float64."""
     return mask.double() * mask.shape[0] / mask.sum().clamp(min=1)
+
+
+def constant_length_weights(mask: Bool[Tensor, "P K T"], length: int) -> Float[Tensor, "P K T"]:
+    """Token weights of "sum over each answer's tokens / length, then mean over the K answers": 1 / (K length), in float64."""
+    return mask.double() / (mask.shape[1] * length)

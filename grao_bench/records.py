@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -58,6 +59,8 @@ class EvalRecord:
     """One answer to one held-out prompt. `verdict` is R(answer, reference): +1, 0 or -1 (a judge asked in both orders may say +-0.5).
 
     `reward` is the source's own number (a score, or the verdict again). Texts are empty in records that hold ids and verdicts only.
+    Measured when the answer was drawn, so that they outlive the texts, and None in records from before: `reference_tokens`, the
+    reference's length in the same tokens as `num_tokens`, uncut; and the fields of `repetition_of`.
     """
 
     example_id: str
@@ -69,6 +72,30 @@ class EvalRecord:
     prompt: str = ""
     reference: str = ""
     answer: str = ""
+    reference_tokens: int | None = None
+    distinct_1: float | None = None
+    distinct_2: float | None = None
+    repetition: float | None = None
+
+
+def repetition_of(answer: str) -> dict[str, float]:
+    """How far an answer repeats itself, each 0..1, over its lower-cased words.
+
+    distinct_1, distinct_2: different words, and word pairs, as a share of all (Li et al. 2016, there over a corpus, here within one
+    answer). repetition: the share of its 4-grams that came before, seq-rep-4 (Welleck et al. 2020, Eq. 9). A text of fewer than n
+    words repeats no n-gram: distinct 1, repetition 0.
+    """
+    words = re.findall(r"\w+", answer.lower())
+    return {
+        "distinct_1": round(_distinct(words, 1), 4),
+        "distinct_2": round(_distinct(words, 2), 4),
+        "repetition": round(1.0 - _distinct(words, 4), 4),
+    }
+
+
+def _distinct(words: list[str], n: int) -> float:
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return len(set(grams)) / len(grams) if grams else 1.0
 
 
 @dataclass(frozen=True, slots=True)

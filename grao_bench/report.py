@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grao_bench.errors import UserError
-from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_lines, write_lines
+from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
 from grao_bench.reporting import page, paper
-from grao_bench.reporting.cells import Cell, gather
+from grao_bench.reporting.cells import Cell, check_same_evaluation, gather
 from grao_bench.reporting.figures import draw_all
 from grao_bench.reporting.scores import Ties
-from grao_bench.reporting.tables import CrossTable, Table, brief_grid, cross_grid, cross_tables, frame, main_tables, score, table_grid
+from grao_bench.reporting.sheets import Sheet
+from grao_bench.reporting.studies import all_sheets, mcnemar_sheet
+from grao_bench.reporting.tables import brief_grid, cross_tables, frame, main_tables, score
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class Report:
 def build_report(
     folder: Path, output: Path | None = None, *, ties: Ties = "loss", records: bool = False, texts: bool = True, note: str = ""
 ) -> Report:
-    """Reads the runs below `folder` and writes tables.md, tables.csv, figures/ and report.html into `output` (<folder>/report by default).
+    """Reads the runs below `folder` and writes tables.md, tables.csv, tables/, figures/ and report.html into `output`
+    (<folder>/report by default).
 
+    tables/ holds every table as LaTeX (booktabs) and as CSV; tables.csv is all rows of Tables 1, 2 and the cross tables in one.
     records: also copy each run's records (evaluations compressed) below `output`, so that it can be reported on again; texts=False
     empties the prompts, references and answers in the copies. note: a paragraph under the title, say of where the data come from.
     Raises UserError where there is no finished run, or runs that cannot stand in one table.
@@ -40,6 +44,7 @@ def build_report(
     cells = gather(runs, unfinished)
     rows = score(cells, ties)
     tables, crosses = main_tables(rows, ties), cross_tables(rows, ties)
+    sheets = all_sheets(cells, rows, tables, crosses)
     drawings = draw_all(cells)
 
     figures = output / "figures"
@@ -47,7 +52,11 @@ def build_report(
     for drawing in drawings:
         (figures / f"{drawing.name}.png").write_bytes(drawing.png)
         (figures / f"{drawing.name}.svg").write_bytes(drawing.svg)
-    (output / "tables.md").write_text(_markdown(folder, cells, tables, crosses, note), encoding="utf-8")
+    (output / "tables").mkdir(exist_ok=True)
+    for sheet in sheets:
+        (output / "tables" / f"{sheet.name}.tex").write_text(sheet.latex(), encoding="utf-8")
+        (output / "tables" / f"{sheet.name}.csv").write_text(sheet.csv(), encoding="utf-8")
+    (output / "tables.md").write_text(_markdown(folder, cells, sheets, note), encoding="utf-8")
     frame(rows, ties).to_csv(output / "tables.csv", index=False, float_format="%.6g", lineterminator="\n")
     (output / "report.html").write_text(page.render(folder, cells, tables, crosses, drawings, ties, note), encoding="utf-8")
     if records:
@@ -66,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.paper:
             print(paper.render(), end="")
             return 0
+        if options.mcnemar is not None:
+            print(compare_checkpoints(*options.mcnemar).markdown())
+            return 0
         if options.folder is None:
             raise UserError("give a folder that holds runs, for example: python -m grao_bench.report runs/demo (or --paper)")
         report = build_report(
@@ -76,6 +88,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(f"{report.brief}\n\ntables: {report.tables}\npage:   {report.page}")
     return 0
+
+
+def compare_checkpoints(first: Path, second: Path) -> Sheet:
+    """McNemar's exact test between two finished runs' answers, on every set and judge that both have.
+
+    UserError where they share none, or their test prompts or judges differ.
+    """
+    for folder in (first, second):
+        read_info(folder)  # says what is wrong with a folder that is no run
+    ours, theirs = read_run(first), read_run(second)
+    shared = ours.evaluations.keys() & theirs.evaluations.keys()
+    if not shared:
+        raise UserError(f"{first} and {second}: no set was judged by the same reward for both; evaluate both alike")
+    for key in sorted(shared):
+        check_same_evaluation(ours, theirs, key)
+    return mcnemar_sheet(ours, theirs)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-texts", action="store_true", help="with --records: leave out prompts, references and answers")
     parser.add_argument(
         "--ties", choices=("loss", "win", "half"), default="loss", help="what a tie counts for in RAS (default: loss, the paper's formula)"
+    )
+    parser.add_argument(
+        "--mcnemar", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="compare two runs' checkpoints prompt by prompt, and nothing else"
     )
     parser.add_argument("--paper", action="store_true", help="print the paper's own tables and recompute its claims from them")
     return parser
@@ -112,7 +143,7 @@ def _read(folder: Path, output: Path) -> tuple[list[Run], dict[Path, str]]:
     return runs, {path: reason for path, reason in unfinished.items() if copies not in path.resolve().parents}
 
 
-def _markdown(folder: Path, cells: Sequence[Cell], tables: Sequence[Table], crosses: Sequence[CrossTable], note: str) -> str:
+def _markdown(folder: Path, cells: Sequence[Cell], sheets: Sequence[Sheet], note: str) -> str:
     parts = [
         f"# {folder.resolve().name}",
         *([note] if note else []),
@@ -120,13 +151,8 @@ def _markdown(folder: Path, cells: Sequence[Cell], tables: Sequence[Table], cros
         "prompts only]. nag_mean = mean(R_after - R_base) is what stands beside the paper's NAG; without ties it is 2 (RAS - RAS_base)\n"
         "and carries the same information as RAS. KL to base: nats per answer, on dev. The paper's columns are its own models,\n"
         "data and judge.",
+        *(sheet.markdown() for sheet in sheets),
     ]
-    for table in tables:
-        parts += [f"## {table.title}", table_grid(table).markdown()]
-        if table.notes:
-            parts.append("\n".join(f"- {line}" for line in table.notes))
-    for cross in crosses:
-        parts += [f"## {cross.title}", cross_grid(cross).markdown()]
     missing = [f"- {lost.folder.relative_to(folder)}: {lost.reason}" for cell in cells for lost in cell.missing]
     if missing:
         parts += ["## Not finished", "\n".join(missing)]

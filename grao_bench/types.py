@@ -54,14 +54,16 @@ class Prompt:
 class Answer:
     """An answer as ids. Sampled ids are kept and trained on as they are, never re-encoded from `text`.
 
-    `finished` is True when the last id is an end token. `sampler_logp` holds the sampler's own log-probability of each
-    token under the distribution that it drew from (after temperature and truncation), for the mismatch metric only.
+    `finished` is True when the last id is an end token. What a sampler says of each token, where it does: `sampler_logp`, its log-probability
+    under the distribution that it was drawn from (after temperature and truncation; 0 for a greedy one), and `logp`, its log-probability at
+    temperature 1 over the whole vocabulary.
     """
 
     text: str
     tokens: tuple[int, ...]
     finished: bool
     sampler_logp: tuple[float, ...] | None = None
+    logp: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Batch:
 
     prompts [P Tp] are padded on the left, tokens [P K T] on the right; both masks are True on real tokens.
     finished [P K] says whether the answer ends with its end token.
+    sampler_logp is what the sampler said of its tokens, at the loss's temperature, for the mismatch metric; 0 on other answers.
     advantages are [P K 1] (one per answer) or [P K T] (one per token). token_weights [P K T] carry a token-normalised
     reduction, its constant taken over the whole batch in `prepare`, so that cutting the batch changes no number.
     """
@@ -128,6 +131,7 @@ class Batch:
     mask: Bool[Tensor, "P K T"]
     finished: Bool[Tensor, "P K"]
     rewards: Float[Tensor, "P K"] | None = None
+    sampler_logp: Float[Tensor, "P K T"] | None = None
     old_logp: Float[Tensor, "P K T"] | None = None
     reference_logp: Float[Tensor, "P K T"] | None = None
     old_values: Float[Tensor, "P K T"] | None = None

@@ -10,10 +10,11 @@ import yaml
 from torch import Tensor
 
 from grao_bench.interfaces import Objective
+from grao_bench.models.policy import Policy
 from grao_bench.objectives import conf_dir, load_objective
 from grao_bench.types import Batch, Loss, PolicyOutput
 
-from .small import moved, rectangle
+from .small import WORDS, moved, rectangle, tiny_qwen2
 
 FILES = {path.stem: path for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
 SAMPLING = [name for name in FILES if load_objective(name).needs.rollouts > 1]
@@ -140,6 +141,41 @@ def test_cutting_into_micro_batches_changes_nothing(name, chunks):
     assert_same(gradients(total, c.policy), gradients(whole.total.sum(), c.policy))
 
 
+def model_gradient(policy: Policy, objective: Objective, batch: Batch, chunks: list[list[int]]) -> list[Tensor]:
+    """Of the batch's mean loss on every parameter of a model, accumulated over micro-batches as the trainer does."""
+    policy.zero_grad()
+    prepared = objective.prepare(batch)
+    for rows in chunks:
+        part = prepared.select(rows).trimmed()
+        (objective.loss(policy(part), part).total.sum() / batch.size).backward()
+    return [torch.zeros_like(each) if each.grad is None else each.grad.clone() for each in policy.parameters()]
+
+
+@everywhere
+def test_padding_and_cutting_change_no_gradient_of_a_model(name):
+    """A Qwen2 in float64 that is not where the old and reference log-probs were taken: one batch, a wide one with other ids in its
+    padding, one prompt at a time, and two at a time in another order."""
+    c, random = case(name), torch.Generator().manual_seed(4)
+    batch = replace(c.batch, tokens=c.batch.tokens % len(WORDS), prompts=c.batch.prompts % len(WORDS))
+    policy = Policy(tiny_qwen2(num_hidden_layers=1).double(), 1.0, value_head=c.objective.needs.values)
+    if policy.value_head is not None:
+        torch.nn.init.normal_(policy.value_head.weight, generator=random)
+        policy.value_head.double()
+    wide = replace(
+        batch,
+        mask=torch.nn.functional.pad(batch.mask, (0, 2)),
+        prompts=torch.where(batch.prompt_mask, batch.prompts, 9),
+        **{key: with_junk(getattr(batch, key), batch.mask, 2, random) for key in ("old_logp", "reference_logp", "old_values")},
+        tokens=torch.nn.functional.pad(torch.where(batch.mask, batch.tokens, 8), (0, 2), value=7),
+    )
+    whole = [list(range(P))]
+    expected = model_gradient(policy, c.objective, batch, whole)
+    assert max(gradient.abs().max() for gradient in expected) > 1e-3
+    for other, chunks in ((wide, whole), (batch, [[p] for p in range(P)]), (batch, [[4, 2], [0, 3], [1]])):
+        for ours, theirs in zip(model_gradient(policy, c.objective, other, chunks), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-11)
+
+
 @pytest.mark.parametrize("name", SAMPLING)
 def test_rollouts_may_be_permuted(name):
     """The answers of a group have no order; the slots after them stay where they are."""
@@ -160,7 +196,7 @@ def test_rollouts_may_be_permuted(name):
 def test_parts_sum_to_the_total_and_everything_is_per_prompt(name):
     loss = case(name).loss
     assert_same(loss.total, torch.stack(list(loss.parts.values())).sum(0))
-    assert {value.shape for value in (*loss.parts.values(), *loss.stats.values())} == {(P,)}
+    assert {(value.shape, value.dtype) for value in (*loss.parts.values(), *loss.stats.values())} == {((P,), torch.float64)}
     assert all(part.requires_grad for part in loss.parts.values())
     assert not any(stat.requires_grad for stat in loss.stats.values())
     assert torch.isfinite(torch.stack([*loss.parts.values(), *loss.stats.values()])).all()
@@ -198,10 +234,13 @@ def test_the_same_twice_and_the_batch_left_alone(name):
 
 
 @everywhere
-def test_float32_gives_the_same_number(name):
-    """To float32's precision, and in float32: the dtype of the loss is the policy's."""
+@pytest.mark.parametrize("rewards", [torch.float32, torch.float64], ids=str)
+def test_float32_gives_the_same_number(name, rewards):
+    """To float32's precision, and in float32: the dtype of the loss is the policy's, whatever the rewards'."""
     c = case(name)
     single = {key: value.float() for key in COLUMNS if (value := getattr(c.batch, key)) is not None}
+    if "rewards" in single:
+        single["rewards"] = c.batch.rewards.to(rewards)
     policy = PolicyOutput(logp=c.policy.logp.float(), values=None if c.policy.values is None else c.policy.values.float())
     total = c.objective.loss(policy, c.objective.prepare(replace(c.batch, **single))).total
     assert total.dtype == torch.float32

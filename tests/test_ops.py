@@ -10,12 +10,15 @@ import torch
 
 from grao_bench.ops import (
     answer_mean_weights,
+    constant_length_weights,
     group_moments,
     kl_k1,
+    kl_k2,
     kl_k3,
     masked_mean,
     masked_sum,
     no_signal,
+    sign_with_ties,
     standardise,
     stream_seed,
     token_mean_weights,
@@ -36,6 +39,29 @@ def test_stream_seeds_differ_by_seed_name_and_step_and_fit_63_bits():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert max(seeds) > 2**62
+
+
+@pytest.mark.parametrize(
+    ("difference", "margin", "sign"),
+    [
+        (0.3, 0.0, 1),
+        (-0.3, 0.0, -1),
+        (0.0, 0.0, 0),
+        (0.05, 0.1, 0),
+        (-0.05, 0.1, 0),
+        (0.1, 0.1, 1),
+        (-0.1, 0.1, -1),
+        (0.3 - 0.2, 0.1, 1),  # 0.09999999999999998
+        (0.2 - 0.3, 0.1, -1),
+        (4e-10, 0.0, 0),
+        (2e-9, 0.0, 1),
+        (-2e-9, 0.0, -1),
+    ],
+)
+def test_a_difference_below_the_margin_is_a_tie(difference, margin, sign):
+    """Exactly the margin decides, and a rounding error of sums of hundredths does not."""
+    assert sign_with_ties(difference, margin) == sign
+    assert isinstance(sign_with_ties(difference, margin), float)
 
 
 def test_masked_sum_and_mean_read_only_what_the_mask_shows():
@@ -111,6 +137,12 @@ def test_k3_is_never_negative_and_k1_is():
     assert kl_k3(logp, reference).tolist() == pytest.approx([math.exp(-1), math.e - 2, 0.0], abs=1e-15)
 
 
+def test_k2_is_half_the_square():
+    """At log pi - log ref = 2 and -1: 2 and 1/2."""
+    logp, reference = torch.tensor([3.0, 0.0]), torch.tensor([1.0, 1.0])
+    assert kl_k2(logp, reference).tolist() == [2.0, 0.5]
+
+
 def test_answer_mean_weights_give_every_answer_the_same_say():
     """K = 2 answers of 2 and 1 tokens: 1/(2*2) on each token of the first, 1/(2*1) on the second's; an empty answer weighs nothing."""
     mask = torch.tensor([[[True, True], [True, False]], [[False, False], [True, True]]])
@@ -123,3 +155,10 @@ def test_token_mean_weights_give_every_token_the_same_say():
     weights = token_mean_weights(mask)
     assert weights.tolist() == [[[0.5, 0.5], [0.5, 0.0]], [[0.0, 0.0], [0.5, 0.0]]]
     assert weights.sum((1, 2)).mean() == 1
+
+
+def test_constant_length_weights_are_one_number():
+    """K = 2 and a length of 8: 1/16 on every token, 0 elsewhere; in float64."""
+    weights = constant_length_weights(torch.tensor([[[True, True], [True, False]]]), 8)
+    assert weights.tolist() == [[[0.0625, 0.0625], [0.0625, 0.0]]]
+    assert weights.dtype == torch.float64

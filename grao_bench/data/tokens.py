@@ -38,10 +38,13 @@ class TextCodec:
     A prompt longer than `max_prompt_tokens` loses tokens from the left. A begin token that the tokenizer adds by itself stays in
     front of the prompt, never of an answer. An answer never holds a special token but its end token: where its text spells one,
     that is encoded as plain text. In "hh" the same is true of prompts; in "chat" a template's specials can't be told from a user's.
+    A sampled answer may also end with one of `stop_tokens`, the further end tokens that a model's generation settings name.
     What did not fit is counted in `truncation`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat, max_prompt_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat, max_prompt_tokens: int, stop_tokens: Sequence[int] = ()
+    ) -> None:
         """UserError when the tokenizer has no end token, no chat template that "chat" needs, or the length leaves no room."""
         if prompt_format not in get_args(PromptFormat):
             raise UserError(f"prompt_format={prompt_format}: must be one of {', '.join(get_args(PromptFormat))}")
@@ -55,12 +58,18 @@ class TextCodec:
         self.prompt_format = prompt_format
         self.max_prompt_tokens = max_prompt_tokens
         self.truncation = TruncationCount()
+        self._stop = tuple(dict.fromkeys([int(tokenizer.eos_token_id), *map(int, stop_tokens)]))
         self._begin = _automatic_begin(tokenizer)
 
     @property
     def end_token(self) -> int:
         """The id that ends a finished answer."""
         return int(self.tokenizer.eos_token_id)
+
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Every id that ends an answer: the tokenizer's end token first, then the model's others."""
+        return self._stop
 
     @property
     def pad_token(self) -> int:
@@ -97,8 +106,9 @@ class TextCodec:
         return Answer(text if fits else self.text(tokens), tokens, fits)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of an answer's ids, without special tokens and surrounding blanks."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
+        """The text of an answer's ids, without special tokens, the token that stopped it, and surrounding blanks."""
+        kept = list(tokens[:-1]) if tokens and tokens[-1] in self._stop else list(tokens)
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
     def _encode(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]

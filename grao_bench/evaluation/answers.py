@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
 from grao_bench.ops import sign_with_ties
-from grao_bench.records import EvalRecord
+from grao_bench.records import EvalRecord, repetition_of
 from grao_bench.types import Answer, Example, Turn, Verdict
 
 
@@ -51,6 +52,8 @@ class Evaluator:
                 prompt=plain_text(example.prompt) if self.store_text else "",
                 reference=example.chosen if self.store_text else "",
                 answer=answer.text if self.store_text else "",
+                reference_tokens=len(self.codec.answer(example.chosen, sys.maxsize).tokens),
+                **repetition_of(answer.text),
             )
             for example, answer, (R, verdict) in zip(examples, answers, compare(self.reward, examples, answers), strict=True)
         ]

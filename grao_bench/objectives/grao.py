@@ -3,6 +3,8 @@
 As printed there is no importance ratio, no clipping and no KL term. Where the text is ambiguous:
 - Eq. 4 sums over the G outputs alone, the text speaks of "one group (o_i, y)": the reading `group` says who is in the statistics.
 - sigma = 0 is not addressed: the advantages of such a group, the reference's too, are 0.
+- Table 3's "without exploration" is alpha = 0, where the regulariser still holds lambda A_i J(o_i), or that too is dropped: both readings
+  have a name (`grao_no_exploration`, `grao_no_exploration_at_all`).
 - A_y < 0 (the policy beats the reference) makes the imitation term lower the reference's likelihood without bound. `GRAO` keeps that,
   because it is Eq. 3; `GRAOClip0` does not, has another name, and is never reported as the paper's GRAO.
 """
@@ -16,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grao_bench.objectives.limits import NOT_NEGATIVE, require, require_rollouts
 from grao_bench.ops import group_moments, masked_mean, no_signal, standardise
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
@@ -42,6 +45,27 @@ def grao(
         "exploration": alpha * (A_o * J_o).mean(-1),
         "imitation": beta * (A_y * J_y).mean(-1),
         "regulariser": lam * (A_o * (J_o - J_y)).mean(-1),
+    }
+
+
+def grao_reference_only(
+    J_o: Float[Tensor, "P G"],
+    J_y: Float[Tensor, "P 1"],
+    A_o: Float[Tensor, "P G"],
+    A_y: Float[Tensor, "P 1"],
+    alpha: float,
+    beta: float,
+    lam: float,
+) -> dict[str, Float[Tensor, "P"]]:
+    """(1/G) sum_i [ alpha A_i J(o_i) + beta A_y J(y) - lambda A_i J(y) ]: Eq. 3 without the regulariser's own A_i J(o_i).
+
+    With alpha = 0 no output's likelihood is trained on: the second reading of Table 3's "without exploration". With statistics over the
+    outputs alone what is left of the regulariser sums to 0, and the objective is beta A_y J(y).
+    """
+    return {
+        "exploration": alpha * (A_o * J_o).mean(-1),
+        "imitation": beta * (A_y * J_y).mean(-1),
+        "regulariser": -lam * (A_o * J_y).mean(-1),
     }
 
 
@@ -85,6 +109,9 @@ class GRAO:
     lam: float
     group: Group
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     @property
     def needs(self) -> Needs:
         return Needs(rollouts=self.rollouts, chosen=True, rewards=True)
@@ -102,6 +129,36 @@ class GRAO:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GRAOReferenceOnly:
+    """The ablation of `grao_reference_only`; its fields are GRAO's."""
+
+    name: str
+    rollouts: int
+    alpha: float
+    beta: float
+    lam: float
+    group: Group
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(rollouts=self.rollouts, chosen=True, rewards=True)
+
+    @property
+    def updates(self) -> Updates:
+        return Updates()
+
+    def prepare(self, batch: Batch) -> Batch:
+        return _with_advantages(batch, self.group)
+
+    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
+        J_o, J_y, A_o, A_y = _symbols(policy, batch)
+        return _minimise(grao_reference_only(J_o, J_y, A_o, A_y, self.alpha, self.beta, self.lam), J_o, J_y, A_y)
+
+
+@dataclass(frozen=True, kw_only=True)
 class GRAOClip0:
     """The variant of `grao_clip0`; its fields are GRAO's. Not the paper's GRAO."""
 
@@ -111,6 +168,9 @@ class GRAOClip0:
     beta: float
     lam: float
     group: Group
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     @property
     def needs(self) -> Needs:
@@ -126,6 +186,11 @@ class GRAOClip0:
     def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
         J_o, J_y, A_o, A_y = _symbols(policy, batch)
         return _minimise(grao_clip0(J_o, J_y, A_o, A_y, self.alpha, self.beta, self.lam), J_o, J_y, A_y)
+
+
+def _check(spec: GRAO | GRAOReferenceOnly | GRAOClip0) -> None:
+    require_rollouts(spec)
+    require(spec, alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, lam=NOT_NEGATIVE)
 
 
 def _with_advantages(batch: Batch, group: Group) -> Batch:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from grao_bench.objectives.limits import FRACTION, NOT_NEGATIVE, require, require_rollouts
 from grao_bench.ops import kl_k1, masked_mean, token_mean_weights, whiten
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
@@ -75,6 +76,11 @@ class PPO:
     epochs: int
     minibatches: int
     value_only_steps: int
+
+    def __post_init__(self) -> None:
+        require_rollouts(self)
+        require(self, kl=NOT_NEGATIVE, gamma=FRACTION, lam=FRACTION)
+        require(self, clip=NOT_NEGATIVE, value_clip=NOT_NEGATIVE, value_coef=NOT_NEGATIVE, value_only_steps=NOT_NEGATIVE)
 
     @property
     def needs(self) -> Needs:

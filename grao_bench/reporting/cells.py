@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -16,6 +17,15 @@ from grao_bench.reporting.paper import SUBSETS, subset_of
 
 BASE = "base"
 METHOD_ORDER = (BASE, "sft", "dpo", "ppo", "grpo", "grao", "grao_clip0")
+
+ABLATIONS = {
+    "grao_no_imitation": "without imitation",
+    "grao_no_exploration": "without exploration",
+    "grao_no_exploration_at_all": "without exploration at all",
+    "grao_no_regulariser": "without alignment regulariser",
+}
+"""Objectives that are GRAO without a part -> Table 3's name. Its "without exploration" has two readings: alpha = 0, which leaves the
+regulariser's lambda A_i J(o_i), and no J(o_i) at all."""
 
 NOT_IDENTITY = ("seed", "threads", "output", "sweep", "tracking")
 """Top-level configuration keys that a configuration's hash leaves out."""
@@ -53,22 +63,56 @@ class Cell:
         return self.runs[0].info.config if self.runs else {}
 
     @property
+    def first_stage(self) -> str:
+        """The folder of the run that training started from, as the first run names it; empty where it started from the base."""
+        return start_of(self.config)
+
+    @property
     def base_fingerprint(self) -> str:
         """The fingerprint of the base model's weights; empty when none finished."""
         return self.runs[0].info.fingerprints.get("base", "") if self.runs else ""
 
 
 def gather(runs: Iterable[Run], unfinished: Mapping[Path, str]) -> list[Cell]:
-    """Cells in table order. UserError when two runs of one configuration and seed disagree."""
+    """Cells in table order. UserError when two runs of one configuration and seed disagree.
+
+    A cell is one configuration hash; runs that start from other runs are one cell when nothing but the seed differs (`identity_of`).
+    """
     grouped: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         info = run.info
-        grouped[info.model, info.data, info.objective, info.config_hash].append(run)
+        grouped[info.model, info.data, info.objective, identity_of(run)].append(run)
     cells = [Cell(*key, label=key[2], runs=_by_seed(members)) for key, members in grouped.items()]
     for folder, reason in unfinished.items():
         _add_missing(cells, folder, reason)
     cells = _labelled(cells)
     return sorted(cells, key=cell_order)
+
+
+def start_of(config: Mapping[str, Any]) -> str:
+    """model.start_from of a configuration, empty where there is none."""
+    model = config.get("model")
+    return str(model.get("start_from") or "") if isinstance(model, Mapping) else ""
+
+
+def first_objective(folder: str) -> str:
+    """The objective that made the run in .../<objective>-<hash8>/seed<k>; the folder's own name where it is not laid out so."""
+    path = Path(folder)
+    return path.parent.name.rpartition("-")[0] or path.name
+
+
+def identity_of(run: Run) -> str:
+    """What runs of one cell share: the configuration's hash, or for a run that starts from another run, one that leaves out its seed.
+
+    model.start_from names a folder with a seed in it, and so makes a hash of its own for every seed.
+    """
+    start = start_of(run.info.config)
+    if not start:
+        return run.info.config_hash
+    flat = {key: text for key, text in _flatten(run.info.config).items() if key.split(".")[0] not in NOT_IDENTITY and key != "data.path"}
+    path = Path(start)
+    flat["model.start_from"] = str(path.parent if path.name == f"seed{run.info.seed}" else path)
+    return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def cell_order(cell: Cell) -> tuple[object, ...]:
@@ -85,7 +129,8 @@ def set_order(name: str) -> tuple[int, str]:
 
 def method_rank(objective: str) -> tuple[int, str]:
     """The paper's order of methods, then the others by name."""
-    return (METHOD_ORDER.index(objective) if objective in METHOD_ORDER else len(METHOD_ORDER), objective)
+    order = (*METHOD_ORDER, *ABLATIONS)
+    return (order.index(objective) if objective in order else len(order), objective)
 
 
 def base_records(cells: Sequence[Cell], run: Run, key: EvalKey) -> list[EvalRecord] | None:
@@ -102,23 +147,49 @@ def base_records(cells: Sequence[Cell], run: Run, key: EvalKey) -> list[EvalReco
     return found[0].evaluations[key] if found else None
 
 
-def check_comparable(cells: Sequence[Cell], evaluated_on: str) -> None:
-    """UserError unless the cells of one table share each base model and data set that they name, and the test prompts, by fingerprint."""
-    seen: dict[tuple[str, str], tuple[str, Run]] = {}
+def check_comparable(cells: Sequence[Cell], evaluated_on: Sequence[str], reward: str) -> None:
+    """UserError, a line for each clash, unless the cells of one table share, by fingerprint, what they call by one name.
+
+    That is each base model and data set that they name, the test prompts of each set that the table shows, and who judged them.
+    A fingerprint that only some runs recorded (older ones lack the judge's) is no clash.
+    """
+    seen: dict[str, tuple[str, Run]] = {}
+    clashes: dict[str, str] = {}
     for run in (run for cell in cells for run in cell.runs):
-        named = {
-            "data": f"data {run.info.data!r}",
-            "base": f"the base of model {run.info.model!r}",
-            f"data/{evaluated_on}": f"the test set of {evaluated_on!r}",
-        }
-        for kind, what in named.items():
-            fingerprint = run.info.fingerprints.get(kind, "")
-            first, other = seen.setdefault((kind, what), (fingerprint, run))
+        for what, fingerprint in _named(run, evaluated_on, reward).items():
+            first, other = seen.setdefault(what, (fingerprint, run))
             if first != fingerprint:
-                raise UserError(
+                clashes.setdefault(
+                    what,
                     f"{other.folder} and {run.folder}: {what} differs between them (fingerprints {first[:8]} and {fingerprint[:8]}), "
-                    "so they cannot stand in one table; report on their folders apart"
+                    "so they cannot stand in one table; report on their folders apart",
                 )
+    if clashes:
+        raise UserError("\n".join(clashes.values()))
+
+
+def check_same_evaluation(first: Run, second: Run, key: EvalKey) -> None:
+    """UserError unless two runs answered the same prompts and were judged by the same judge, by fingerprint where both recorded one."""
+    for kind, what in (("data", "the test set"), ("reward", "the judge")):
+        ours, theirs = (_evaluated(run.info.fingerprints, kind, key) for run in (first, second))
+        if ours and theirs and ours != theirs:
+            raise UserError(
+                f"{first.folder} and {second.folder}: {what} of {key[0]} by {key[1]} differs between them (fingerprints {ours[:8]} and "
+                f"{theirs[:8]}), so they can't be compared prompt by prompt; evaluate both alike"
+            )
+
+
+def _named(run: Run, evaluated_on: Sequence[str], reward: str) -> dict[str, str]:
+    """What a run calls by a name that others use too -> its fingerprint, for what was recorded."""
+    info = run.info
+    named = {f"the base of model {info.model!r}": info.fingerprints.get("base")}
+    if info.objective != BASE:
+        named[f"data {info.data!r}"] = info.fingerprints.get("data")
+    for name in evaluated_on:
+        if (name, reward) in run.evaluations:
+            named[f"the test set of {name!r}"] = _evaluated(info.fingerprints, "data", (name, reward))
+            named[f"the judge {reward!r} of {name!r}"] = info.fingerprints.get(f"reward/{name}/{reward}")
+    return {what: fingerprint for what, fingerprint in named.items() if fingerprint is not None}
 
 
 def differing(cells: Sequence[Cell], only: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -181,7 +252,8 @@ def _labelled(cells: Sequence[Cell]) -> list[Cell]:
     """Each cell with its label: the objective's name, and where it has several configurations, the settings that differ."""
     families: dict[tuple[str, str, str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
-        families[cell.model, cell.data, cell.objective, _base_and_sources(cell) if cell.objective == BASE else ""].append(cell)
+        apart = _base_and_sources(cell) if cell.objective == BASE else first_objective(cell.first_stage) if cell.first_stage else ""
+        families[cell.model, cell.data, cell.objective, apart].append(cell)
     return [replace(cell, label=label) for family in families.values() for cell, label in zip(family, _labels(family), strict=True)]
 
 
@@ -191,17 +263,18 @@ def _base_and_sources(cell: Cell) -> str:
 
 
 def _labels(family: Sequence[Cell]) -> list[str]:
-    objective = family[0].objective
+    objective, start = family[0].objective, family[0].first_stage
+    name = f"{first_objective(start)}, then {objective}" if start else objective
     if len(family) == 1:
-        return [objective]
+        return [name]
     finished = [cell for cell in family if cell.runs]
     settings = differing(finished, ANSWERING if objective == BASE else ())
-    texts = {cell.config_hash: f"{objective} ({_settings_text(settings, index)})" for index, cell in enumerate(finished) if settings}
+    texts = {cell.config_hash: f"{name} ({_settings_text(settings, index)})" for index, cell in enumerate(finished) if settings}
     if objective == BASE:
         return [texts.get(cell.config_hash, BASE) for cell in family]
     if len(set(texts.values())) < len(finished):  # what differs lies outside the recorded configuration
         texts = {}
-    return [texts.get(cell.config_hash, f"{objective} [{cell.config_hash[:8]}]") for cell in family]
+    return [texts.get(cell.config_hash, f"{name} [{cell.config_hash[:8]}]") for cell in family]
 
 
 def _settings_text(settings: Mapping[str, Sequence[str]], index: int, most: int = 3) -> str:

@@ -45,6 +45,12 @@ def over_seeds(means: Sequence[float], level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, sd, len(values), "seeds")
 
 
+def from_error(mean: float, error: float, n: int, level: float = LEVEL) -> Interval:
+    """mean +- z * error, from a standard error over n prompts that was recorded instead of the values; kind "prompts only"."""
+    half = float(stats.norm.ppf(0.5 + level / 2)) * error
+    return Interval(mean, mean - half, mean + half, error, n, "prompts only")
+
+
 def over_prompts(frame: pd.DataFrame, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES) -> dict[str, Interval]:
     """A percentile bootstrap over the rows (prompts) of each column, all columns resampled together."""
     columns = frame.to_numpy(dtype=float).T

@@ -1,6 +1,6 @@
 """Scores from evaluation records. Every score is the mean of one per-prompt column, so an interval needs nothing but the column.
 
-All in percent but `reward` (the source's own unit) and `length` (tokens). R is the verdict against the reference: +1, 0, -1.
+All in percent but `reward` (the source's own unit) and lengths (tokens). R is the verdict against the reference: +1, 0, -1.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import optimize, special
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord
+from grao_bench.records import EvalRecord, repetition_of
 
 Ties = Literal["loss", "win", "half"]
 
 TIE_CREDIT: dict[Ties, float] = {"loss": 0.0, "win": 1.0, "half": 0.5}
 """What a tie counts for in RAS. "loss" is the paper's formula, 1[R > 0]; its appendix speaks of "combined win and tie rates"."""
+
+Floats = NDArray[np.float64]
 
 
 def per_prompt(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None = None, ties: Ties = "loss") -> pd.DataFrame:
@@ -30,9 +34,12 @@ def per_prompt(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None 
     nag_mean           R_post - R_pre: what the paper's NAG column holds, range +-200; without ties it is 2 (RAS - RAS_base)
     nag_net            sign(R_post - R_pre), range +-100
     nag_win            1[R_post > R_pre], the formula as the paper prints it, range 0..100
+    reference_length   tokens of the reference
+    ras_lc             RAS with the effect of length taken out: see `length_controlled`
+    distinct_1, distinct_2, repetition    how far an answer repeats itself, percent: see `records.repetition_of`
 
-    The three NAG columns are there only when `base` (the base model's records of the same prompts) is given. Raises UserError
-    when an id comes twice, or when the two sets of ids differ.
+    The three NAG columns are there only when `base` (the base model's records of the same prompts) is given; the last five only
+    where all records have what they need. Raises UserError when an id comes twice, or when the two sets of ids differ.
     """
     verdict = _verdicts(records, "these records")
     frame = pd.DataFrame({"win": 100.0 * (verdict > 0), "tie": 100.0 * (verdict == 0), "loss": 100.0 * (verdict < 0)})
@@ -45,12 +52,87 @@ def per_prompt(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None 
         frame["nag_mean"] = 100.0 * gain
         frame["nag_net"] = 100.0 * np.sign(gain)
         frame["nag_win"] = 100.0 * (gain > 0)
-    return frame
+    tokens = [record.reference_tokens for record in records]
+    if None not in tokens:
+        frame["reference_length"] = np.array(tokens, dtype=float)
+    difference = length_difference(records)
+    if difference is not None:
+        frame["ras_lc"] = 100.0 * length_controlled(frame["ras"].to_numpy() / 100.0, difference)
+    return frame.assign(**_repetition(records))
 
 
 def scores(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None = None, ties: Ties = "loss") -> dict[str, float]:
     """The scores of one run on one set: the means of `per_prompt`'s columns."""
     return {str(name): float(value) for name, value in per_prompt(records, base, ties).mean().items()}
+
+
+def reward_statistics(records: Sequence[EvalRecord]) -> dict[str, float]:
+    """The reward's distribution over the prompts, in the source's own unit: mean, variance (sample), minimum, quartiles, maximum."""
+    values = np.array([record.reward for record in records], dtype=float)
+    low, q1, median, q3, high = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
+    variance = float(values.var(ddof=1)) if len(values) > 1 else 0.0
+    named = {"mean": values.mean(), "variance": variance, "min": low, "q1": q1, "median": median, "q3": q3, "max": high}
+    return {name: float(value) for name, value in named.items()}
+
+
+def length_difference(records: Sequence[EvalRecord]) -> Floats | None:
+    """Answer's length minus reference's, per record: in tokens where all records know both, else in words of the texts, else None."""
+    tokens = [record.num_tokens - record.reference_tokens for record in records if record.reference_tokens is not None]
+    if len(tokens) == len(records):
+        return np.array(tokens, dtype=float)
+    if all(record.reference for record in records):
+        return np.array([len(record.answer.split()) - len(record.reference.split()) for record in records], dtype=float)
+    return None
+
+
+def length_controlled(win: Floats, difference: Floats) -> Floats:
+    """A column [prompts] whose mean is the length-controlled win rate: the share won if every answer were as long as its reference.
+
+    win: credit per prompt, 0..1. difference: length of the answer minus that of the reference, in any unit. As AlpacaEval 2 LC
+    (Dubois et al. 2024, arXiv 2404.04475, Eq. 2): a logistic regression of the win on x = tanh(difference / its standard
+    deviation), logit p = theta + phi x, read at x = 0. Two departures: theirs has a term for each instruction's difficulty, which
+    needs many models fitted together; and phi alone has a ridge, phi^2 / 2 beside the summed log-loss, so that x that separates
+    wins from losses leaves it finite.
+
+    The column is the win rate linearised in each prompt's weight (infinitesimal jackknife), so its bootstrap or standard error is
+    that of the whole fit. Where length has no effect it is `win` itself; also where all won, all lost or no length differs.
+    """
+    spread = float(difference.std())
+    if spread == 0.0 or win.min() == win.max():
+        return win
+    X = np.stack([np.ones_like(win), np.tanh(difference / spread)], axis=1)  # [prompts, 2]
+    ridge = np.diag([0.0, 1.0])
+
+    def loss(beta: Floats) -> float:
+        z = X @ beta
+        return float((np.logaddexp(0.0, z) - win * z).sum() + beta @ ridge @ beta / 2)
+
+    def gradient(beta: Floats) -> Floats:
+        return X.T @ (special.expit(X @ beta) - win) + ridge @ beta
+
+    def hessian(beta: Floats) -> Floats:
+        p = special.expit(X @ beta)
+        return X.T @ (X * (p * (1.0 - p))[:, None]) + ridge
+
+    # the solver reports a loss of precision where it can go no further; the gradient there is checked in the tests
+    beta = optimize.minimize(loss, np.zeros(2), method="trust-exact", jac=gradient, hess=hessian, options={"gtol": 1e-9}).x
+    rate = float(special.expit(beta[0]))
+    pull = np.linalg.solve(hessian(beta), (X * (win - special.expit(X @ beta))[:, None]).T)[0]  # d theta / d weight, [prompts]
+    influence = len(win) * rate * (1.0 - rate) * pull
+    return rate + influence - influence.mean()
+
+
+def _repetition(records: Sequence[EvalRecord]) -> dict[str, Floats]:
+    measured = [
+        {"distinct_1": record.distinct_1, "distinct_2": record.distinct_2, "repetition": record.repetition}
+        if record.distinct_1 is not None
+        else repetition_of(record.answer)
+        for record in records
+        if record.distinct_1 is not None or record.answer or record.reference
+    ]
+    if len(measured) < len(records):
+        return {}
+    return {name: 100.0 * np.array([one[name] for one in measured], dtype=float) for name in ("distinct_1", "distinct_2", "repetition")}
 
 
 def _verdicts(records: Sequence[EvalRecord], what: str) -> pd.Series:

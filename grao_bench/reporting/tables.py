@@ -6,8 +6,8 @@ A row is one configuration (one hash) evaluated on one set by one reward. What d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -16,11 +16,15 @@ from grao_bench.records import EvalRecord, ProbeRecord, Run
 from grao_bench.reporting import paper
 from grao_bench.reporting.alarms import alarms, summarise
 from grao_bench.reporting.cells import BASE, Cell, EvalKey, base_records, cell_order, check_comparable, differing, set_order
+from grao_bench.reporting.comparisons import Difference, all_pairs, between, detectable, pooled_sd
 from grao_bench.reporting.intervals import Interval, intervals, over_seeds
-from grao_bench.reporting.markdown import markdown
 from grao_bench.reporting.scores import Ties, per_prompt
+from grao_bench.reporting.sheets import NONE, Grid
 
-NONE = "-"
+COMPARED = ("ras", "nag_mean")
+"""The scores whose differences are tested; each is a Holm family of its own."""
+
+SCORE_NAMES = {"ras": "RAS", "nag_mean": "nag_mean"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,33 @@ class Row:
     seeds: tuple[int, ...]
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
+    means: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # score -> seed -> its mean over the prompts
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair of one model's objectives in one table, by one score: one Holm family. `best` has the highest mean ("" for none)."""
+
+    model: str
+    score: str
+    best: str
+    differences: tuple[Difference, ...]
+
+    @property
+    def tested(self) -> int:
+        """How many pairs could be tested: the size of the Holm family."""
+        return sum(not math.isnan(one.p) for one in self.differences)
+
+    def stars(self, label: str) -> str:
+        """The stars of a row: its difference from the best one's."""
+        found = between(self.differences, label, self.best)
+        return found.stars if found else ""
+
+    @property
+    def smallest(self) -> float:
+        """The smallest true difference that these seeds would find: power 80%, two-sided 5%, sd pooled over the pairs; nan for none."""
+        seeds = min((one.seeds for one in self.differences if not math.isnan(one.p)), default=0)
+        return detectable(pooled_sd(self.differences), seeds)
 
 
 @dataclass(frozen=True)
@@ -48,6 +79,7 @@ class Table:
     ties: Ties
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    comparisons: tuple[Comparison, ...] = ()
 
     @property
     def title(self) -> str:
@@ -69,18 +101,6 @@ class CrossTable:
     def title(self) -> str:
         """Names the judge and the sets."""
         return f"Every model on every set ({', '.join(self.sets)}), judged by {self.reward}"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text, ready to be written: the same cells go to Markdown, the page and the terminal."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """As a Markdown table."""
-        return markdown(self.header, self.rows)
 
 
 def score(cells: Sequence[Cell], ties: Ties) -> list[Row]:
@@ -105,14 +125,53 @@ def main_tables(rows: Sequence[Row], ties: Ties) -> list[Table]:
     for key in sorted({(row.set, row.reward) for row in rows}):
         here = [row for row in rows if (row.set, row.reward) == key]
         trained = [row for row in here if row.cell.data == row.set and row.cell.objective != BASE]
+        trained = _with_absent_seeds(trained) + _never_run(trained, rows)
         shown = trained + _bases(here, trained)
         if trained or not any(row.cell.objective != BASE for row in rows):
-            cells = [row.cell for row in trained]
-            check_comparable(cells, key[0])
+            check_comparable([row.cell for row in shown], key[:1], key[1])
             subset = paper.subset_of(key[0])
             number = paper.TABLE_NUMBER[subset] if subset else None
-            tables.append(Table(number, *key, ties, tuple(sorted(shown, key=lambda row: cell_order(row.cell))), _notes(cells, key[1])))
+            ordered = tuple(sorted(shown, key=lambda row: cell_order(row.cell)))
+            comparisons = compare(ordered)
+            notes = (*_notes([row.cell for row in trained], key[1]), *statistics_notes(comparisons))
+            tables.append(Table(number, *key, ties, ordered, notes, comparisons))
     return sorted(tables, key=lambda table: (set_order(table.set), table.reward))
+
+
+def compare(rows: Sequence[Row]) -> tuple[Comparison, ...]:
+    """The pairwise comparisons of one table's trained rows: a family per model and score, seeds paired."""
+    found = []
+    for model in dict.fromkeys(row.cell.model for row in rows):
+        for name in COMPARED:
+            members = [row for row in rows if row.cell.model == model and row.cell.objective != BASE and name in row.scores]
+            if len(members) > 1:
+                best = max(members, key=lambda row: row.scores[name].mean)
+                pairs = all_pairs({row.cell.label: row.means.get(name, {}) for row in members})
+                found.append(Comparison(model, name, best.cell.label, tuple(pairs)))
+    return tuple(found)
+
+
+def statistics_notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """What the stars mean, and how small a difference the design could see: the lines under a table."""
+    lines = []
+    for one in comparisons:
+        of = f"{one.model}, {SCORE_NAMES[one.score]}" if len({other.model for other in comparisons}) > 1 else SCORE_NAMES[one.score]
+        if one.tested:
+            lines.append(
+                f"{of}: a difference smaller than {number(one.smallest, 1)} points would go unseen (power 80%, two-sided 5%, one"
+                f" comparison, before Holm; sd of the paired seed differences {number(pooled_sd(one.differences), 1)}, pooled over"
+                f" {one.tested} pairs)"
+            )
+    if any(one.tested for one in comparisons):
+        lines.append(
+            "bold: the best mean. *, **, ***: differs from it at p < 0.05, 0.01, 0.001 by a t test paired over seeds, adjusted by Holm over"
+            " all pairs of the table's methods; no star means not shown to differ, not equal"
+        )
+    elif comparisons:
+        lines.append(
+            "bold: the best mean. No difference is tested, which takes two seeds that both methods have, and differences that vary"
+        )
+    return tuple(lines)
 
 
 def cross_tables(rows: Sequence[Row], ties: Ties) -> list[CrossTable]:
@@ -131,6 +190,7 @@ def cross_tables(rows: Sequence[Row], ties: Ties) -> list[CrossTable]:
                 else:
                     lines.append((row.cell, {row.set: row}))
             if len(sets) > 1:
+                check_comparable([cell for cell, _ in lines], sets, reward)
                 tables.append(CrossTable(sets, reward, ties, tuple(lines)))
     return tables
 
@@ -141,10 +201,11 @@ def table_grid(table: Table) -> Grid:
     if len({row.cell.model for row in table.rows}) > 1:
         columns.append(("model", lambda row: row.cell.model))
     columns += [
-        (f"RAS %{_ties_text(table.ties)}", _with_interval("ras", 1)),
-        ("nag_mean %", _with_interval("nag_mean", 1)),
-        ("seeds", _seeds),
+        (f"RAS %{ties_text(table.ties)}", _with_stars(table, "ras")),
+        ("nag_mean %", _with_stars(table, "nag_mean")),
+        ("seeds", seeds_text),
     ]
+    emphasised = {len(columns) - 3: "ras", len(columns) - 2: "nag_mean"}
     subset = paper.subset_of(table.set)
     if subset and any(_printed(row, subset, model) for row in table.rows for model in paper.MODELS):
         columns += [(f"paper's {model}: RAS / NAG", _printed_column(subset, model)) for model in paper.MODELS]
@@ -161,7 +222,13 @@ def table_grid(table: Table) -> Grid:
         ("length", _mean("length", 1)),
         ("truncated %", _mean("truncated", 1)),
     ]
-    return _grid(columns, table.rows)
+    bold = {
+        (i, column)
+        for i, row in enumerate(table.rows)
+        for column, name in emphasised.items()
+        if any((one.model, one.score, one.best) == (row.cell.model, name, row.cell.label) for one in table.comparisons)
+    }
+    return replace(_grid(columns, table.rows), bold=frozenset(bold))
 
 
 def brief_grid(table: Table) -> Grid:
@@ -169,10 +236,10 @@ def brief_grid(table: Table) -> Grid:
     several = len({row.cell.model for row in table.rows}) > 1
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("method", lambda row: f"{row.cell.model} {row.cell.label}" if several else row.cell.label),
-        (f"RAS %{_ties_text(table.ties)}", _with_interval("ras", 1)),
+        (f"RAS %{ties_text(table.ties)}", _with_stars(table, "ras")),
         ("nag_mean %", _with_sd("nag_mean", 1)),
         ("KL", lambda row: with_sd(row.kl, 2)),
-        ("seeds", _seeds),
+        ("seeds", seeds_text),
         ("alarms and notes", lambda row: "; ".join(row.alarms + row.notes)),
     ]
     return _grid(columns, table.rows)
@@ -182,7 +249,7 @@ def cross_grid(table: CrossTable) -> Grid:
     """RAS and nag_mean of every cell on every set."""
     several = len({cell.model for cell, _ in table.rows}) > 1
     header = ["method", *(["model"] if several else []), "trained on"]
-    header += [text for name in table.sets for text in (f"{name}: RAS %{_ties_text(table.ties)}", f"{name}: nag_mean %")]
+    header += [text for name in table.sets for text in (f"{name}: RAS %{ties_text(table.ties)}", f"{name}: nag_mean %")]
     bases = [(cell.model, cell.base_fingerprint) for cell, _ in table.rows if cell.objective == BASE]
     rows = []
     for cell, by_set in table.rows:
@@ -272,7 +339,35 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         seeds=tuple(run.info.seed for run in runs),
         alarms=summarise([alarms(run, run.evaluations[key]) for run in runs]),
         notes=tuple(notes),
+        means={name: _by_seed(runs, frames, name) for name in (frames[0].columns if frames else ())},
     )
+
+
+def _by_seed(runs: Sequence[Run], frames: Sequence[pd.DataFrame], name: str) -> dict[int, float]:
+    return {run.info.seed: float(frame[name].mean()) for run, frame in zip(runs, frames, strict=True) if name in frame}
+
+
+def _with_absent_seeds(rows: Sequence[Row]) -> list[Row]:
+    """The rows, with a note where a cell lacks a seed that another row has and that did not fail: it was never run."""
+    everywhere = {run.info.seed for row in rows for run in row.cell.runs}
+    noted = []
+    for row in rows:
+        known = {run.info.seed for run in row.cell.runs} | {int(lost.seed) for lost in row.cell.missing if lost.seed.isdigit()}
+        absent = ", ".join(map(str, sorted(everywhere - known)))
+        noted.append(replace(row, notes=(*row.notes, f"seed {absent} not run")) if absent else row)
+    return noted
+
+
+def _never_run(trained: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """A row without numbers for each of the paper's methods that the same model was trained by on another set alone."""
+    found = []
+    for model in dict.fromkeys(row.cell.model for row in trained):
+        elsewhere = {row.cell.objective for row in rows if row.cell.model == model} & set(paper.METHODS)
+        here = {row.cell.objective for row in trained if row.cell.model == model}
+        for objective in sorted(elsewhere - here):
+            cell = Cell(model, trained[0].set, objective, "", objective, ())
+            found.append(Row(cell, trained[0].set, trained[0].reward, {}, None, 0, (), (), ("not run",)))
+    return found
 
 
 def _frame(run: Run, records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None, ties: Ties) -> pd.DataFrame:
@@ -318,7 +413,8 @@ def _notes(cells: Sequence[Cell], reward: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _ties_text(ties: Ties) -> str:
+def ties_text(ties: Ties) -> str:
+    """What to add to "RAS %" where a tie is not a loss."""
     return "" if ties == "loss" else f" (ties: {ties})"
 
 
@@ -328,6 +424,14 @@ def _grid(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Ro
 
 def _with_interval(name: str, digits: int) -> Callable[[Row], str]:
     return lambda row: with_interval(row.scores.get(name), digits)
+
+
+def _with_stars(table: Table, name: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        stars = [one.stars(row.cell.label) for one in table.comparisons if (one.model, one.score) == (row.cell.model, name)]
+        return " ".join([with_interval(row.scores.get(name), 1), *(star for star in stars if star and row.cell.objective != BASE)])
+
+    return text
 
 
 def _with_sd(name: str, digits: int) -> Callable[[Row], str]:
@@ -342,13 +446,16 @@ def _win_tie_loss(row: Row) -> str:
     return " / ".join(f"{row.scores[name].mean:.1f}" for name in ("win", "tie", "loss")) if row.scores else NONE
 
 
-def _seeds(row: Row) -> str:
+def seeds_text(row: Row) -> str:
+    """How many seeds; one is labelled "prompts only"."""
     if not row.seeds:
         return NONE
     return "1 (prompts only)" if len(row.seeds) == 1 else str(len(row.seeds))
 
 
 def _printed(row: Row, subset: paper.Subset, model: paper.Model) -> paper.Printed | None:
+    if row.cell.first_stage:
+        return None
     settings = row.cell.config.get("objective")
     if not paper.is_printed_method(row.cell.objective, settings if isinstance(settings, dict) else {}):
         return None

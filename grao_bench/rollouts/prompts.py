@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Sampling
+from grao_bench.interfaces import Codec, Sampling
 from grao_bench.types import Prompt
 
 
-def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, config: Any) -> None:
-    """UserError, naming the example, for an empty prompt or one that leaves no room for the answer in the model's context."""
-    if sampling.max_new_tokens < 1:
-        raise UserError(f"budget.max_answer_tokens={sampling.max_new_tokens}: must be at least 1")
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, codec: Codec, config: Any) -> None:
+    """UserError, naming the example, for an empty prompt, one that leaves no room for an answer in the model's context, no tokens to
+    answer with, or ids that the model doesn't have."""
+    config = config.get_text_config()
+    context, vocabulary = getattr(config, "max_position_embeddings", None), config.vocab_size
     for prompt in prompts:
+        if sampling.max_new_tokens < 1:
+            raise UserError(f"example {prompt.id}: budget.max_answer_tokens={sampling.max_new_tokens}: must be at least 1")
         if not prompt.tokens:
             raise UserError(f"example {prompt.id}: its prompt is empty; drop it from the data")
         if context is not None and len(prompt.tokens) + sampling.max_new_tokens > context:
             raise UserError(
                 f"example {prompt.id}: {len(prompt.tokens)} prompt tokens + {sampling.max_new_tokens} answer tokens exceed the model's "
                 f"context of {context}; lower budget.max_prompt_tokens or budget.max_answer_tokens"
+            )
+        strange = max(*prompt.tokens, *codec.stop_tokens)
+        if strange >= vocabulary:
+            raise UserError(
+                f"example {prompt.id}: the tokenizer's id {strange} is not in the model's vocabulary of {vocabulary}; "
+                "tokenizer and model don't belong together"
             )
 
 
@@ -39,7 +47,7 @@ def pad_left(prompts: Sequence[Prompt], pad_token: int, device: torch.device) ->
     return ids.to(device), mask.to(device)
 
 
-def cut_at_end(tokens: list[int], end_token: int) -> tuple[tuple[int, ...], bool]:
-    """(the tokens up to and with the first end token, True), or (all of them, False) where there is none: an unfinished answer."""
-    finished = end_token in tokens
-    return tuple(tokens[: tokens.index(end_token) + 1] if finished else tokens), finished
+def cut_at_end(tokens: Sequence[int], stop_tokens: Collection[int]) -> tuple[tuple[int, ...], bool]:
+    """(the tokens up to and with the first that stops an answer, True), or (all of them, False) where there is none: unfinished."""
+    end = next((place for place, token in enumerate(tokens) if token in stop_tokens), None)
+    return tuple(tokens[: None if end is None else end + 1]), end is not None

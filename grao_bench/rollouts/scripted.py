@@ -19,6 +19,16 @@ class ScriptedRollout:
     temperature: float
     top_p: float
 
+    @property
+    def top_k(self) -> int:
+        """The whole vocabulary."""
+        return 0
+
+    @property
+    def min_p(self) -> float:
+        """The whole vocabulary."""
+        return 0.0
+
     def build(self, model: Any, codec: Codec) -> ScriptedEngine:
         """An engine that reads `answers`; the model is not asked."""
         return ScriptedEngine(codec, self.answers)

@@ -1,4 +1,4 @@
-"""Rollouts that compute each prompt once: its key-value cache is expanded to the n answers, and finished rows leave the batch.
+"""Rollouts that compute each prompt once: its answers share its keys and values, finished rows leave, and waiting prompts take over.
 
 Every random number is a function of (seed, prompt id, sample index, position) alone, never of the batch it is drawn in, so runs that
 share a seed share their randomness prompt by prompt, whatever else is in their batches.
@@ -6,133 +6,248 @@ share a seed share their randomness prompt by prompt, whatever else is in their 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.prompts import check_prompts, cut_at_end, pad_left
+from grao_bench.rollouts.cache import AnswerCache, Prefill, Span
+from grao_bench.rollouts.prompts import check_prompts
+from grao_bench.rollouts.sampler import NextToken
 from grao_bench.types import Answer, Prompt
+
+PREFILL_TOKENS = 8192
+"""Prompts are prefilled together up to this many tokens."""
+REFILL_SHARE = 4
+"""Waiting prompts take over when one slot in this many is free."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedPrefixRollout:
-    """temperature and top_p of the training's and the evaluation's samples; answers_per_call bounds the rows decoded together."""
+    """How training and evaluation sample (see `Sampling`); answers_per_call bounds the rows decoded together.
+
+    max_seconds: what one call may take before unfinished answers are returned as they are, with at least one token each; null for no
+    deadline. With one, results depend on how fast the machine is.
+    """
 
     temperature: float
     top_p: float
+    top_k: int
+    min_p: float
     answers_per_call: int
+    max_seconds: float | None
 
     def build(self, model: Any, codec: Codec) -> SharedPrefixEngine:
         """An engine that samples from `model` as it is at each call."""
-        return SharedPrefixEngine(model, codec, self.answers_per_call)
+        return SharedPrefixEngine(model, codec, self.answers_per_call, self.max_seconds)
 
 
 class SharedPrefixEngine:
-    """Prefill once per prompt, decode n answers, drop rows as they finish."""
+    """Prefill once per prompt, decode n answers, drop rows as they finish, refill them while prompts wait.
 
-    def __init__(self, model: Any, codec: Codec, answers_per_call: int) -> None:
-        self.model, self.codec, self.answers_per_call = model, codec, answers_per_call
+    `lengths`, for benchmarks: says for (prompt id, sample index) how many tokens that answer gets, whatever is drawn; it ends with the end
+    token exactly there, or is cut at max_new_tokens where that comes first.
+    """
+
+    def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None) -> None:
+        self.model, self.codec, self.answers_per_call, self.max_seconds = model, codec, answers_per_call, max_seconds
+        self.lengths: Callable[[str, int], int] | None = None
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
-        """n answers for each prompt, in the prompts' order; with the log-probability of each token under the sampling distribution.
+        """n answers for each prompt, in the prompts' order; with each token's log-probabilities.
 
-        UserError, naming the example, for an empty prompt or one that leaves no room for the answer in the model's context.
+        UserError, naming the example, for an empty prompt, one that leaves no room for the answer in the model's context, no room for an
+        answer at all, ids that the model doesn't have, or logits that are not numbers.
         """
-        if n == 0:
+        if n == 0 or not prompts:
             return [[] for _ in prompts]
-        check_prompts(prompts, sampling, self.model.config)
-        size = max(1, self.answers_per_call // n)
-        # prompts of similar length share a call, so that little is padded
+        check_prompts(prompts, sampling, self.codec, self.model.config)
+        use_shared_prefix(self.model)
+        # prompts of similar length share a width
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].tokens))
-        answers: list[list[Answer]] = [[] for _ in prompts]
-        for start in range(0, len(order), size):
-            chunk = order[start : start + size]
-            for i, drawn in zip(chunk, self._sample([prompts[i] for i in chunk], n, sampling, seed), strict=True):
-                answers[i] = drawn
-        return answers
+        with torch.inference_mode():
+            answers = _Decoding(self, [prompts[i] for i in order], n, sampling, seed).run()
+        drawn: list[list[Answer]] = [[] for _ in prompts]
+        for rank, i in enumerate(order):
+            drawn[i] = answers[rank * n : (rank + 1) * n]
+        return drawn
 
-    @torch.no_grad()
-    def _sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
-        device, end = self.model.device, self.codec.end_token
-        uniforms = torch.from_numpy(_uniforms(prompts, n, sampling.max_new_tokens, seed)).to(device)
-        cache, logits, mask = self._prefill(prompts, n)
-        alive = torch.arange(len(prompts) * n, device=device)
-        tokens = torch.full((len(alive), sampling.max_new_tokens), self.codec.pad_token, device=device)
-        logp = torch.zeros(len(alive), sampling.max_new_tokens, dtype=torch.float32, device=device)
-        done = torch.zeros(len(alive), dtype=torch.bool, device=device)
-        for position in range(sampling.max_new_tokens):
-            drawn, drawn_logp = draw(logits, uniforms[alive, position], sampling)
-            tokens[alive, position], logp[alive, position] = drawn, drawn_logp.float()
-            done = done | (drawn == end)
-            going = (~done).nonzero()[:, 0]
-            if len(going) == 0 or position + 1 == sampling.max_new_tokens:
-                break
-            # compacting copies the cache, so it waits until it saves more than that
-            if len(going) <= 0.9 * len(drawn) or len(drawn) < 16:
-                alive, drawn, mask, done = alive[going], drawn[going], mask[going], done[going]
-                cache.batch_select_indices(going)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            out = self.model(
-                input_ids=drawn[:, None],
-                attention_mask=mask,
-                position_ids=mask.sum(1, keepdim=True) - 1,
-                past_key_values=cache,
-                use_cache=True,
+
+@dataclass(frozen=True)
+class _Ready:
+    """Prefilled prompts whose answers have yet to begin: the number of the first answer, where each prompt lies, its next-token logits."""
+
+    first: int
+    prefill: Prefill
+    starts: list[int]
+    lengths: list[int]
+    logits: Tensor
+
+
+class _Decoding:
+    """One call of `sample`. Answers are numbered prompt by prompt; a row decodes one of them.
+
+    `state` [3 slots], per row: the token to be fed next, the place of the next one to be drawn in the flat outputs, and the last such place.
+    """
+
+    def __init__(self, engine: SharedPrefixEngine, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> None:
+        self.model, self.codec, self.prompts, self.n, self.sampling = engine.model, engine.codec, prompts, n, sampling
+        self.device, self.T = self.model.device, sampling.max_new_tokens
+        self.count = len(prompts) * n
+        self.slots = min(max(1, engine.answers_per_call), self.count)
+        self.deadline = None if engine.max_seconds is None else time.monotonic() + engine.max_seconds
+        self.cache = AnswerCache(self.slots, max(len(prompt.tokens) for prompt in prompts), self.T, self.device)
+        self.mask = prepared_mask(self.device)
+        precision = torch.promote_types(self.model.dtype, torch.float32)
+        self.tokens = torch.zeros(self.count * self.T, dtype=torch.long, device=self.device)
+        self.logp = torch.zeros(2, self.count * self.T, dtype=precision, device=self.device)
+        self.uniforms = self._uniforms(seed)
+        self.stops = torch.zeros(self.model.config.get_text_config().vocab_size, dtype=torch.bool, device=self.device)
+        self.stops[list(self.codec.stop_tokens)] = True
+        self.forced = None if engine.lengths is None else self._forced(engine.lengths)
+        self.state = torch.zeros(3, self.slots, dtype=torch.long, device=self.device)
+        self.answer_of, self.born = [0] * self.slots, [0] * self.slots
+        self.drawn_of = [0] * self.count
+        self.begun = self.prefilled = 0
+        self.ready: _Ready | None = None
+
+    def run(self) -> list[Answer]:
+        """Every answer, prompt by prompt."""
+        while self.cache.alive or self.begun < self.count:
+            free = self.slots - self.cache.alive
+            if self.begun < self.count and free * REFILL_SHARE >= self.slots:
+                self._begin()
+            if self.cache.alive:
+                self._step()
+        ids, (sampler, raw) = self.tokens.tolist(), self.logp.tolist()
+        return [self._answer(i, ids, sampler, raw) for i in range(self.count)]
+
+    def _begin(self) -> None:
+        """Fill the free rows with answers that have not begun, and draw their first tokens."""
+        while self.cache.alive < self.slots and self.begun < self.count:
+            ready = self.ready = self.ready or self._prefill()
+            n, low, first = self.n, self.cache.alive, self.begun - ready.first
+            last = min(first + self.slots - low, len(ready.lengths) * n)
+            prompts = range(first // n, (last - 1) // n + 1)
+            counts = [min(last, (prompt + 1) * n) - max(first, prompt * n) for prompt in prompts]
+            self.cache.add(
+                ready.prefill, [Span(ready.starts[p], ready.lengths[p], count) for p, count in zip(prompts, counts, strict=True)]
             )
-            logits = out.logits[:, -1]
-        rows = [self._answer(row, values) for row, values in zip(tokens.tolist(), logp.tolist(), strict=True)]
-        return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
+            answers = torch.arange(first, last, device=self.device)
+            rows = slice(low, self.cache.alive)
+            self.state[1, rows] = (ready.first + answers) * self.T
+            self.state[2, rows] = self.state[1, rows] + self.T - 1
+            self.answer_of[rows], self.born[rows] = range(ready.first + first, ready.first + last), [self.cache.clock] * (last - first)
+            self.begun += last - first
+            if last == len(ready.lengths) * n:
+                self.ready = None
+            self._draw(low, ready.logits.index_select(0, answers // n))
 
-    def _prefill(self, prompts: Sequence[Prompt], n: int) -> tuple[Any, Tensor, Tensor]:
-        """(cache, next-token logits [P*n V], mask [P*n Tp]) of left-padded prompts, each computed once and expanded to n rows."""
-        ids, mask = pad_left(prompts, self.codec.pad_token, self.model.device)
+    def _prefill(self) -> _Ready:
+        """The next prompts: as many as fill the free rows, within PREFILL_TOKENS."""
+        wanted, chosen, total = -(-(self.slots - self.cache.alive) // self.n), list[tuple[int, ...]](), 0
+        for prompt in self.prompts[self.prefilled : self.prefilled + wanted]:
+            total += len(prompt.tokens)
+            if chosen and total > PREFILL_TOKENS:
+                break
+            chosen.append(prompt.tokens)
+        packed = pack_prompts(chosen, self.device)
+        prefill = Prefill(packed)
         out = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            input_ids=packed.tokens,
+            attention_mask=self.mask,
+            position_ids=packed.positions,
+            use_cache=False,
+            logits_to_keep=packed.predictors,
+            layout=prefill,
+        )
+        lengths = [len(tokens) for tokens in chosen]
+        first, self.prefilled = self.prefilled * self.n, self.prefilled + len(chosen)
+        return _Ready(first, prefill, [0, *accumulate(lengths)][:-1], lengths, out.logits[0])
+
+    def _step(self) -> None:
+        """One more token for every row."""
+        rows = self.cache.begin_step()
+        out = self.model(
+            input_ids=self.state[0, :rows, None],
+            attention_mask=self.mask,
+            position_ids=self.cache.positions,
+            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            layout=self.cache,
         )
-        out.past_key_values.batch_repeat_interleave(n)
-        return out.past_key_values, out.logits[:, -1].repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
+        self.cache.end_step()
+        self._draw(0, out.logits[: self.cache.alive, 0])
 
-    def _answer(self, tokens: list[int], logp: list[float]) -> Answer:
-        kept, finished = cut_at_end(tokens, self.codec.end_token)
-        return Answer(text=self.codec.text(kept), tokens=kept, finished=finished, sampler_logp=tuple(logp[: len(kept)]))
+    def _draw(self, low: int, logits: Tensor) -> None:
+        """Draw the next token of every row from `low` on, and drop the rows that it finishes."""
+        rows = slice(low, self.cache.alive)
+        place, last = self.state[1, rows], self.state[2, rows]
+        following = NextToken(logits, self.sampling)
+        token = following.draw(self.uniforms.index_select(0, place))
+        if self.forced is not None:
+            forced = self.forced.index_select(0, place)
+            token = torch.where(forced < 0, torch.where(self.stops[token], self.filler, token), forced)
+        sampler, raw = following.logp(token)
+        self.tokens.index_copy_(0, place, token)
+        self.logp[0].index_copy_(0, place, sampler)
+        self.logp[1].index_copy_(0, place, raw)
+        self.state[0, rows] = token
+        over = self.stops.index_select(0, token) | (place == last) | raw.isnan()
+        place += 1
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            over.fill_(True)
+        finished = over.nonzero()[:, 0].tolist()
+        if finished:
+            self._retire([low + row for row in finished])
 
+    def _retire(self, finished: list[int]) -> None:
+        for row in finished:
+            self.drawn_of[self.answer_of[row]] = self.cache.clock - self.born[row] + 1
+        moves = self.cache.drop(finished)
+        for source, target in moves:
+            self.answer_of[target], self.born[target] = self.answer_of[source], self.born[source]
+        if moves:
+            sources, targets = (torch.tensor(side, device=self.device) for side in zip(*moves, strict=True))
+            self.state[:, targets] = self.state[:, sources]
 
-def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """(token [N], its log-probability [N]) from logits [N V] by inverting the cumulative distribution at uniforms [N] in [0, 1).
+    def _answer(self, answer: int, ids: list[int], sampler: list[float], raw: list[float]) -> Answer:
+        first = answer * self.T
+        last = first + self.drawn_of[answer]
+        if any(value != value for value in raw[first:last]):
+            example = self.prompts[answer // self.n].id
+            raise UserError(f"example {example}: the policy's logits are not numbers; lower optimizer.lr, or look at the step before")
+        kept = tuple(ids[first:last])
+        finished = kept[-1] in self.codec.stop_tokens
+        return Answer(self.codec.text(kept), kept, finished, tuple(sampler[first:last]), tuple(raw[first:last]))
 
-    temperature 0 takes the largest logit. top_p keeps the smallest set of most likely tokens whose probability reaches it. One uniform
-    per row replaces torch.multinomial's one exponential per vocabulary entry.
-    """
-    if sampling.temperature == 0:
-        token = logits.argmax(-1)
-        return token, torch.zeros_like(logits[:, 0])
-    probs = (logits.to(torch.promote_types(logits.dtype, torch.float32)) / sampling.temperature).softmax(-1)
-    if not torch.isfinite(probs).all():
-        raise UserError("the policy's logits are not numbers; lower optimizer.lr, or look at the step before")
-    if sampling.top_p < 1:
-        ranked, order = probs.sort(-1, descending=True)
-        kept = ranked * (ranked.cumsum(-1) - ranked < sampling.top_p)
-        probs = torch.zeros_like(probs).scatter(-1, order, kept)
-    cumulative = probs.cumsum(-1)
-    total = cumulative[:, -1:]
-    token = torch.searchsorted(cumulative, uniforms.to(probs)[:, None] * total, right=True)[:, 0]
-    # rounding may put the last uniform past the end, or on an entry of probability 0
-    token = torch.minimum(token, (cumulative < total).sum(-1))
-    return token, (probs.gather(-1, token[:, None]) / total)[:, 0].log()
+    def _uniforms(self, seed: int) -> Tensor:
+        """[count*T] numbers in [0, 1), each answer's a stream of its own for (seed, prompt id, sample index)."""
+        if self.sampling.temperature == 0:
+            return torch.zeros(self.count * self.T, dtype=torch.float64, device=self.device)
+        rows = np.empty((self.count, self.T))
+        for answer in range(self.count):
+            prompt, sample = self.prompts[answer // self.n], answer % self.n
+            rows[answer] = np.random.default_rng(stream_seed(seed, prompt.id, sample)).random(self.T)
+        return torch.from_numpy(rows).flatten().to(self.device)
 
-
-def _uniforms(prompts: Sequence[Prompt], n: int, length: int, seed: int) -> np.ndarray:
-    """[P*n, length] numbers in [0, 1), each row a stream of its own for (seed, prompt id, sample index)."""
-    rows = [np.random.default_rng(stream_seed(seed, prompt.id, sample)).random(length) for prompt in prompts for sample in range(n)]
-    return np.stack(rows)
+    def _forced(self, lengths: Callable[[str, int], int]) -> Tensor:
+        """[count*T]: the end token where an answer has to end, else -1."""
+        stop = set(self.codec.stop_tokens)
+        self.filler = next(token for token in range(len(self.stops)) if token not in stop)
+        forced = torch.full((self.count, self.T), -1)
+        for answer in range(self.count):
+            length = lengths(self.prompts[answer // self.n].id, answer % self.n)
+            if length <= self.T:
+                forced[answer, length - 1] = self.codec.end_token
+        return forced.flatten().to(self.device)

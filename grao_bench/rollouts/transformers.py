@@ -17,22 +17,28 @@ from grao_bench.types import Answer, Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class TransformersRollout:
-    """temperature and top_p of the training's and the evaluation's samples; answers_per_call bounds the rows of one `generate`."""
+    """How training and evaluation sample (see `Sampling`); answers_per_call bounds the rows of one `generate`, max_seconds its duration.
+
+    With a duration (null for none) results depend on how fast the machine is; each answer has at least one token.
+    """
 
     temperature: float
     top_p: float
+    top_k: int
+    min_p: float
     answers_per_call: int
+    max_seconds: float | None
 
     def build(self, model: Any, codec: Codec) -> TransformersEngine:
         """An engine that samples from `model` as it is at each call."""
-        return TransformersEngine(model, codec, self.answers_per_call)
+        return TransformersEngine(model, codec, self.answers_per_call, self.max_seconds)
 
 
 class TransformersEngine:
-    """Draws n answers per prompt, cut at the end token."""
+    """Draws n answers per prompt, cut at the first stop token."""
 
-    def __init__(self, model: Any, codec: Codec, answers_per_call: int) -> None:
-        self.model, self.codec, self.answers_per_call = model, codec, answers_per_call
+    def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None) -> None:
+        self.model, self.codec, self.answers_per_call, self.max_seconds = model, codec, answers_per_call, max_seconds
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """n answers for each prompt. The draws depend on (prompts, n, sampling, seed) and on nothing drawn before.
@@ -41,7 +47,7 @@ class TransformersEngine:
         """
         if n == 0:
             return [[] for _ in prompts]
-        check_prompts(prompts, sampling, self.model.config)
+        check_prompts(prompts, sampling, self.codec, self.model.config)
         size = max(1, self.answers_per_call // n)
         answers: list[list[Answer]] = []
         for start in range(0, len(prompts), size):
@@ -52,7 +58,7 @@ class TransformersEngine:
         device = self.model.device
         ids, mask = pad_left(prompts, self.codec.pad_token, device)
         greedy = sampling.temperature == 0
-        drawn = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        drawn = {} if greedy else {name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p")}
         # `generate` takes what it is not told (penalties, minimum lengths) from the checkpoint's settings: not the policy's distribution
         own, self.model.generation_config = self.model.generation_config, GenerationConfig()
         try:
@@ -63,7 +69,8 @@ class TransformersEngine:
                     attention_mask=mask.repeat_interleave(n, 0),
                     do_sample=not greedy,
                     max_new_tokens=sampling.max_new_tokens,
-                    eos_token_id=self.codec.end_token,
+                    max_time=self.max_seconds,
+                    eos_token_id=list(self.codec.stop_tokens),
                     pad_token_id=self.codec.pad_token,
                     **drawn,
                 )
@@ -73,5 +80,5 @@ class TransformersEngine:
         return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
 
     def _cut(self, tokens: list[int]) -> Answer:
-        kept, finished = cut_at_end(tokens, self.codec.end_token)
+        kept, finished = cut_at_end(tokens, self.codec.stop_tokens)
         return Answer(text=self.codec.text(kept), tokens=kept, finished=finished)

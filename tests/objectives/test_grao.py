@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
-from grao_bench.objectives.grao import grao, grao_advantages, grao_clip0
+from grao_bench.objectives.grao import grao, grao_advantages, grao_clip0, grao_reference_only
 from grao_bench.ops import masked_mean
 from grao_bench.types import Needs, PolicyOutput
 
-from ..small import moved, padded, rectangle
+from .. import oracle
+from ..small import WORDS, moved, padded, rectangle, tiny_qwen2
 
 READINGS = ("outputs", "outputs_and_reference")
 
@@ -128,6 +130,107 @@ def test_a_whole_loss_from_tokens():
     loss.total.sum().backward()
     expected = padded([[[-0.8], [0.4, 0.4], [-0.25 / 3] * 3]])
     torch.testing.assert_close(logp.grad, expected, atol=1e-15, rtol=0)
+
+
+GOLDEN = replace(
+    rectangle(Needs(rollouts=2, chosen=True), [[1, 3, 2], [2, 1, 3]]), rewards=torch.tensor([[1.0, -1, 0.5], [0, 4, 1]]).double()
+)
+LOGP = padded([[[-1.0], [-1.0, -2.0, -6.0], [-1.0, -3.0]], [[-2.0, -4.0], [-1.0], [-1.0, -2.0, -3.0]]])
+"""J_o = (-1, -3), J_y = -2 and J_o = (-3, -1), J_y = -2."""
+
+
+def golden(name, batch=GOLDEN, **fields):
+    """(parts, gradient) on GOLDEN."""
+    logp = LOGP.clone().requires_grad_()
+    objective = load_objective(name, rollouts=2, **fields)
+    loss = objective.loss(PolicyOutput(logp=logp), objective.prepare(batch))
+    loss.total.sum().backward()
+    return {part: value.tolist() for part, value in loss.parts.items()}, logp.grad
+
+
+def test_two_prompts_two_answers_three_tokens():
+    """mu = 0, sigma = 1: A = (1, -1), A_y = 0.5; and mu = 2, sigma = 2: A = (-1, 1), A_y = -0.5.
+
+    Gains: exploration (-1 + 3)/2 = 1 and (3 - 1)/2 = 1; imitation 0.5 * 0.5 * -2 = -0.5 and 0.5 * -0.5 * -2 = 0.5; regulariser
+    0.6 ((-1 + 2) - (-3 + 2))/2 = 0.6 and 0.6 (-(-3 + 2) + (-1 + 2))/2 = 0.6.
+    d loss / d logp = -(1 + 0.6) A_i/(2 |o_i|) on outputs, -0.5 A_y/|y| on references.
+    """
+    parts, gradient = golden("grao")
+    expected = {"exploration": [-1, -1], "imitation": [0.5, -0.5], "regulariser": [-0.6, -0.6]}
+    assert parts == {part: pytest.approx(value, abs=1e-15) for part, value in expected.items()}
+    rows = [[[-0.8], [0.8 / 3] * 3, [-0.125] * 2], [[0.4] * 2, [-0.8], [0.25 / 3] * 3]]
+    torch.testing.assert_close(gradient, padded(rows), atol=1e-15, rtol=0)
+
+
+def test_table_3s_ablations():
+    """Each takes one term of the golden case away and leaves the others; alpha = 0 leaves the regulariser's share of exploration."""
+    full = {"exploration": [-1, -1], "imitation": [0.5, -0.5], "regulariser": [-0.6, -0.6]}
+    for name, gone in (("grao_no_imitation", "imitation"), ("grao_no_exploration", "exploration"), ("grao_no_regulariser", "regulariser")):
+        parts, _ = golden(name)
+        assert parts == {part: pytest.approx(value, abs=1e-15) for part, value in (full | {gone: [0, 0]}).items()}, name
+    _, gradient = golden("grao_no_exploration")
+    rows = [[[-0.3], [0.1] * 3, [-0.125] * 2], [[0.15] * 2, [-0.3], [0.25 / 3] * 3]]
+    torch.testing.assert_close(gradient, padded(rows), atol=1e-15, rtol=0)
+
+
+def test_no_exploration_at_all_leaves_the_outputs_alone():
+    """Over the outputs sum A_i = 0, so that imitation is all there is: gradients of -0.25/2 and 0.25/3 on the references' tokens only."""
+    parts, gradient = golden("grao_no_exploration_at_all")
+    expected = {"exploration": [0, 0], "imitation": [0.5, -0.5], "regulariser": [0, 0]}
+    assert parts == {part: pytest.approx(value, abs=1e-15) for part, value in expected.items()}
+    assert not gradient[:, :2].any()
+    torch.testing.assert_close(gradient[:, 2:], padded([[[-0.125] * 2], [[0.25 / 3] * 3]]), atol=1e-15, rtol=0)
+
+
+def test_no_exploration_at_all_with_the_reference_in_the_group():
+    """R_o = (2, -1), R_y = -1: mu = 0, sigma = sqrt 2, so A = (2, -1)/sqrt 2 and A_y = -1/sqrt 2, and mean A_i = 1/(2 sqrt 2).
+
+    At J_y = -2 imitation gains 0.5 * 2/sqrt 2 and the regulariser -0.6 * J_y/(2 sqrt 2) = 0.6/sqrt 2; no output has a gradient.
+    """
+    batch = replace(GOLDEN, rewards=torch.tensor([[2.0, -1, -1]] * 2).double())
+    parts, gradient = golden("grao_no_exploration_at_all", batch, group="outputs_and_reference")
+    expected = {"exploration": [0, 0], "imitation": [-1 / 2**0.5] * 2, "regulariser": [-0.6 / 2**0.5] * 2}
+    assert parts == {part: pytest.approx(value, abs=1e-15) for part, value in expected.items()}
+    assert not gradient[:, :2].any()
+
+
+def test_the_reference_only_regulariser_keeps_exploration_where_alpha_does():
+    """Eq. 3's first two terms as in the first test; -0.6 * (2 - 1)/2 * -2 = 0.6."""
+    gains = grao_reference_only(row(-1, -3), row(-2), row(2, -1), row(0.5), 1.0, 0.5, 0.6)
+    expected = {"exploration": 0.5, "imitation": -0.5, "regulariser": 0.6}
+    assert {name: gain.item() for name, gain in gains.items()} == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("group", READINGS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_identities_hold_for_the_gradients_of_a_real_model(group, seed):
+    """Eq. 3 against its reduced form on every parameter of a Qwen2, for random rewards and weights. The advantages are the oracle's."""
+    random = torch.Generator().manual_seed(seed)
+    G = 2 + seed
+    alpha, beta, lam = torch.rand(3, generator=random, dtype=torch.float64).tolist()
+    objective = load_objective("grao", rollouts=G, alpha=alpha, beta=beta, lam=lam, group=group)
+    batch = rectangle(objective.needs, torch.randint(1, 6, (3, G + 1), generator=random).tolist(), seed)
+    rewards = torch.randn(3, G + 1, generator=random, dtype=torch.float64)
+    batch = replace(batch, tokens=batch.tokens % len(WORDS), prompts=batch.prompts % len(WORDS), rewards=rewards)
+    model = tiny_qwen2(seed=seed).double()
+    policy = Policy(model, 1.0, value_head=False)
+
+    loss = objective.loss(policy(batch), objective.prepare(batch)).total.mean()
+    loss.backward()
+    ours = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+
+    logp, total = policy(batch).logp, 0.0
+    weight = beta if group == "outputs" else beta + lam / G
+    for p in range(3):
+        J = [logp[p, k][batch.mask[p, k]].mean() for k in range(G + 1)]
+        A_o, A_y = oracle.grao_advantages(rewards[p].tolist(), group)
+        total = total - ((alpha + lam) * sum(a * j for a, j in zip(A_o, J[:-1], strict=True)) / G + weight * A_y * J[-1]) / 3
+    assert loss.item() == pytest.approx(total.item(), abs=1e-13)
+    total.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, atol=1e-13, rtol=1e-12)
+        assert ours[name].abs().max() > 1e-6, name
 
 
 def test_as_printed_a_beaten_reference_is_unlearned_and_clip0_leaves_it_alone():

@@ -132,3 +132,44 @@ def test_a_policy_that_drifts_from_the_reference_pays_for_it():
     """kl = 0.5, R = 0, one answer of two tokens with log pi - log ref = 1, 0: rewards -0.5, 0, so the returns are -0.5, 0."""
     batch = replace(BATCH, rewards=torch.zeros(1, 1, dtype=torch.float64), reference_logp=padded([[[-2.0, -1.0]]]))
     assert replace(PPO, kl=0.5).prepare(batch).returns.tolist() == [[[-0.5, 0.0]]]
+
+
+def test_two_prompts_two_answers_three_tokens():
+    """No KL, V_old = 0, gamma = lambda = 1: every token's return is its answer's R, 1 on 1 + 1 tokens and -1 on 2 + 3.
+
+    Mean -3/7 and unbiased variance (7 - 9/7)/6 = 20/21, so A = 10/7 sqrt(21/20) = 1.4638501 and -4/7 sqrt(21/20) = -0.5855400.
+    At ratio 1 prompt 1 loses -2/7 (1.4638501 - 2 * 0.5855400) = -0.0836486 and prompt 2 the opposite. V = 0.5, clipped to 0.2:
+    max(0.25, 0.64)/2 = 0.32 where R = 1, max(2.25, 1.44)/2 = 1.125 where it is -1; 0.5 * 2/7 * (0.32 + 2 * 1.125) = 0.3671429 and
+    0.5 * 2/7 * (3 * 1.125 + 0.32) = 0.5278571.
+    """
+    batch = rectangle(Needs(rollouts=2), [[1, 2], [3, 1]])
+    zero = torch.zeros(batch.mask.shape, dtype=torch.float64)
+    batch = replace(batch, rewards=torch.tensor([[1.0, -1], [-1, 1]]).double(), old_logp=zero, reference_logp=zero - 1, old_values=zero)
+    objective = replace(PPO, rollouts=2, kl=0.0)
+    loss = objective.loss(PolicyOutput(logp=zero, values=zero + 0.5), objective.prepare(batch))
+    assert loss.parts["policy"].tolist() == pytest.approx([-0.0836486, 0.0836486], abs=1e-7)
+    assert loss.parts["value"].tolist() == pytest.approx([0.3671429, 0.5278571], abs=1e-7)
+    assert loss.stats["clipped"].tolist() == [0.0, 0.0]
+    assert loss.stats["value_error"].tolist() == [(0.5 + 1.5) / 2] * 2
+
+
+def test_the_clip_is_counted_beyond_it_on_either_side():
+    """Ratios 0.7, 0.9, 1.1 with a clip of 0.2: one of three."""
+    batch = rectangle(Needs(rollouts=1), [[3]])
+    zero = torch.zeros(batch.mask.shape, dtype=torch.float64)
+    batch = replace(batch, rewards=torch.ones(1, 1).double(), old_logp=zero - 1, reference_logp=zero, old_values=zero)
+    policy = PolicyOutput(logp=torch.tensor([[[0.7, 0.9, 1.1]]]).double().log() - 1, values=zero)
+    assert PPO.loss(policy, PPO.prepare(batch)).stats["clipped"].tolist() == pytest.approx([1 / 3], abs=1e-15)
+
+
+def test_a_policy_that_has_not_moved_is_not_clipped_by_any_clip():
+    """Ratio 1 lies on a clip of 0, not beyond it."""
+    policy = PolicyOutput(logp=BATCH.old_logp, values=BATCH.old_values)
+    assert replace(PPO, clip=0.0).loss(policy, PPO.prepare(BATCH)).stats["clipped"].tolist() == [0.0]
+
+
+def test_needs_and_updates_follow_the_fields():
+    needs = replace(PPO, rollouts=3).needs
+    assert (needs.slots, needs.rewards, needs.old_logp, needs.reference_logp, needs.values) == (("rollout",) * 3, True, True, True, True)
+    updates = replace(PPO, epochs=3, minibatches=2, value_only_steps=4).updates
+    assert (updates.epochs, updates.minibatches, updates.value_only_steps) == (3, 2, 4)

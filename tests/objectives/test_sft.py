@@ -17,7 +17,7 @@ LOGP = padded([[[-1.0]], [[-2.0, -3.0, -4.0]]])
 
 def loss(reduction, logp=LOGP):
     objective = SFT(name="sft", reduction=reduction)
-    return objective.loss(PolicyOutput(logp=logp), objective.prepare(BATCH)).total
+    return objective.loss(PolicyOutput(logp=logp), objective.prepare(BATCH)).parts["imitation"]
 
 
 def test_the_gain_is_a_weighted_sum_of_log_probabilities():

@@ -17,6 +17,11 @@ def evaluation(verdicts: Sequence[float], *, finished: Sequence[bool] | None = N
     return [EvalRecord(f"p{i}", float(verdict), float(verdict), 10 + i, done[i], answer=answer) for i, verdict in enumerate(verdicts)]
 
 
+def share(percent: float, prompts: int = 100) -> list[EvalRecord]:
+    """Records of which this share wins and the rest loses: RAS is `percent`, to within a prompt."""
+    return evaluation([1.0] * round(percent * prompts / 100) + [-1.0] * (prompts - round(percent * prompts / 100)))
+
+
 def write_run(
     root: Path,
     objective: str,
@@ -31,19 +36,25 @@ def write_run(
     fingerprints: Mapping[str, str] | None = None,
     steps: Sequence[StepRecord] = (),
     probes: Sequence[ProbeRecord] = (),
+    seconds: Sequence[float] = (),
+    notes: Mapping[str, float] | None = None,
 ) -> Path:
-    """Writes one finished run and returns its folder."""
+    """Writes one finished run and returns its folder; `seconds` are those of each step."""
     folder = root / model / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}"
     folder.mkdir(parents=True)
     prints = {"data": f"data of {data}", "base": f"base of {model}"} | dict(fingerprints or {})
     environment = {"python": "3.11"}
     write_info(
-        folder, RunInfo(objective, model, data, reward, seed, config_hash, dict(config or {}), prints, environment, {"dropped": 2.0})
+        folder,
+        RunInfo(
+            objective, model, data, reward, seed, config_hash, dict(config or {}), prints, environment, dict(notes or {"dropped": 2.0})
+        ),
     )
     for (name, source), records in evaluations.items():
         write_lines(folder / "evaluations" / f"{name}-{source}.jsonl", records)
     write_lines(folder / "steps.jsonl", steps)
     write_lines(folder / "probes.jsonl", probes)
+    write_lines(folder / "timing.jsonl", [{"step": i, "seconds": value} for i, value in enumerate(seconds, 1)])
     return folder
 
 

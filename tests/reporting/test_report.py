@@ -79,6 +79,15 @@ def test_report_end_to_end(runs, capsys):
     assert numbers.loc[("base", HELPFUL), "interval"] == "prompts only"
     assert pd.isna(numbers.loc[("ppo", HELPFUL), "ras"])
 
+    made = {path.name for path in (runs / "report" / "tables").iterdir()}
+    kinds = ["cost", "probes", "steps_to_best", f"cross-{HELPFUL}-{HARMLESS}-gold"]
+    kinds += [f"{kind}-{HELPFUL}-gold" for kind in ("main", "quartiles", "lengths")]  # no pair that differs to test
+    assert made == {f"{kind}.{end}" for kind in kinds for end in ("tex", "csv")}
+    assert "\\toprule" in (runs / "report" / "tables" / f"main-{HELPFUL}-gold.tex").read_text()
+    numbers = pd.read_csv(runs / "report" / "tables" / f"main-{HELPFUL}-gold.csv").set_index("method")
+    assert numbers.loc["sft", "ras"] == 62.5
+    assert pd.isna(numbers.loc["ppo", "ras"])
+
     names = sorted(path.name for path in (runs / "report" / "figures").iterdir())
     kinds = ("reward_vs_kl", "reward_vs_step", "rollout_reward")
     assert names == [f"{kind}-tiny-{HELPFUL}.{end}" for kind in kinds for end in ("png", "svg")]
@@ -146,6 +155,24 @@ def test_paper(capsys):
     assert "6.355" in out
 
 
+def test_mcnemar_compares_two_runs_and_says_what_it_is(runs, capsys):
+    folders = [str(runs / "tiny" / HELPFUL / "sft-aaaaaaaa" / f"seed{seed}") for seed in (0, 1)]
+    assert main(["--mcnemar", *folders]) == 0
+    out = capsys.readouterr().out
+    assert "McNemar's exact test" in out
+    assert f"| {HELPFUL}  | gold  |       4 |           0 |           1 |    2 |       1 | 1.000 |" in out
+    assert "for these two checkpoints" in out
+
+
+def test_mcnemar_refuses_other_prompts_other_judges_and_what_is_no_run(tmp_path, capsys):
+    one = write_run(tmp_path, "sft", {(HELPFUL, "gold"): evaluation([1, -1])}, fingerprints={f"data/{HELPFUL}": "1" * 64})
+    two = write_run(tmp_path, "dpo", {(HELPFUL, "gold"): evaluation([1, -1])}, fingerprints={f"data/{HELPFUL}": "2" * 64})
+    three = write_run(tmp_path, "ppo", {(HELPFUL, "other"): evaluation([1, -1])})
+    for folders, message in (((one, two), "the test set of"), ((one, three), "no set was judged"), ((one, tmp_path), "holds no run.json")):
+        assert main(["--mcnemar", *map(str, folders)]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("prepare", "arguments", "message"),
     [
@@ -191,7 +218,7 @@ def test_module_runs_and_help_is_short():
     done = subprocess.run([sys.executable, "-m", "grao_bench.report", "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "--paper" in done.stdout
-    assert len(done.stdout.splitlines()) < 25
+    assert len(done.stdout.splitlines()) < 30
 
 
 def test_a_note_stands_under_the_title_and_is_escaped(runs, tmp_path):

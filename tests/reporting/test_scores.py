@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
+from scipy import special
+from sklearn.linear_model import LogisticRegression
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord
-from grao_bench.reporting.scores import per_prompt, scores
+from grao_bench.records import EvalRecord, repetition_of
+from grao_bench.reporting.scores import length_controlled, length_difference, per_prompt, reward_statistics, scores
 
 from .records import evaluation
 
@@ -68,3 +72,82 @@ def test_a_prompt_answered_twice_is_refused():
     twice = [EvalRecord("p0", 1.0, 1.0, 3, True), EvalRecord("p0", -1.0, -1.0, 3, True)]
     with pytest.raises(UserError, match=r"'p0'.*twice"):
         scores(twice)
+
+
+def test_repetition_by_hand():
+    # a b a b a b: 2 of 6 words differ, ab ba of 5 pairs; 4-grams abab baba abab
+    assert repetition_of("A b a B, a b.") == {"distinct_1": 0.3333, "distinct_2": 0.4, "repetition": 0.3333}
+    assert repetition_of("one two three") == {"distinct_1": 1.0, "distinct_2": 1.0, "repetition": 0.0}
+    assert repetition_of("") == {"distinct_1": 1.0, "distinct_2": 1.0, "repetition": 0.0}
+
+
+def test_repetition_comes_from_the_fields_or_else_from_the_text_and_is_absent_without_both():
+    stored = replace(EvalRecord("p0", 1.0, 1.0, 3, True), distinct_1=0.5, distinct_2=0.25, repetition=0.75)
+    text = EvalRecord("p1", 1.0, 1.0, 3, True, answer="a a", reference="b")
+    assert scores([stored])["repetition"] == 75.0
+    assert scores([stored, text])["distinct_1"] == 50.0
+    assert not {"distinct_1", "distinct_2", "repetition"} & scores([stored, EvalRecord("p2", 1.0, 1.0, 3, True)]).keys()
+
+
+def test_reward_statistics_by_hand():
+    records = [EvalRecord(f"p{i}", 0.0, float(value), 1, True) for i, value in enumerate((1, 2, 3, 4, 10))]
+    found = reward_statistics(records)
+    assert found == {"mean": 4.0, "variance": 12.5, "min": 1.0, "q1": 2.0, "median": 3.0, "q3": 4.0, "max": 10.0}
+
+
+def test_lengths_differ_in_tokens_where_known_else_in_words():
+    tokens = [replace(EvalRecord("p0", 1.0, 1.0, 7, True, answer="a b c", reference="a"), reference_tokens=10)]
+    words = [EvalRecord("p1", 1.0, 1.0, 7, True, answer="a b c", reference="a")]
+    assert length_difference(tokens).tolist() == [-3]
+    assert length_difference(words).tolist() == [2]
+    assert length_difference([*tokens, *words]).tolist() == [2, 2]
+    assert length_difference([*tokens, EvalRecord("p2", 1.0, 1.0, 7, True)]) is None
+    assert scores(tokens)["reference_length"] == 10
+
+
+def simulated(seed, n=800, effect=1.5, even=0.4):
+    """Wins that depend on length: logit p = logit(even) + effect * tanh(difference / its sd); answers are mostly longer."""
+    random = np.random.default_rng(seed)
+    difference = random.normal(12, 8, n)
+    p = special.expit(special.logit(even) + effect * np.tanh(difference / difference.std()))
+    return (random.random(n) < p).astype(float), difference
+
+
+def test_length_controlled_is_sklearns_ridge_regression_at_no_difference():
+    win, difference = simulated(0)
+    x = np.tanh(difference / difference.std())[:, None]
+    theirs = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(x, win).predict_proba([[0.0]])[0, 1]
+    assert length_controlled(win, difference).mean() == pytest.approx(theirs, abs=1e-6)
+
+
+def test_length_controlled_finds_the_rate_at_equal_length_and_its_spread_is_that_of_refits():
+    columns = [length_controlled(*simulated(seed)) for seed in range(150)]
+    rates = np.array([column.mean() for column in columns])
+    assert rates.mean() == pytest.approx(0.4, abs=0.02), "the ridge on phi leaves about a point of the effect"
+    assert np.mean([simulated(seed)[0].mean() for seed in range(20)]) > 0.6, "without control length wins"
+    errors = np.array([column.std(ddof=1) / len(column) ** 0.5 for column in columns])
+    assert errors.mean() == pytest.approx(rates.std(ddof=1), rel=0.15)
+
+
+@pytest.mark.parametrize("win", [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.5]])
+def test_nothing_to_control_for_leaves_the_wins_as_they_are(win):
+    equal = np.array(win)
+    assert length_controlled(equal, np.zeros(3)).tolist() == win
+    if len(set(win)) == 1:
+        assert length_controlled(equal, np.array([1.0, 2.0, 3.0])).tolist() == win
+
+
+def test_length_that_separates_wins_from_losses_stays_finite():
+    column = length_controlled(np.array([0.0] * 20 + [1.0] * 20), np.concatenate([np.full(20, -5.0), np.full(20, 5.0)]))
+    assert column.mean() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_stored_lengths_give_the_controlled_ras_its_column():
+    win, difference = simulated(1, n=60)
+    records = [
+        replace(EvalRecord(f"p{i}", 1.0 if w else -1.0, 0.0, 100 + round(d), True), reference_tokens=100)
+        for i, (w, d) in enumerate(zip(win, difference, strict=True))
+    ]
+    expected = 100 * length_controlled(win, np.round(difference)).mean()
+    assert scores(records)["ras_lc"] == pytest.approx(expected)
+    assert "ras_lc" not in scores(evaluation(POST))

@@ -6,11 +6,11 @@ import pytest
 
 from grao_bench.errors import UserError
 from grao_bench.records import ProbeRecord, find_runs, find_unfinished
-from grao_bench.reporting.cells import gather
+from grao_bench.reporting.cells import gather, identity_of
 from grao_bench.reporting.markdown import markdown
 from grao_bench.reporting.tables import cross_grid, cross_tables, frame, main_tables, number, score, table_grid
 
-from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished
+from .records import HARMLESS, HELPFUL, evaluation, share, write_run, write_unfinished
 
 KEY, OTHER = (HELPFUL, "gold"), (HARMLESS, "gold")
 GRAO = {"objective": {"alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs"}}
@@ -63,7 +63,7 @@ def test_different_hashes_are_different_rows_labelled_by_what_differs(tmp_path):
     write_run(tmp_path, "sft", {KEY: evaluation([1, -1])}, config={"budget": {"steps": 100}})
     (table,) = main_tables(rows_of(tmp_path), "loss")
     assert [row.cell.label for row in table.rows] == ["sft", "grpo (budget.steps=100)", "grpo (budget.steps=200)"]
-    assert table.notes == ("budget.steps differs between rows: sft 100, grpo (budget.steps=100) 100, grpo (budget.steps=200) 200",)
+    assert table.notes[0] == "budget.steps differs between rows: sft 100, grpo (budget.steps=100) 100, grpo (budget.steps=200) 200"
 
 
 def test_different_hashes_without_a_recorded_difference_are_labelled_by_hash(tmp_path):
@@ -226,3 +226,90 @@ def test_a_base_asked_in_two_ways_is_two_rows_and_each_model_has_its_own(tmp_pat
 
 def test_numbers_are_never_minus_zero():
     assert (number(-0.04, 1), number(-0.06, 1), number(2.0, 2)) == ("0.0", "-0.1", "2.00")
+
+
+def write_three(root, **seeds):
+    """A base, and per objective a run for each RAS of its list, seeds 0, 1, 2."""
+    write_run(root, "base", {KEY: share(20)}, config_hash="00000000")
+    for objective, values in seeds.items():
+        for seed, value in enumerate(values):
+            write_run(root, objective, {KEY: share(value)}, seed=seed)
+
+
+def test_best_in_bold_and_stars_by_the_paired_test_after_holm(tmp_path):
+    # grao - sft: 40 41 39, t = 40 / (1 / sqrt 3) = 69.3, p = 0.0002; grao - ppo: 2 -2 3, p = 0.58; ppo - sft: 38 43 36, p = 0.0029
+    write_three(tmp_path, sft=(20, 30, 25), ppo=(58, 73, 61), grao=(60, 71, 64))
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    grid = table_grid(table)
+    assert line(grid, "sft")["RAS %"].endswith("] ***")
+    assert not line(grid, "ppo")["RAS %"].endswith("*")
+    ras = table.comparisons[0]
+    assert (ras.score, ras.best, ras.tested) == ("ras", "grao", 3)
+    pairs = {(one.first, one.second): one for one in ras.differences}
+    assert pairs["sft", "grao"].p == pytest.approx(0.000208, rel=0.01)
+    assert pairs["sft", "grao"].p_holm == pytest.approx(3 * 0.000208, rel=0.01)
+    assert pairs["sft", "ppo"].p_holm == pytest.approx(2 * pairs["sft", "ppo"].p)
+    assert grid.bold == {(3, 1), (3, 2)}
+    assert "**65.0 ± 5.6 [51.2, 78.8]**" in grid.markdown()
+    # sd 1, 3.61 and 2.65 pooled: sqrt((1 + 13 + 7) / 3) = 2.646; 3.264 sd at 3 seeds
+    assert table.notes[0].startswith("RAS: a difference smaller than 8.6 points would go unseen")
+    assert "adjusted by Holm over" in table.notes[-1]
+
+
+def test_one_seed_has_no_stars_and_says_so(tmp_path):
+    write_three(tmp_path, sft=(20,), grao=(90,))
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert table.notes[-1].startswith("bold: the best mean. No difference is tested")
+    assert "*" not in "".join(text for row in table_grid(table).rows for text in row)
+
+
+def test_what_was_not_run_is_there_as_not_run(tmp_path):
+    write_three(tmp_path, sft=(20, 30), grao=(60, 70, 80))
+    write_run(tmp_path, "dpo", {OTHER: share(30)}, data=HARMLESS)
+    write_run(tmp_path, "sft", {OTHER: share(30)}, data=HARMLESS)
+    helpful, harmless = main_tables(rows_of(tmp_path), "loss")
+    found = line(table_grid(helpful), "dpo")
+    assert (found["RAS %"], found["seeds"], found["notes"]) == ("-", "-", "not run")
+    assert line(table_grid(helpful), "sft")["notes"] == "seed 2 not run"
+    assert line(table_grid(harmless), "grao")["notes"] == "not run"
+
+
+def test_all_clashes_are_named_a_line_each(tmp_path):
+    for objective, mark in (("sft", "1"), ("dpo", "2")):
+        prints = {"data": mark * 64, "base": mark * 64, f"reward/{HELPFUL}/gold": mark * 64}
+        write_run(tmp_path, objective, {KEY: evaluation([1, -1])}, fingerprints=prints)
+    with pytest.raises(UserError) as error:
+        main_tables(rows_of(tmp_path), "loss")
+    lines = str(error.value).split("\n")
+    assert len(lines) == 3
+    for text, what in zip(lines, ("the base of model 'tiny'", "data 'world_helpful'", "the judge 'gold' of 'world_helpful'"), strict=True):
+        assert f"{what} differs between them (fingerprints 11111111 and 22222222)" in text
+
+
+def test_a_cross_table_refuses_other_prompts_of_a_set_that_nobody_trained_on(tmp_path):
+    for objective, mark in (("sft", "1"), ("dpo", "2")):
+        evaluations = {KEY: evaluation([1, -1]), OTHER: evaluation([1, -1])}
+        write_run(tmp_path, objective, evaluations, fingerprints={f"data/{HARMLESS}": mark * 64})
+    with pytest.raises(UserError, match=f"the test set of '{HARMLESS}' differs"):
+        cross_tables(rows_of(tmp_path), "loss")
+
+
+def test_seeds_that_start_from_seeds_are_one_row_named_by_both_stages(tmp_path):
+    for seed in (0, 1):
+        start = write_run(tmp_path, "sft", {KEY: share(30)}, seed=seed, config={"model": {"start_from": None}})
+        config = {"model": {"start_from": str(start)}, "seed": seed, "objective": {"kl": 0.1}}
+        write_run(tmp_path, "grpo", {KEY: share(50 + seed)}, seed=seed, config=config, config_hash=f"{seed}" * 8)
+    write_run(tmp_path, "grpo", {KEY: share(40)}, config={"model": {"start_from": None}, "objective": {"kl": 0.1}})
+    other = {"model": {"start_from": str(start)}, "objective": {"kl": 0.2}}
+    write_run(tmp_path, "grpo", {KEY: share(45)}, seed=2, config=other, config_hash="cccccccc")
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert [(row.cell.label, row.seeds) for row in table.rows] == [
+        ("sft", (0, 1)),
+        ("grpo", (0,)),
+        (f"sft, then grpo (model.start_from={start.parent.parent / 'sft-aaaaaaaa' / 'seed0'}, objective.kl=0.1)", (0, 1)),
+        (f"sft, then grpo (model.start_from={start}, objective.kl=0.2)", (2,)),
+    ]
+    assert line(table_grid(table), "grpo")["paper's Qwen2.5-7B: RAS / NAG"] == "60.89 / 60.74"
+    chained = table_grid(table).rows[2]
+    assert "60.89 / 60.74" not in chained, "the paper's GRPO starts from the base"
+    assert len({identity_of(run) for run in find_runs(tmp_path)}) == 3

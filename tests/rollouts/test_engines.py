@@ -40,7 +40,8 @@ def engine(name: str, model: object = None, answers_per_call: int = 256, pad: st
     model = tiny_llama() if model is None else model
     if name == "scripted":
         return ScriptedRollout(answers=SCRIPT, temperature=1.0, top_p=1.0).build(model, codec(pad))
-    return SPECS[name](temperature=1.0, top_p=1.0, answers_per_call=answers_per_call).build(model, codec(pad))
+    spec = SPECS[name](temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=answers_per_call, max_seconds=None)
+    return spec.build(model, codec(pad))
 
 
 def tokens(drawn: Sequence[Sequence[object]]) -> list[list[tuple[int, ...]]]:

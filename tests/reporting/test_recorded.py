@@ -1,0 +1,48 @@
+"""What an evaluation writes down about lengths and repetition outlives the texts, and older record files can still be read."""
+
+from __future__ import annotations
+
+import json
+
+from grao_bench.data.tokens import TextCodec
+from grao_bench.evaluation.answers import Evaluator
+from grao_bench.interfaces import Sampling
+from grao_bench.records import EvalRecord, read_records, write_lines
+from grao_bench.rollouts.scripted import ScriptedEngine
+from grao_bench.types import Example, Turn, Verdict
+
+from ..small import word_tokenizer
+
+
+class Draw:
+    """A pairwise source that finds every answer as good as its reference."""
+
+    name, pairwise, fingerprint, tie_margin = "draw", True, "", 0.0
+
+    def score(self, requests):
+        return [Verdict(0.0, "draw") for _ in requests]
+
+
+def recorded(store_text):
+    codec = TextCodec(word_tokenizer(), "hh", 32)
+    example = Example("e0", (Turn("user", "red one"),), "green blue green blue one two three", None, "helpful")
+    engine = ScriptedEngine(codec, {"*": ["good bad good bad good bad"]})
+    (record,) = Evaluator(codec, Draw(), Sampling(0.0, 1.0, 8), store_text).evaluate(engine, [example], 0)
+    return record
+
+
+def test_lengths_and_repetition_are_recorded_without_the_texts(tmp_path):
+    bare = recorded(store_text=False)
+    assert (bare.prompt, bare.reference, bare.answer) == ("", "", "")
+    assert (bare.num_tokens, bare.reference_tokens) == (7, 8)  # six words, seven words, an end token each
+    assert (bare.distinct_1, bare.distinct_2, bare.repetition) == (0.3333, 0.4, 0.3333)
+    assert recorded(store_text=True).repetition == bare.repetition
+    write_lines(tmp_path / "new.jsonl", [bare])
+    assert read_records(tmp_path / "new.jsonl", EvalRecord) == [bare]
+
+
+def test_record_files_from_before_are_read(tmp_path):
+    old = {"example_id": "e0", "verdict": 1.0, "reward": 1.0, "num_tokens": 3, "finished": True, "parts": {}, "answer": "a"}
+    (tmp_path / "old.jsonl").write_text(json.dumps(old) + "\n")
+    (record,) = read_records(tmp_path / "old.jsonl", EvalRecord)
+    assert (record.answer, record.reference_tokens, record.distinct_1) == ("a", None, None)
