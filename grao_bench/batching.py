@@ -36,7 +36,7 @@ def packed_tokens(batch: Batch) -> list[int]:
 
 
 def micro_batches(batch: Batch, tokens_per_forward: int) -> list[list[int]]:
-    """The batch's rows, those of similar length together, in chunks of at most tokens_per_forward tokens; a row's K answers stay together."""
+    """The batch's rows, those of similar length together, in chunks of at most tokens_per_forward tokens; a row's answers stay together."""
     costs = packed_tokens(batch)
     chunks: list[list[int]] = []
     used = 0

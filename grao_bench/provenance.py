@@ -30,7 +30,11 @@ def environment(precision: torch.dtype, threads: int) -> dict[str, str]:
     found["git"] = revision or "not a checkout"
     found["git_dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))) if revision else "unknown"
     found["hardware"] = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return found | {"threads": str(threads), "precision": str(precision).removeprefix("torch."), "float32_matmul": torch.get_float32_matmul_precision()}
+    return found | {
+        "threads": str(threads),
+        "precision": str(precision).removeprefix("torch."),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+    }
 
 
 def data_fingerprint(examples: Iterable[Example]) -> str:

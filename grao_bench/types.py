@@ -54,9 +54,9 @@ class Prompt:
 class Answer:
     """An answer as ids. Sampled ids are kept and trained on as they are, never re-encoded from `text`.
 
-    `finished` is True when the last id is an end token. What a sampler says of each token, where it does: `sampler_logp`, its log-probability
-    under the distribution that it was drawn from (after temperature and truncation; 0 for a greedy one), and `logp`, its log-probability at
-    temperature 1 over the whole vocabulary.
+    `finished` is True when the last id is an end token. What a sampler says of each token, where it says it: `sampler_logp`, the
+    log-probability under the distribution that it drew from (after temperature and truncation; 0 for a greedy token), and `logp`, the
+    raw one, at temperature 1 over the whole vocabulary.
     """
 
     text: str

@@ -115,7 +115,7 @@ def test_load_objective_reads_the_yaml_and_changes_what_is_asked():
 
 
 def test_load_objective_names_an_unknown_objective_and_an_unknown_field():
-    with pytest.raises(UserError, match=r"objective=graoo: no such file .*dpo, grao, grao_clip0, grpo, ppo, sft"):
+    with pytest.raises(UserError, match=r"objective=graoo: no such file .*grao, grao_clip0, .*grpo, .*ppo, sft"):
         load_objective("graoo")
     with pytest.raises(UserError, match=r"objective\.grao\.betta: no such field.* name, rollouts, alpha, beta, lam, group"):
         load_objective("grao", betta=0.3)

@@ -20,7 +20,7 @@ UNSEEN = 2**40
 
 @dataclass(frozen=True)
 class Prefill:
-    """The layout of packed prompts that also keeps what each layer attends to, keys [1 Hkv N D] and values [1 Hkv N Dv], in layers' order."""
+    """The layout of packed prompts; it also keeps what each layer attends to, in order: keys [1 Hkv N D] and values [1 Hkv N Dv]."""
 
     inner: PackedLayout
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -69,7 +69,9 @@ class AnswerCache:
         """Begin answers to packed prompts, in the rows after the last."""
         if not self._prompts:
             capacity = self.capacities[0]
-            self._prompts = [(_buffer(keys, self.slots, capacity), _buffer(values, self.slots, capacity)) for keys, values in prefill.layers]
+            self._prompts = [
+                (_buffer(keys, self.slots, capacity), _buffer(values, self.slots, capacity)) for keys, values in prefill.layers
+            ]
         first = len(self._group_lengths)
         for kept, new in zip(self._prompts, prefill.layers, strict=True):
             for buffer, packed in zip(kept, new, strict=True):

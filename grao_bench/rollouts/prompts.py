@@ -36,6 +36,12 @@ def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, codec: Codec, c
             )
 
 
+def check_seconds(max_seconds: float | None) -> None:
+    """UserError for a deadline that leaves no time."""
+    if max_seconds is not None and max_seconds <= 0:
+        raise UserError(f"rollout.max_seconds={max_seconds}: must be above 0, or null for no deadline")
+
+
 def pad_left(prompts: Sequence[Prompt], pad_token: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """(ids [P Tp], mask [P Tp]) of prompts padded on the left, so that every answer begins in the same column."""
     width = max(len(prompt.tokens) for prompt in prompts)

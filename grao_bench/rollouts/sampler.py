@@ -11,6 +11,7 @@ from torch import Tensor
 from grao_bench.interfaces import Sampling
 
 LOG2_E = 1 / math.log(2)
+BELOW_1 = 1 - 2.0**-52
 CANDIDATES = 1024
 """How many of the likeliest tokens are sorted first for top_p; a row whose mass they don't reach has its whole vocabulary sorted."""
 
@@ -48,14 +49,16 @@ class NextToken:
             sums = torch.cat([sums, self.weights[:, whole:].sum(-1, keepdim=True)], 1)
         cumulative = sums.cumsum(-1, dtype=torch.float64)
         self.total = cumulative[:, -1]
-        block, rest = _pick(cumulative, sums, uniforms * self.total)
-        places = block[:, None] * size + torch.arange(size, device=block.device)
+        target = uniforms * self.total
+        block = _pick(cumulative, target)
+        rest = target[:, None] - cumulative.gather(1, block) + sums.gather(1, block)
+        places = block * size + torch.arange(size, device=block.device)
         if whole < V:
             inside = torch.where(places < V, self.weights.gather(1, places.clamp(max=V - 1)), 0.0)
         else:
             inside = self.weights.gather(1, places)
-        place, _ = _pick(inside.cumsum(-1, dtype=torch.float64), inside, rest)
-        return (block * size + place).clamp_(max=V - 1)  # only where the weights are not numbers
+        place = _pick(inside.cumsum(-1, dtype=torch.float64), rest[:, 0])
+        return (block * size + place)[:, 0].clamp_(max=V - 1)  # only where the weights are not numbers
 
     def logp(self, token: Int[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
         """(log-probability under what was drawn from, log-probability of the whole vocabulary at temperature 1) of a token per row."""
@@ -71,14 +74,11 @@ class NextToken:
         return drawn, drawn if self.raw_total is None else scaled - self.raw_total.log()
 
 
-def _pick(cumulative: Float[Tensor, "N M"], weights: Float[Tensor, "N M"], target: Float[Tensor, "N"]) -> tuple[Tensor, Tensor]:
-    """(the entry [N] in which the cumulative weights pass the target, how far into it the target lies [N])."""
-    target = target.clamp(min=0)[:, None]  # rounding may have left it just below
-    index = torch.searchsorted(cumulative, target, right=True)
-    # rounding may also have put it past the end: then the entry that reaches the end, which is not one of weight 0
-    index = torch.minimum(index, torch.searchsorted(cumulative, cumulative[:, -1:].contiguous()))
-    index = index.clamp_(max=weights.shape[1] - 1)  # only where the weights are not numbers
-    return index[:, 0], (target - cumulative.gather(1, index) + weights.gather(1, index))[:, 0]
+def _pick(cumulative: Float[Tensor, "N M"], target: Float[Tensor, "N"]) -> Int[Tensor, "N 1"]:
+    """The entry in which the cumulative weights pass the target; it has a weight above 0, also where rounding put the target outside."""
+    inside = torch.minimum(target.clamp(min=0), cumulative[:, -1] * BELOW_1)
+    index = torch.searchsorted(cumulative, inside[:, None], right=True)
+    return index.clamp_(max=cumulative.shape[1] - 1)  # only where the weights are not numbers
 
 
 def _truncates(sampling: Sampling) -> bool:

@@ -21,13 +21,13 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
 from grao_bench.rollouts.cache import AnswerCache, Prefill, Span
-from grao_bench.rollouts.prompts import check_prompts
+from grao_bench.rollouts.prompts import check_prompts, check_seconds
 from grao_bench.rollouts.sampler import NextToken
 from grao_bench.types import Answer, Prompt
 
 PREFILL_TOKENS = 8192
 """Prompts are prefilled together up to this many tokens."""
-REFILL_SHARE = 4
+REFILL_SHARE = 8
 """Waiting prompts take over when one slot in this many is free."""
 
 
@@ -47,7 +47,8 @@ class SharedPrefixRollout:
     max_seconds: float | None
 
     def build(self, model: Any, codec: Codec) -> SharedPrefixEngine:
-        """An engine that samples from `model` as it is at each call."""
+        """An engine that samples from `model` as it is at each call. UserError for a deadline that leaves no time."""
+        check_seconds(self.max_seconds)
         return SharedPrefixEngine(model, codec, self.answers_per_call, self.max_seconds)
 
 
@@ -96,7 +97,7 @@ class _Ready:
 class _Decoding:
     """One call of `sample`. Answers are numbered prompt by prompt; a row decodes one of them.
 
-    `state` [3 slots], per row: the token to be fed next, the place of the next one to be drawn in the flat outputs, and the last such place.
+    `state` [3 slots], per row: the token to be fed next, the place in the flat outputs of the one to be drawn, and the last such place.
     """
 
     def __init__(self, engine: SharedPrefixEngine, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> None:

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.prompts import check_prompts, cut_at_end, pad_left
+from grao_bench.rollouts.prompts import check_prompts, check_seconds, cut_at_end, pad_left
 from grao_bench.types import Answer, Prompt
 
 
@@ -30,7 +30,8 @@ class TransformersRollout:
     max_seconds: float | None
 
     def build(self, model: Any, codec: Codec) -> TransformersEngine:
-        """An engine that samples from `model` as it is at each call."""
+        """An engine that samples from `model` as it is at each call. UserError for a deadline that leaves no time."""
+        check_seconds(self.max_seconds)
         return TransformersEngine(model, codec, self.answers_per_call, self.max_seconds)
 
 

@@ -131,15 +131,19 @@ def test_greedy_is_the_most_likely_token_each_time(name, make):
 
 
 def kept(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """The distribution [V] that sampling is from: the softmax at the temperature, cut to the fewest likeliest tokens that reach top_p."""
+    """The distribution [V] that sampling is from: the softmax at the temperature, of which the top_k likeliest tokens are kept, of those
+    the fewest that reach top_p, of those the ones at least min_p times as likely as the likeliest."""
     probs = (logits.double() / sampling.temperature).softmax(-1)
-    ranked = sorted(range(V), key=lambda token: -probs[token])
+    ranked = sorted(range(V), key=lambda token: -probs[token])[: sampling.top_k or V]
+    reach = sampling.top_p * probs[ranked].sum().item()
     mass, nucleus = 0.0, []
     for token in ranked:
-        if mass >= sampling.top_p:
+        if mass >= reach:
             break
         nucleus.append(token)
         mass += probs[token].item()
+    nucleus = [token for token in nucleus if probs[token] >= sampling.min_p * probs[ranked[0]]]
+    mass = probs[nucleus].sum().item()
     cut = torch.zeros_like(probs)
     cut[nucleus] = probs[nucleus] / mass
     return cut
@@ -157,13 +161,13 @@ def two_token_distribution(model, prompt: Prompt, sampling: Sampling) -> dict[tu
 
 
 @every_sampler
-@pytest.mark.parametrize(("temperature", "top_p"), [(0.7, 1.0), (0.7, 0.8)])
-def test_frequencies_are_the_softmaxs(name, temperature, top_p):
+@pytest.mark.parametrize(("temperature", "top_p", "top_k", "min_p"), [(0.7, 1.0, 0, 0.0), (0.7, 0.8, 0, 0.0), (1.3, 0.9, 9, 0.15)])
+def test_frequencies_are_the_softmaxs(name, temperature, top_p, top_k, min_p):
     """Chi-square over every answer of two tokens, 24,000 draws for copies of one prompt beside a longer one, so that they are padded.
 
     A right sampler fails at p < 1e-4 once in ten thousand seeds, and this seed is fixed.
     """
-    model, sampling, copies, n = tiny_llama(seed=1, initializer_range=0.15), Sampling(temperature, top_p, 2), 24, 1000
+    model, sampling, copies, n = tiny_llama(seed=1, initializer_range=0.15), Sampling(temperature, top_p, 2, top_k, min_p), 24, 1000
     prompts = [Prompt(f"copy {i}", PROMPTS[2].tokens) for i in range(copies)]
     drawn = engine(name, model, answers_per_call=(copies + 1) * n).sample([PROMPTS[0], *prompts], n, sampling, 11)
     answers = Counter(answer.tokens for row in drawn[1:] for answer in row)

@@ -1,4 +1,4 @@
-"""The shared-prefix engine: exact on every architecture, prompts computed once, finished rows dropped and refilled, draws that no batch changes."""
+"""The shared-prefix engine: prompts once, finished rows dropped and refilled, draws that no batch changes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Sampling
-from grao_bench.rollouts.shared_prefix import SharedPrefixEngine
-from grao_bench.rollouts.transformers import TransformersEngine
+from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
+from grao_bench.rollouts.transformers import TransformersEngine, TransformersRollout
 from grao_bench.types import Answer, Prompt
 
 from ..small import END, FAMILIES, WORDS, tiny_llama, tiny_qwen2, word_tokenizer
@@ -133,7 +133,7 @@ def test_each_prompt_is_computed_once_without_padding(slots, packs):
         engine(model, slots).sample(PROMPTS, 10, Sampling(1.0, 1.0, 3), 0)
     prompts = [ids[0].tolist() for ids in seen if ids.shape[1] > 1 or ids.tolist() == [[13]]]
     assert [len(ids) for ids in prompts] == packs
-    assert sum(prompts, []) == [13, 9, 9, 6, 6, 7, 8, 9, 10, 11, 12]
+    assert [token for ids in prompts for token in ids] == [13, 9, 9, 6, 6, 7, 8, 9, 10, 11, 12]
 
 
 def test_finished_rows_are_not_computed():
@@ -209,6 +209,13 @@ def test_past_the_deadline_answers_come_as_they_are(slots):
     assert all(answer.finished == (answer.tokens[-1] == END) and len(answer.logp) == 1 for row in drawn for answer in row)
 
 
+@pytest.mark.parametrize("kind", [SharedPrefixRollout, TransformersRollout])
+def test_a_deadline_leaves_time(kind):
+    spec = kind(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=8, max_seconds=0.0)
+    with pytest.raises(UserError, match=r"rollout\.max_seconds=0\.0: must be above 0"):
+        spec.build(tiny_llama(), codec())
+
+
 def test_generate_has_a_deadline_too():
     drawn = TransformersEngine(tiny_llama(), codec(), 256, max_seconds=0.0).sample(PROMPTS, 20, WARM, 0)
     assert {len(answer.tokens) for row in drawn for answer in row} == {1}
@@ -241,7 +248,7 @@ def test_bad_input_names_the_example(kind):
         kind(model, codec(), 256).sample([PROMPTS[0], Prompt("row 9", (6, 14))], 2, WARM, 0)
     with pytest.raises(UserError, match=r"example row 9: the tokenizer's id 99 is not in the model's vocabulary of 14"):
         kind(model, codec((99,)), 256).sample([bad], 2, WARM, 0)
-    with pytest.raises(UserError, match="example row 9: budget.max_answer_tokens=0: must be at least 1"):
+    with pytest.raises(UserError, match=r"example row 9: budget\.max_answer_tokens=0: must be at least 1"):
         kind(model, codec(), 256).sample([bad], 2, Sampling(1.0, 1.0, 0), 0)
 
 
