@@ -1,4 +1,4 @@
-"""The shared-prefix engine: prompts once, finished rows dropped and refilled, draws that no batch changes."""
+"""The shared-prefix engine: exact on every architecture, each prompt computed once, rows dropped and refilled, draws free of the batch."""
 
 from __future__ import annotations
 

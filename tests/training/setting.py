@@ -80,7 +80,7 @@ def collector(
 ) -> Collector:
     """Scripted rollouts, or sampled ones from the policy as it moves. The reference is another random model."""
     spec: Any = (
-        TransformersRollout(temperature=0.7, top_p=1.0, answers_per_call=64)
+        TransformersRollout(temperature=0.7, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=64, max_seconds=None)
         if sampled
         else ScriptedRollout(answers=SCRIPT, temperature=0.7, top_p=1.0)
     )
