@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,23 @@ from torch import Tensor
 
 from grao_bench.attention import PackedLayout
 
-ROW_STEP, PROMPT_STEP, ANSWER_STEP = 8, 32, 16
-"""A step computes on a multiple of this many rows (a power of two below the first), and of this many key positions of each kind."""
+
+@dataclass(frozen=True)
+class Buckets:
+    """What a step computes on is rounded up: rows, and key positions of prompts and of answers, so that few shapes occur.
+
+    Rows are a multiple of `rows`, below it a power of two; or, with `coarse`, a power of two of at least `rows`, with every prompt still in
+    use given as many places as an answer number has, so that a shape changes only when the number of rows has halved.
+    """
+
+    rows: int
+    prompt: int
+    answer: int
+    coarse: bool
+
+
+EAGER = Buckets(rows=8, prompt=32, answer=16, coarse=False)
+GRAPHED = Buckets(rows=8, prompt=128, answer=128, coarse=True)
 UNSEEN = 2**40
 """The position of a key that is not there: in every query's future."""
 
@@ -44,12 +60,13 @@ class AnswerCache:
     """Rows, each a prompt and the answer tokens so far, in [0, alive). transformers' cache and the layout of a decoding step at once.
 
     An answer's queries meet its prompt's keys together with those of the prompt's other answers, in one product per prompt, so the
-    keys of a prompt are kept and read once for all its answers. Prompts in use lie in [0, groups). Everything is allocated once.
+    keys of a prompt are kept and read once for all its answers. Prompts in use lie in [0, groups). Everything is allocated once, and stays
+    where it is: `shape` says all that a step's kernels depend on beside the memory's contents. n: answers per prompt.
     """
 
-    def __init__(self, slots: int, prompt_capacity: int, answer_capacity: int, device: torch.device) -> None:
-        self.slots, self.device = slots, device
-        self.capacities = _up(prompt_capacity, PROMPT_STEP), _up(answer_capacity, ANSWER_STEP)
+    def __init__(self, slots: int, n: int, prompt_capacity: int, answer_capacity: int, device: torch.device, buckets: Buckets) -> None:
+        self.slots, self.n, self.device, self.buckets = slots, n, device, buckets
+        self.capacities = _up(prompt_capacity, buckets.prompt), _up(answer_capacity, buckets.answer)
         self.alive = self.clock = 0
         self.prompt_lengths = torch.zeros(slots, dtype=torch.long, device=device)
         self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
@@ -59,8 +76,10 @@ class AnswerCache:
         self._prompts: list[tuple[Tensor, Tensor]] = []
         self._answers: dict[int, tuple[Tensor, Tensor]] = {}
         self._changed = True
-        self._rows = self._groups = self._per_group = self._answer_width = self._held = self._layer = 0
-        self._together: Tensor | None = None
+        self._rows = self._groups = self._per_group = self._prompt_width = self._answer_width = self._held = self._layer = 0
+        self._grouped = False
+        self._together = torch.zeros(2 * slots * n, dtype=torch.long, device=device)
+        self._apart = torch.zeros(2 * slots, dtype=torch.long, device=device)
         # within a step: who may look where, and where new keys go, by what they depend on
         self._biases: dict[tuple[int | None, torch.dtype], Tensor] = {}
         self._places: dict[int, Tensor] = {}
@@ -119,20 +138,37 @@ class AnswerCache:
             self._group_of[: self.alive] = [new.get(group, group) for group in self._group_of[: self.alive]]
         del self._group_lengths[len(used) :]
 
-    def begin_step(self) -> int:
-        """How many rows to compute for one more token each: those alive, rounded up. The others hold what was there before."""
+    def clear(self) -> None:
+        """No row is left; the memory stays."""
+        self.alive = self.clock = 0
+        self._group_lengths.clear()
+        self._changed = True
+
+    def begin_step(self) -> None:
+        """Settle what one more token for every row is computed on; `look` comes next."""
         if self._changed:
             self._held = self.clock - min(self._born[: self.alive])
-            self._regroup(min(self.slots, _rounded(self.alive)))
-        answer_width = _up(self._held + 1, ANSWER_STEP)
+            self._regroup(min(self.slots, _rounded(self.alive, self.buckets)))
+        answer_width = _up(self._held + 1, self.buckets.answer)
         if self._changed or answer_width != self._answer_width:
             self._answer_width, self._changed = answer_width, False
+            self._prompt_width = _up(max(self._group_lengths), self.buckets.prompt)
+            self._seen = False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Of a step: rows (those alive, rounded up; the others hold what was there before), prompts, rows per prompt, key positions."""
+        return self._rows, self._groups, self._per_group, self._prompt_width, self._answer_width
+
+    def look(self, again: bool = False) -> None:
+        """The tensors of a step, from the memory alone. Key positions are kept while the shape is, unless they are asked for again."""
+        if again or not self._seen:
             self._look()
+            self._seen = True
         self.positions = (self.prompt_lengths[: self._rows] + self.lengths[: self._rows])[:, None]
         self._biases.clear()
         self._places.clear()
         self._layer = 0
-        return self._rows
 
     def end_step(self) -> None:
         """The rows have one token more."""
@@ -142,7 +178,7 @@ class AnswerCache:
 
     def _look(self) -> None:
         """What a step computes on: views of the buffers, and each key's position."""
-        rows, prompt_width, answer_width = self._rows, _up(max(self._group_lengths), PROMPT_STEP), self._answer_width
+        rows, prompt_width, answer_width = self._rows, self._prompt_width, self._answer_width
         self._prompt_views = [_window(layer, self._groups, prompt_width) for layer in self._prompts]
         self._answer_views = {layer: _window(kept, rows, answer_width) for layer, kept in self._answers.items()}
         prompt, ends = torch.arange(prompt_width, device=self.device), self.prompt_lengths[:rows, None]
@@ -153,35 +189,42 @@ class AnswerCache:
         """Who shares a prompt. Every prompt is given as many places as the one with the most rows; spare places repeat the first row."""
         self._rows = rows
         group_of, count = self._group_of[: self.alive], len(self._group_lengths)
-        if group_of == list(range(self.alive)):
-            self._groups, self._per_group, self._together = rows, 1, None
+        self._grouped = self.buckets.coarse or group_of != list(range(self.alive))
+        if not self._grouped:
+            self._groups, self._per_group = rows, 1
             return
         members: list[list[int]] = [[] for _ in range(count)]
         for row, group in enumerate(group_of):
             members[group].append(row)
         self._groups, self._per_group = count, max(map(len, members))
-        together, apart = [0] * (count * self._per_group), [0] * rows
+        if self.buckets.coarse:
+            self._groups, self._per_group = min(self.slots, 4 ** math.ceil(math.log(count, 4))), self.n
+        together, apart = [0] * (self._groups * self._per_group), [0] * rows
         for group, of_group in enumerate(members):
             for k, row in enumerate(of_group):
                 apart[row] = group * self._per_group + k
                 together[apart[row]] = row
-        self._together, self._apart = torch.tensor(together, device=self.device), torch.tensor(apart, device=self.device)
+        self._together[: len(together)] = torch.tensor(together)
+        self._apart[: len(apart)] = torch.tensor(apart)
 
     def _gather(self, x: Float[Tensor, "R Hkv g N"]) -> Float[Tensor, "G Hkv mg N"]:
         """Rows brought together with the others of their prompt."""
-        if self._together is None:
+        if not self._grouped:
             return x
         _, heads, copies, width = x.shape
-        together = x.index_select(0, self._together).view(self._groups, self._per_group, heads, copies, width)
+        gathered = x.index_select(0, self._together[: self._groups * self._per_group])
+        together = gathered.view(self._groups, self._per_group, heads, copies, width)
+            self._groups, self._per_group, heads, copies, width
+        )
         return together.transpose(1, 2).reshape(self._groups, heads, -1, width)
 
     def _scatter(self, x: Float[Tensor, "G Hkv mg N"]) -> Float[Tensor, "R Hkv g N"]:
         """The inverse of `_gather`."""
-        if self._together is None:
+        if not self._grouped:
             return x
         _, heads, _, width = x.shape
         apart = x.view(self._groups, heads, self._per_group, -1, width).transpose(1, 2)
-        return apart.reshape(self._groups * self._per_group, heads, -1, width).index_select(0, self._apart)
+        return apart.reshape(self._groups * self._per_group, heads, -1, width).index_select(0, self._apart[: self._rows])
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write one new token per row [R Hkv 1 D] at its length; returns the answers' part of what a step computes on [R Hkv N D]."""
@@ -224,7 +267,7 @@ class AnswerCache:
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Of no use beside explicit positions and masks, but asked for by some models."""
-        return int(self.positions.max()) if len(self.positions) else 0
+        return max((self._group_lengths[self._group_of[row]] + self.clock - self._born[row] for row in range(self.alive)), default=0)
 
 
 def _moves(gone: Sequence[int], left: int, count: int) -> list[tuple[int, int]]:
@@ -248,5 +291,8 @@ def _up(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def _rounded(rows: int) -> int:
-    return _up(rows, ROW_STEP) if rows > ROW_STEP else 1 << (rows - 1).bit_length()
+def _rounded(rows: int, buckets: Buckets) -> int:
+    power = 1 << (rows - 1).bit_length()
+    if buckets.coarse:
+        return max(buckets.rows, power)
+    return _up(rows, buckets.rows) if rows > buckets.rows else power

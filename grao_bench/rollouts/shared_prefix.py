@@ -20,7 +20,8 @@ from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.cache import AnswerCache, Prefill, Span
+from grao_bench.rollouts.cache import EAGER, GRAPHED, Prefill, Span
+from grao_bench.rollouts.decoder import Decoder
 from grao_bench.rollouts.prompts import check_prompts, check_seconds
 from grao_bench.rollouts.sampler import NextToken
 from grao_bench.types import Answer, Prompt
@@ -61,7 +62,9 @@ class SharedPrefixEngine:
 
     def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None) -> None:
         self.model, self.codec, self.answers_per_call, self.max_seconds = model, codec, answers_per_call, max_seconds
+        self.buckets = GRAPHED if model.device.type == "cuda" else EAGER
         self.lengths: Callable[[str, int], int] | None = None
+        self._decoder: Decoder | None = None
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """n answers for each prompt, in the prompts' order; with each token's log-probabilities.
@@ -82,6 +85,15 @@ class SharedPrefixEngine:
             drawn[i] = answers[rank * n : (rank + 1) * n]
         return drawn
 
+    def decoder(self, slots: int, n: int, prompt_capacity: int, answer_capacity: int) -> Decoder:
+        """An empty decoder of that capacity: the last call's, where its graphs can be used again."""
+        kept, self._decoder = self._decoder, None
+        if kept is None or not kept.fits(self.model, slots, n, prompt_capacity, answer_capacity):
+            kept = Decoder(self.model, slots, n, prompt_capacity, answer_capacity, self.buckets)
+        kept.cache.clear()
+        self._decoder = kept if kept.graphs else None
+        return kept
+
 
 @dataclass(frozen=True)
 class _Ready:
@@ -97,7 +109,7 @@ class _Ready:
 class _Decoding:
     """One call of `sample`. Answers are numbered prompt by prompt; a row decodes one of them.
 
-    `state` [3 slots], per row: the token to be fed next, the place in the flat outputs of the one to be drawn, and the last such place.
+    `state` [2 slots], per row: the place in the flat outputs of the token to be drawn, and the last such place.
     """
 
     def __init__(self, engine: SharedPrefixEngine, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> None:
@@ -106,7 +118,8 @@ class _Decoding:
         self.count = len(prompts) * n
         self.slots = min(max(1, engine.answers_per_call), self.count)
         self.deadline = None if engine.max_seconds is None else time.monotonic() + engine.max_seconds
-        self.cache = AnswerCache(self.slots, max(len(prompt.tokens) for prompt in prompts), self.T, self.device)
+        self.decoder = engine.decoder(self.slots, n, max(len(prompt.tokens) for prompt in prompts), self.T)
+        self.cache = self.decoder.cache
         self.mask = prepared_mask(self.device)
         precision = torch.promote_types(self.model.dtype, torch.float32)
         self.tokens = torch.zeros(self.count * self.T, dtype=torch.long, device=self.device)
@@ -115,7 +128,7 @@ class _Decoding:
         self.stops = torch.zeros(self.model.config.get_text_config().vocab_size, dtype=torch.bool, device=self.device)
         self.stops[list(self.codec.stop_tokens)] = True
         self.forced = None if engine.lengths is None else self._forced(engine.lengths)
-        self.state = torch.zeros(3, self.slots, dtype=torch.long, device=self.device)
+        self.state = torch.zeros(2, self.slots, dtype=torch.long, device=self.device)
         self.answer_of, self.born = [0] * self.slots, [0] * self.slots
         self.drawn_of = [0] * self.count
         self.begun = self.prefilled = 0
@@ -145,8 +158,8 @@ class _Decoding:
             )
             answers = torch.arange(first, last, device=self.device)
             rows = slice(low, self.cache.alive)
-            self.state[1, rows] = (ready.first + answers) * self.T
-            self.state[2, rows] = self.state[1, rows] + self.T - 1
+            self.state[0, rows] = (ready.first + answers) * self.T
+            self.state[1, rows] = self.state[0, rows] + self.T - 1
             self.answer_of[rows], self.born[rows] = range(ready.first + first, ready.first + last), [self.cache.clock] * (last - first)
             self.begun += last - first
             if last == len(ready.lengths) * n:
@@ -177,23 +190,12 @@ class _Decoding:
 
     def _step(self) -> None:
         """One more token for every row."""
-        rows = self.cache.begin_step()
-        out = self.model(
-            input_ids=self.state[0, :rows, None],
-            attention_mask=self.mask,
-            position_ids=self.cache.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-            layout=self.cache,
-        )
-        self.cache.end_step()
-        self._draw(0, out.logits[: self.cache.alive, 0])
+        self._draw(0, self.decoder.step()[: self.cache.alive])
 
     def _draw(self, low: int, logits: Tensor) -> None:
         """Draw the next token of every row from `low` on, and drop the rows that it finishes."""
         rows = slice(low, self.cache.alive)
-        place, last = self.state[1, rows], self.state[2, rows]
+        place, last = self.state[0, rows], self.state[1, rows]
         following = NextToken(logits, self.sampling)
         token = following.draw(self.uniforms.index_select(0, place))
         if self.forced is not None:
@@ -203,7 +205,7 @@ class _Decoding:
         self.tokens.index_copy_(0, place, token)
         self.logp[0].index_copy_(0, place, sampler)
         self.logp[1].index_copy_(0, place, raw)
-        self.state[0, rows] = token
+        self.decoder.tokens[rows] = token
         over = self.stops.index_select(0, token) | (place == last) | raw.isnan()
         place += 1
         if self.deadline is not None and time.monotonic() >= self.deadline:
@@ -221,6 +223,7 @@ class _Decoding:
         if moves:
             sources, targets = (torch.tensor(side, device=self.device) for side in zip(*moves, strict=True))
             self.state[:, targets] = self.state[:, sources]
+            self.decoder.tokens[targets] = self.decoder.tokens[sources]
 
     def _answer(self, answer: int, ids: list[int], sampler: list[float], raw: list[float]) -> Answer:
         first = answer * self.T

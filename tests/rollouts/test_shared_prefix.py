@@ -15,6 +15,7 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Sampling
+from grao_bench.rollouts.cache import GRAPHED
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
 from grao_bench.rollouts.transformers import TransformersEngine, TransformersRollout
 from grao_bench.types import Answer, Prompt
@@ -261,3 +262,14 @@ def test_logits_that_are_not_numbers_name_the_example(temperature):
     with pytest.raises(UserError, match="example long: the policy's logits are not numbers"):
         engine(model).sample([PROMPTS[1], PROMPTS[0], PROMPTS[2]], 3, Sampling(temperature, 1.0, 1), 0)
     assert engine(model).sample(PROMPTS[1:], 3, Sampling(temperature, 1.0, 1), 0)
+
+
+@every_family
+@pytest.mark.parametrize("slots", [5, 16, 256])
+def test_coarse_shapes_change_no_token(make, slots):
+    """What a GPU's graphs are recorded on: rows and prompts rounded up to powers, on whatever device."""
+    model = exact(make())
+    coarse = engine(model, slots)
+    coarse.buckets = GRAPHED
+
+    assert tokens(coarse.sample(PROMPTS, 6, WARM, 0)) == tokens(engine(model).sample(PROMPTS, 6, WARM, 0))
