@@ -20,6 +20,7 @@ import torch
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
+from grao_bench.evaluation.lm_eval import LMEval
 from grao_bench.evaluation.probe import Prober
 from grao_bench.interfaces import (
     Dataset,
@@ -56,6 +57,7 @@ class Evaluation:
     reward: RewardSpec | None
     seed: int
     store_text: bool
+    lm_eval: LMEval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,16 @@ class Experiment:
         """The sets a policy is evaluated on."""
         return self.data.siblings() if self.evaluation.sets == "all" else (self.data,)
 
+    @property
+    def judge(self) -> RewardSpec:
+        """The reward that evaluation judges by: `evaluation.reward`, or else the training reward."""
+        return self.reward if self.evaluation.reward is None else self.evaluation.reward
+
+    @property
+    def by_training_reward(self) -> Experiment:
+        """The same cell, evaluated by its training reward alone."""
+        return replace(self, evaluation=replace(self.evaluation, reward=None))
+
 
 def check(experiment: Experiment) -> None:
     """Everything that can be known to be wrong before anything is trained; UserError with the config key."""
@@ -141,17 +153,22 @@ def check(experiment: Experiment) -> None:
     started_from(experiment.model.start_from)
     experiment.reward.check(experiment.data)
     for data in experiment.evaluation_sets:
-        (experiment.evaluation.reward or experiment.reward).check(data)
+        experiment.judge.check(data)
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A set's held-out examples after the budget's length rule, what that rule counted, and who judges the answers."""
+    """A set's held-out examples after the budget's length rule, what that rule counted, and who judges the answers.
+
+    `training_reward` judges the same answers once more, so that a policy which learned to please it alone shows. None where it is the
+    judge itself, or can't judge this set.
+    """
 
     name: str
     examples: tuple[Example, ...]
     lengths: dict[str, float]
     reward: RewardSource
+    training_reward: RewardSource | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +211,10 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         budget.gradient_checkpointing,
     )
     reference = base if start == path else load_policy(experiment, start)[0].requires_grad_(False)
-    sets = evaluation_sets(experiment, codec)
+    sets = tuple(
+        replace(one, training_reward=_second_judge(experiment, data))
+        for one, data in zip(evaluation_sets(experiment, codec), experiment.evaluation_sets, strict=True)
+    )
     examples, lengths = within_length(dataset.train, codec, budget, needs)
     engine = experiment.rollout.build(policy.model, codec)
     reward = experiment.reward.build(data)
@@ -245,10 +265,21 @@ def evaluation_sets(experiment: Experiment, codec: TextCodec) -> tuple[Evaluatio
         examples, lengths = within_length(data.build().test, codec, experiment.budget, Needs(chosen=True))
         del lengths["training examples"]
         lengths["examples"] = float(len(examples[: experiment.evaluation.max_examples]))
-        reward = (experiment.evaluation.reward or experiment.reward).build(data)
+        reward = experiment.judge.build(data)
         _require_left(examples, experiment.budget, data.name)
         sets.append(EvaluationSet(data.name, examples[: experiment.evaluation.max_examples], lengths, reward))
     return tuple(sets)
+
+
+def _second_judge(experiment: Experiment, data: DataSpec) -> RewardSource | None:
+    """The training reward of a cell that is evaluated by another, where it can judge the set; it may know its own set alone."""
+    if experiment.judge == experiment.reward:
+        return None
+    try:
+        experiment.reward.check(data)
+    except UserError:
+        return None
+    return experiment.reward.build(data)
 
 
 def base_spec(experiment: Experiment) -> ModelSpec:
@@ -269,7 +300,8 @@ def load_policy(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
 
 def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCache:
     """Where answers are the data's own, the reference model needs to see each pair once, in all cells that share it."""
-    identity = value_hash(weights_fingerprint(reference.model), experiment.model.dtype, experiment.model.logp_temperature)
+    spec, made = experiment.model, (torch.__version__, str(reference.model.device), experiment.threads)  # which decide the last bits
+    identity = value_hash(weights_fingerprint(reference.model), spec.dtype, spec.logp_temperature, *made)
     return ReferenceCache(reference, identity, cache_folder())
 
 

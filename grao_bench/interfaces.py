@@ -59,11 +59,15 @@ class RolloutEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RewardRequest:
-    """One answer to be scored against its example, whose `chosen` is the reference."""
+    """One answer to be scored against its example, whose `chosen` is the reference.
+
+    num_tokens: its length in the policy's tokens, the end token counted; None where whoever asks has no tokens.
+    """
 
     example: Example
     text: str
     finished: bool
+    num_tokens: int | None = None
 
 
 @runtime_checkable

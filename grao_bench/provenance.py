@@ -5,36 +5,62 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import torch
 
 from grao_bench.types import Example
 
-_PACKAGES = ("grao-bench", "torch", "transformers", "tokenizers", "numpy", "hydra-core", "datasets")
+_OWN, _ABSENT = "grao-bench", "not installed"
+_BENEATH = ("torch", "transformers", "tokenizers", "numpy", "hydra-core", "datasets", "joblib")
+"""Recorded also where grao_bench runs without being installed, and so declares nothing."""
 
 
-def environment(precision: torch.dtype, threads: int) -> dict[str, str]:
-    """Versions, git revision and whether the tree was dirty, hardware, threads and precision."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    revision = _git("rev-parse", "HEAD")
-    found["git"] = revision or "not a checkout"
-    found["git_dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))) if revision else "unknown"
-    found["hardware"] = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return found | {
+def environment(device: torch.device, precision: torch.dtype, threads: int) -> dict[str, str]:
+    """What a run ran in: the versions of Python and of every package that grao_bench declares or that decides its numbers, git revision
+    and whether anything was uncommitted, the hardware that `device` is, threads and precision. cuda is empty on a CPU.
+
+    `git` is "not a checkout" for an installed copy, also where it is installed below somebody else's repository. Ask before training:
+    by its end the files may have changed.
+    """
+    gpu = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        **package_versions(),
+        **code_revision(Path(__file__).resolve().parent),
+        "hardware": torch.cuda.get_device_name(device) if gpu else _processor(),
+        "processor": _processor(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": str(torch.version.cuda or "") if gpu else "",
+        "system": platform.platform(),
         "threads": str(threads),
         "precision": str(precision).removeprefix("torch."),
         "float32_matmul": torch.get_float32_matmul_precision(),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Package -> version, or "not installed": grao_bench, what it requires without an extra, and what those need to make the numbers."""
+    declared = [] if _version(_OWN) == _ABSENT else [one for one in requires(_OWN) or [] if "extra ==" not in one]
+    names = {re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0] for requirement in declared}
+    return {name: _version(name) for name in sorted({_OWN, *_BENEATH, *names})}
+
+
+def code_revision(folder: Path) -> dict[str, str]:
+    """git: the commit that `folder`'s repository stands at. git_dirty: whether a tracked file differs from it anywhere, or a file that git
+    neither tracks nor ignores lies among the code or its configuration."""
+    if not _git(folder, "ls-files", "."):  # the folder lies in a repository that does not hold it, or in none
+        return {"git": "not a checkout", "git_dirty": "unknown"}
+    root = Path(_git(folder, "rev-parse", "--show-toplevel"))
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    beside = [str(path) for path in (folder, root / "conf", root / "sweeps") if path.is_dir()]
+    added = _git(root, "ls-files", "--others", "--exclude-standard", "--", *beside)
+    return {"git": _git(root, "rev-parse", "HEAD"), "git_dirty": str(bool(changed or added))}
 
 
 def data_fingerprint(examples: Iterable[Example]) -> str:
@@ -54,9 +80,16 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _git(*words: str) -> str:
+def _version(package: str) -> str:
     try:
-        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False)
+        return version(package)
+    except PackageNotFoundError:
+        return _ABSENT
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

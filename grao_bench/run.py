@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, build, check, corpus_of, evaluation_sets, load_policy
-from grao_bench.interfaces import Dataset
+from grao_bench.interfaces import Dataset, RewardSource
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.precision import fast_float32
@@ -79,8 +82,10 @@ def run(
 
 
 def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretrain: OnPretrain | None) -> None:
+    reset_peak_memory()
     cell = build(experiment, on_pretrain)
     name = f"{experiment.objective.name}-{experiment.data.name}-seed{experiment.seed}"
+    around = environment(cell.base.model.device, cell.base.model.dtype, experiment.threads)
     tracker = experiment.tracking.build(partial, experiment.sweep, experiment.objective.name, name, describe(experiment))
     finished = False
     try:
@@ -89,8 +94,10 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
             tracker.log(record.step, {f"probe/{key}" if probed else key: value for key, value in record.metrics.items()})
             if on_step is not None and isinstance(record, StepRecord):
                 on_step(record)
-        base = evaluate_base(experiment, cell.sets, cell.base, cell.codec, partial.parents[2])
-        evaluate_policy(experiment, cell.sets, cell.trainer.policy, cell.codec, partial / "evaluations")
+        cell.notes["peak memory MiB"] = round(peak_memory(cell.base.model.device))
+        label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
+        bases = evaluate_bases(experiment, cell.sets, cell.base, cell.codec, partial.parents[2], label)
+        evaluate_policy(experiment, cell.sets, cell.trainer.policy, cell.codec, partial / "evaluations", label)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
         write_info(
             partial,
@@ -105,14 +112,14 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
                 fingerprints={
                     "data": training_fingerprint(cell.dataset),
                     "base": weights_fingerprint(cell.base.model),
-                    **fingerprints_of(cell.sets),
+                    **fingerprints_of(cell.sets, label),
                 },
-                environment=environment(cell.base.model.dtype, experiment.threads),
+                environment=around,
                 notes=cell.notes,
                 sweep=experiment.sweep,
             ),
         )
-        tracker.summary(summary(partial, base))
+        tracker.summary(summary(partial, bases))
         (partial / "alarms.txt").write_text("".join(f"{line}\n" for line in alarm_lines(partial)), encoding="utf-8")
         for leftover in ("checkpoint", "best"):
             shutil.rmtree(partial / leftover, ignore_errors=True)
@@ -194,27 +201,50 @@ def evaluate_policy(
 ) -> list[Path]:
     """Evaluate on every set; returns the files that were written, one per set and reward.
 
-    `label` is added to the reward's name. A file that is there already is left as it is.
+    `label` is added to the name of the sets' `reward`. A file that is there already is left as it is. Answers are drawn once for all
+    who judge them.
     """
     engine = experiment.rollout.build(policy.model, codec)
+    evaluator = Evaluator(codec, experiment.evaluation_sampling, experiment.evaluation.store_text)
     written = []
     for one in sets:
-        path = folder / f"{one.name}-{one.reward.name}{label}.jsonl"
-        if not path.exists():
-            evaluator = Evaluator(codec, one.reward, experiment.evaluation_sampling, experiment.evaluation.store_text)
-            seed = stream_seed(experiment.evaluation.seed, "evaluation", one.name)
-            write_lines(path, evaluator.evaluate(engine, one.examples, seed))
+        asked = {folder / f"{source}.jsonl": reward for source, reward in judges_of(one, label).items()}
+        missing = {path: reward for path, reward in asked.items() if not path.exists()}
+        if missing:
+            answers = evaluator.draw(engine, one.examples, stream_seed(experiment.evaluation.seed, "evaluation", one.name))
+        for path, reward in missing.items():
+            write_lines(path, evaluator.judge(reward, one.examples, answers))
             written.append(path)
     return written
+
+
+def judges_of(one: EvaluationSet, label: str = "") -> dict[str, RewardSource]:
+    """Who judges a set's answers, by the name of the evaluation: "<set>-<reward><label>", and the training reward by its plain name."""
+    found = {f"{one.name}-{one.reward.name}{label}": one.reward}
+    return found | ({f"{one.name}-{one.training_reward.name}": one.training_reward} if one.training_reward is not None else {})
 
 
 def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, str]:
     """What the sets' prompts are, and for each evaluation by its own name, what its prompts and its judge are."""
     found: dict[str, str] = {}
     for one in sets:
-        prompts, source = data_fingerprint(one.examples), f"{one.name}/{one.reward.name}{label}"
-        found |= {f"data/{one.name}": prompts, f"data/{source}": prompts, f"reward/{source}": one.reward.fingerprint}
+        prompts = data_fingerprint(one.examples)
+        found[f"data/{one.name}"] = prompts
+        for name, reward in judges_of(one, label).items():
+            source = name.replace("-", "/", 1)
+            found |= {f"data/{source}": prompts, f"reward/{source}": reward.fingerprint}
     return found
+
+
+def evaluate_bases(
+    experiment: Experiment, sets: Sequence[EvaluationSet], base: Policy, codec: TextCodec, runs: Path, label: str = ""
+) -> list[Path]:
+    """The base's evaluation by the sets' reward and, in a folder of its own for other cells to share, by their training reward."""
+    folders = [evaluate_base(experiment, [replace(one, training_reward=None) for one in sets], base, codec, runs, label)]
+    trained_on = [replace(one, reward=one.training_reward, training_reward=None) for one in sets if one.training_reward is not None]
+    if trained_on:
+        folders.append(evaluate_base(experiment.by_training_reward, trained_on, base, codec, runs))
+    return folders
 
 
 def evaluate_base(
@@ -223,8 +253,7 @@ def evaluate_base(
     """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder below `runs`."""
     asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
     weights, fingerprints = weights_fingerprint(base.model), fingerprints_of(sets, label)
-    judge = experiment.evaluation.reward or experiment.reward
-    identity = value_hash(weights, fingerprints, judge, experiment.rollout, asked, experiment.evaluation)
+    identity = value_hash(weights, fingerprints, experiment.judge, experiment.rollout, asked, experiment.evaluation)
     folder = runs / "base" / f"base-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -242,7 +271,7 @@ def evaluate_base(
                     config_hash=identity,
                     config=describe(experiment) | {"objective": None, "optimizer": None},
                     fingerprints={"base": weights, **fingerprints},
-                    environment=environment(base.model.dtype, experiment.threads),
+                    environment=environment(base.model.device, base.model.dtype, experiment.threads),
                     sweep=experiment.sweep,
                 ),
             )
@@ -270,7 +299,7 @@ def evaluate_again(experiment: Experiment, folder: Path) -> tuple[list[Path], li
     own = rebuild(info.config, str(folder / "run.json"))
     policy, codec = load_policy(experiment, str(folder / "model"))
     sets = evaluation_sets(experiment, codec)
-    label = _label(own, experiment, sets)
+    label = _label(info, own, experiment, sets)
     written = evaluate_policy(experiment, sets, policy, codec, folder / "evaluations", label)
     if written:
         base, _ = load_policy(experiment, base_spec(experiment).checkpoint(corpus_of(experiment)))
@@ -281,23 +310,49 @@ def evaluate_again(experiment: Experiment, folder: Path) -> tuple[list[Path], li
     return written, [path for path in kept if path not in written]
 
 
-def _label(own: Experiment, asked: Experiment, sets: Sequence[EvaluationSet]) -> str:
+def judge_mark(experiment: Experiment, taken: Sequence[str], sets: Sequence[EvaluationSet]) -> str:
+    """What tells a judge from others of the run that have its name; empty for the training reward, which keeps its plain name."""
+    clashes = experiment.judge != experiment.reward and sets[0].reward.name in taken
+    return f"_{value_hash(experiment.judge)[:4]}" if clashes else ""
+
+
+def _label(info: RunInfo, own: Experiment, asked: Experiment, sets: Sequence[EvaluationSet]) -> str:
     """What tells an evaluation from the run's own, in the name of its files; empty for another reward source alone."""
     marks = {"temperature": "_T{:g}", "seed": "_seed{}", "max_examples": "_first{}"}
     before, now = own.evaluation, asked.evaluation
     changed = [mark.format(getattr(now, name)) for name, mark in marks.items() if getattr(now, name) != getattr(before, name)]
-    judge, other = own.evaluation.reward or own.reward, asked.evaluation.reward or asked.reward
-    same_name = judge.build(own.data).name == sets[0].reward.name
-    return "".join([f"_{value_hash(other)[:4]}" if same_name and judge != other else "", *changed])
+    taken = [info.reward, *([] if own.judge in (own.reward, asked.judge) else [own.judge.build(own.data).name])]
+    return "".join([judge_mark(asked, taken, sets), *changed])
 
 
-def summary(folder: Path, base: Path) -> dict[str, float]:
-    """The evaluation's scores for a tracker: "<set>/ras", "<set>/nag_mean", ..., and "<set>/alarm: <name>" for each alarm."""
-    run, before = read_run(folder), read_run(base).evaluations
+def peak_memory(device: torch.device) -> float:
+    """MiB: the most that this process held since `reset_peak_memory`, on a GPU as its allocator counts it."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def reset_peak_memory() -> None:
+    """Begin the peak anew, for a grid's worker runs one cell after another. Where the system can't, it stays the worker's own."""
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def summary(folder: Path, bases: Sequence[Path]) -> dict[str, float]:
+    """The evaluation's scores for a tracker: "<set>/ras", "<set>/nag_mean", ..., and "<set>/alarm: <name>" for each alarm.
+
+    Where the training reward judged beside another, its scores are named "<set>/<reward>/ras", ...
+    """
+    run, before = read_run(folder), {key: records for base in bases for key, records in read_run(base).evaluations.items()}
     named: dict[str, float] = {}
+    several = len({reward for _, reward in run.evaluations}) > 1
     for (name, reward), records in run.evaluations.items():
-        named |= {f"{name}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
-        named |= {f"{name}/alarm: {alarm.rule.name}": alarm.value for alarm in alarms(run, records)}
+        shown = f"{name}/{reward}" if several and reward == run.info.reward else name
+        named |= {f"{shown}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
+        named |= {f"{shown}/alarm: {alarm.rule.name}": alarm.value for alarm in alarms(run, records)}
     return named
 
 

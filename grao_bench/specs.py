@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from grao_bench.errors import UserError
+from grao_bench.values import rebuild
 
 
 def conf_dir() -> Path:
@@ -33,7 +35,7 @@ def load(name: str, /, **overrides: Any) -> Any:
             raise UserError(f"{where}: no such field; there are {', '.join(known)}")
         if isinstance(value, str) and (value == "???" or value.startswith("${")):
             raise UserError(f"{where}: has no value of its own; give load({name!r}, {key}=...)")
-    return kind(**values)
+    return kind(**{key: rebuild(value, name) if isinstance(value, Mapping) else value for key, value in values.items()})
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from grao_bench.errors import UserError
 from grao_bench.experiment import build
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import EvalRecord, find_unfinished, read_records, read_run
-from grao_bench.run import run
+from grao_bench.run import peak_memory, reset_peak_memory, run, summary
 from grao_bench.specs import load
 from grao_bench.training.loop import train
-from grao_bench.values import rebuild
+from grao_bench.values import rebuild, value_hash
 from tests.cells import OBJECTIVES, RESULTS, cell, contents, small, snapshot
 
 SETS = ("world_helpful", "world_harmless")
@@ -70,6 +70,7 @@ def test_every_objective_trains_evaluates_and_records(objective, tmp_path):
     assert all(1 <= record.num_tokens <= 32 and (record.finished or record.num_tokens == 32) for record in records)
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     assert len(AutoTokenizer.from_pretrained(folder / "model")) == model.config.vocab_size
+    assert found.info.notes["peak memory MiB"] > 100
     assert weights_fingerprint(model) != found.info.fingerprints["base"], "the policy was not trained"
 
 
@@ -121,10 +122,50 @@ def test_evaluation_by_another_reward_and_without_texts(tmp_path):
     found = read_run(run(cell("grpo", tmp_path, evaluation=evaluation)))
 
     assert found.info.reward == "gold"
-    assert set(found.evaluations) == {(name, "gold_score") for name in SETS}
+    assert set(found.evaluations) == {(name, reward) for name in SETS for reward in ("gold", "gold_score")}, "and by the training reward"
     for records in found.evaluations.values():
         assert len(records) == 3
         assert all((record.prompt, record.reference, record.answer) == ("", "", "") and -1 <= record.reward <= 1 for record in records)
+
+
+def test_the_training_reward_judges_the_same_answers_beside_another(tmp_path):
+    evaluation = small("evaluation/standard", reward=load("reward/gold_score"))
+    experiment = cell("grpo", tmp_path, evaluation=evaluation)
+    found = read_run(run(experiment))
+    bases = {key: path for path in (tmp_path / "small" / "tiny" / "base").glob("*/seed0") for key in read_run(path).evaluations}
+
+    by_judge, by_trained_on = (found.evaluations["world_helpful", reward] for reward in ("gold_score", "gold"))
+    assert [record.answer for record in by_judge] == [record.answer for record in by_trained_on]
+    assert [record.reward for record in by_judge] == [record.parts["score"] for record in by_trained_on]
+    assert {"reward/world_helpful/gold", "reward/world_helpful/gold_score"} <= set(found.info.fingerprints)
+    assert set(bases) == {("world_helpful", "gold"), ("world_helpful", "gold_score")}, "the base is judged by both"
+    # a cell that is evaluated by its training reward asks the same of the base
+    run(cell("sft", tmp_path))
+    assert len({*(tmp_path / "small" / "tiny" / "base").glob("*/seed0")}) == len(set(bases.values())) == 2
+    assert "world_helpful/ras" in (named := summary(experiment.folder, [*bases.values()]))
+    assert {"world_helpful/gold/ras", "world_helpful/gold/nag_mean"} <= set(named)
+
+
+def test_judges_of_one_name_are_told_apart(tmp_path):
+    wide = load("reward/gold", tie_band=0.9)
+    found = read_run(run(cell("sft", tmp_path, evaluation=small("evaluation/standard", reward=wide))))
+
+    by_trained_on, by_judge = (found.evaluations["world_helpful", name] for name in ("gold", f"gold_{value_hash(wide)[:4]}"))
+    assert len(found.evaluations) == 2
+    assert sum(record.verdict == 0 for record in by_judge) > sum(record.verdict == 0 for record in by_trained_on)
+
+
+def test_the_peak_of_memory_is_that_of_the_cell():
+    device = torch.device("cpu")
+    reset_peak_memory()
+    before = peak_memory(device)
+    held = torch.ones(48 * 2**20 // 4)  # 48 MiB
+    peak = peak_memory(device)
+    del held
+    assert 32 < peak - before < 300
+    reset_peak_memory()
+    if Path("/proc/self/clear_refs").exists():
+        assert peak_memory(device) < peak - 32
 
 
 def test_a_finished_cell_is_left_as_it_is(tmp_path):

@@ -33,14 +33,16 @@ class Evaluator:
     """Draws one answer per held-out prompt with common random numbers: the same seed for every objective, seed and the base."""
 
     codec: Codec
-    reward: RewardSource
     sampling: Sampling
     store_text: bool
 
-    def evaluate(self, engine: RolloutEngine, examples: Sequence[Example], seed: int) -> list[EvalRecord]:
-        """One record per example, in order."""
+    def draw(self, engine: RolloutEngine, examples: Sequence[Example], seed: int) -> list[Answer]:
+        """One answer per example, in order."""
         prompts = [self.codec.prompt(example.id, example.prompt) for example in examples]
-        answers = [drawn[0] for drawn in engine.sample(prompts, 1, self.sampling, seed)]
+        return [drawn[0] for drawn in engine.sample(prompts, 1, self.sampling, seed)]
+
+    def judge(self, reward: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[EvalRecord]:
+        """What a reward source says of each answer: one record per example, in order."""
         return [
             EvalRecord(
                 example_id=example.id,
@@ -55,7 +57,7 @@ class Evaluator:
                 reference_tokens=len(self.codec.answer(example.chosen, sys.maxsize).tokens),
                 **repetition_of(answer.text),
             )
-            for example, answer, (R, verdict) in zip(examples, answers, compare(self.reward, examples, answers), strict=True)
+            for example, answer, (R, verdict) in zip(examples, answers, compare(reward, examples, answers), strict=True)
         ]
 
 

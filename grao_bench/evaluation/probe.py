@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from grao_bench.batching import make_batch, micro_batches, to_device
 from grao_bench.evaluation.answers import compare
@@ -66,11 +68,26 @@ class Prober:
             entropy.append(masked_sum(ours.entropy, mask)[:, sample])
             tokens.append(mask.sum(-1)[:, sample])
             j_reference.append(masked_mean(ours.logp, mask)[:, part.column("chosen")])
-        per_answer, count = torch.cat(kl).double(), torch.cat(tokens).sum().item()
+        per_answer, lengths = torch.cat(kl).double(), torch.cat(tokens).double()
+        count = lengths.sum().item()
         return {
             "kl": per_answer.mean().item(),
             "kl_se": (per_answer.std() / len(per_answer) ** 0.5).item() if len(per_answer) > 1 else 0.0,
             "kl_token": per_answer.sum().item() / count,
+            "kl_token_se": ratio_error(per_answer, lengths),
             "entropy": torch.cat(entropy).sum().item() / count,
             "j_reference": torch.cat(j_reference).mean().item(),
         }
+
+
+def ratio_error(totals: Float[Tensor, "P"], counts: Float[Tensor, "P"]) -> float:
+    """The standard error of sum(totals) / sum(counts) over P independent rows, such as nats per token over answers; 0 for one row.
+
+    A ratio's counts vary with the rows too, so it is linearised (Cochran 1977, Eq. 2.46): the residuals totals - ratio * counts, whose
+    sum is 0, have variance s^2, and the error is s sqrt(P) / sum(counts).
+    """
+    rows, total = len(totals), counts.sum()
+    if rows < 2:
+        return 0.0
+    residuals = totals - totals.sum() / total * counts
+    return ((residuals.square().sum() / (rows - 1) * rows).sqrt() / total).item()

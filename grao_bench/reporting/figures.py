@@ -1,20 +1,23 @@
-"""Figures from records: reward against step, reward against KL. One drawing each, as PNG, as SVG, and as SVG that takes the page's ink."""
+"""Every figure of the paper, and those that nobody publishes, from the records of a folder. One whose runs are not there is not drawn."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFormatter
 
-from grao_bench.records import Run
-from grao_bench.reporting.cells import BASE, METHOD_ORDER, Cell, slug
+from grao_bench.reporting.cells import ABLATIONS, BASE, METHOD_ORDER, Cell, first_objective
+from grao_bench.reporting.curves import Axis, beta_lambda_map, component_shares, group_size_curve, kl_points, probe_curve, step_curve
+from grao_bench.reporting.drawing import WIDTH, Drawing, Sketch, finish, sketch
+from grao_bench.reporting.intervals import Interval
+from grao_bench.reporting.studies import COUNTED, rewards_spread, spent_before
+from grao_bench.reporting.tables import Row, Table, with_interval
 
 PALETTE = {
     "sft": "#e69f00",
@@ -26,188 +29,464 @@ PALETTE = {
 }
 """Okabe and Ito's colours, which stay apart for colour-blind readers; fixed per objective, so that figures can be compared."""
 
-OTHERS = ("#8c6d31", "#7f7f7f", "#b2a800", "#6a51a3")
-DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+OTHERS = ("#8c6d31", "#7f7f7f", "#b2a800", "#6a51a3", "#17a2a2", "#a3515a")
+DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", ":", "-.")
+PARTS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#7f7f7f")
 
-INK, PAPER = "#111112", "#fefefd"
-STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 10,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.15,
-    "grid.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.facecolor": PAPER,
-    "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+CROWD = len(DASHES)
+"""An objective with more configurations than this is drawn as thin lines of one colour and named once: its settings have figures of their own."""
+
+MOST_POINTS = 150
+MOST_ROWS = 40
+"""A figure with a line per method is left out for a table with more: the table itself is easier to read."""
+
+BAND = "Line: mean over seeds; band: ± 1 sd over seeds, where there are several."
+FIGURE_2, FIGURE_3 = "Figure 2: reward during training", "Figure 3: GRAO without its parts"
+FIGURE_4, FIGURE_5 = "Figure 4: training loss", "Figure 5: shares of the loss"
+SCORES, SPREAD = "Scores", "Reward over the test prompts"
+ROLLOUTS, FRONTIER = "Reward of the rollouts", "Reward against distance from the base"
+MAP, GROUPS, STAGES = "GRAO's beta and lambda", "Group size", "One stage or two"
+AXES: dict[Axis, str] = {"step": "step", "generated_tokens": "generated tokens", "seconds": "seconds of training"}
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, rendered. `inline` is an <svg> element for a page: no fixed size, the page's text colour, no external reference."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a configuration is drawn; an empty `name` is not in the legend."""
 
+    color: str
+    dash: Any
     name: str
-    title: str
-    caption: str
-    png: bytes
-    svg: bytes
-    inline: str
+    crowd: bool = False
 
 
-def draw_all(cells: Sequence[Cell]) -> list[Drawing]:
-    """Reward against step, reward against KL, and the rollouts' reward: one of each per model and data set that was trained on."""
+Key = tuple[str, str]
+"""A configuration within one model and data set: its objective and hash."""
+
+
+def draw_all(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table]) -> list[Drawing]:
+    """Every figure that these records hold, figures of one kind together: one per table, or per model and data set trained on."""
     trained = [cell for cell in cells if cell.objective != BASE and cell.runs]
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in trained:
         groups.setdefault((cell.model, cell.data), []).append(cell)
-    drawings = [draw(*key, members) for draw in (probe_curves, kl_frontier, rollout_curves) for key, members in groups.items()]
-    return [drawing for drawing in drawings if drawing is not None]
+    found: list[Drawing | None] = [score_intervals(table) for table in tables]
+    found += [reward_curves(*key, members, axis) for axis in AXES for key, members in groups.items()]
+    by_group = (ablation_curves, losses, shares, rollout_curves, kl_frontier)
+    found += [draw(*key, members) for draw in by_group for key, members in groups.items()]
+    found += [beta_lambda(*one) for one in _per_score(beta_lambda_map(rows))]
+    found += [group_sizes(*one) for one in _per_score(group_size_curve(rows))]
+    found += [two_stages(*key, members, cells, axis) for axis in ("steps", "forward_tokens") for key, members in groups.items()]
+    found += [quartiles(table) for table in tables]
+    return [drawing for drawing in found if drawing is not None]
 
 
-def probe_curves(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
-    """Mean reward on the fixed dev batch against step, for every objective; None when no run has probes."""
-    curves = {cell.label: over_runs(cell.runs, lambda run: _probe_series(run, "reward")) for cell in cells}
+def score_intervals(table: Table) -> Drawing | None:
+    """RAS of every method with its interval and its seeds, the base's as a line: a table at a glance."""
+    rows = [row for row in table.rows if row.scores]
+    methods = [row for row in rows if row.cell.objective != BASE]
+    if not methods or len(rows) > MOST_ROWS:
+        return None
+    looks = _looks([row.cell for row in methods])
+    several = len({row.cell.model for row in rows}) > 1
+    with sketch(height=0.9 + 0.28 * len(rows)) as drawn:
+        axes = drawn.figure.axes[0]
+        for i, row in enumerate(rows):
+            look = looks.get(_key(row.cell), Look("#7f7f7f", "-", ""))
+            found = row.scores["ras"]
+            if not math.isnan(found.low):
+                low, high = max(0.0, found.low), min(100.0, found.high)
+                axes.plot([low, high], [i, i], color=look.color, linewidth=2, solid_capstyle="butt")
+            for seed, value in row.means["ras"].items():
+                axes.plot([value], [i], "|", color=look.color, markersize=8, markeredgewidth=1)
+                drawn.point(axes, value, i, f"{row.cell.label}, seed {seed}: RAS {value:.1f}%")
+            axes.plot([found.mean], [i], "o", color=look.color, markersize=6)
+            drawn.point(axes, found.mean, i, f"{row.cell.label}: RAS {with_interval(found, 1)}%, {_over(found)}")
+            if row.cell.objective == BASE:
+                axes.axvline(found.mean, color="#7f7f7f", linewidth=1, linestyle=":")
+        names = [f"{row.cell.model} {row.cell.label}" if several else row.cell.label for row in rows]
+        axes.set_yticks(range(len(rows)), [_short(name, 34) for name in names])
+        axes.invert_yaxis()
+        axes.set_xlabel("RAS, % of test prompts won against the reference")
+        return finish(
+            drawn,
+            f"scores-{table.set}-{table.reward}",
+            SCORES,
+            f"RAS: {table.set}, judged by {table.reward}",
+            "Dot: mean; bar: 95% interval (t over seeds; with one seed, a bootstrap over prompts only), cut at 0 and 100; ticks: seeds;"
+            " dotted: the base.",
+            pd.DataFrame([{"model": row.cell.model, "method": row.cell.label} | _numbers(row.scores["ras"]) for row in rows]),
+        )
+
+
+def reward_curves(model: str, data: str, cells: Sequence[Cell], axis: Axis = "step") -> Drawing | None:
+    """Figure 2: mean reward on the fixed dev batch during training, against the step or what had been spent by then."""
+    mine = [cell for cell in cells if cell.objective not in ABLATIONS and not cell.first_stage]
+    nothing = " SFT and DPO generate nothing, so they have no line." if axis == "generated_tokens" else ""
     return _curves(
-        f"reward_vs_step-{model}-{data}",
-        f"Dev reward against step: {data} ({model})",
-        "Mean reward, in the training reward's own unit, on the fixed dev batch: measured alike for every objective; step 0 is the base."
-        " Line: mean over seeds. Band: ± 1 sd over seeds, where there are several.",
-        cells,
-        curves,
-        "dev reward",
+        f"reward_vs_{axis}-{model}-{data}",
+        FIGURE_2,
+        f"Dev reward against {AXES[axis]}: {data} ({model})",
+        "Mean reward, in the training reward's own unit, on the fixed dev batch: measured alike for every objective; the first point is the"
+        f" base. {BAND}{nothing}",
+        mine,
+        probe_curve(mine, axis=axis),
+        (AXES[axis], "dev reward"),
+    )
+
+
+def ablation_curves(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
+    """Figure 3: dev reward of GRAO and of GRAO without each of its parts."""
+    mine = [cell for cell in cells if (cell.objective == "grao" or cell.objective in ABLATIONS) and not cell.first_stage]
+    if not any(cell.objective in ABLATIONS for cell in mine):
+        return None
+    return _curves(
+        f"ablations-{model}-{data}",
+        FIGURE_3,
+        f"Dev reward of GRAO without its parts: {data} ({model})",
+        f"As Figure 2, for GRAO and its ablations. {BAND}",
+        mine,
+        probe_curve(mine),
+        ("step", "dev reward"),
     )
 
 
 def rollout_curves(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
-    """Mean reward of the training rollouts against step, smoothed; None when no objective rolls out."""
-    longest = max((len(run.steps) for cell in cells for run in cell.runs), default=0)
-    window = max(1, longest // 20)
-    curves = {cell.label: over_runs(cell.runs, lambda run: _step_series(run, "reward/mean", window)) for cell in cells}
+    """Mean reward of the training rollouts against step, smoothed."""
+    window = _window(cells)
     return _curves(
         f"rollout_reward-{model}-{data}",
+        ROLLOUTS,
         f"Reward of the rollouts against step: {data} ({model})",
-        f"Moving mean over {window} steps of the training batches' reward. SFT and DPO draw no rollouts, so they have no line."
-        " Band: ± 1 sd over seeds.",
+        f"Moving mean over {window} steps of the training batches' reward. SFT and DPO draw no rollouts, so they have no line. {BAND}",
         cells,
-        curves,
-        "rollout reward",
+        step_curve(cells, "reward/mean", window=window),
+        ("step", "rollout reward"),
     )
+
+
+def losses(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
+    """Figure 4: the total training loss, a panel per objective: their losses have different units."""
+    window = _window(cells)
+    frame = step_curve(cells, "loss", window=window)
+    if frame.empty:
+        return None
+    looks, objectives = _looks(cells), list(dict.fromkeys(frame["objective"]))
+    with sketch(*_panels(len(objectives)), height=_panel_height(len(objectives))) as drawn:
+        for axes, objective in zip(drawn.figure.axes, objectives, strict=False):
+            _lines(drawn, axes, frame[frame["objective"] == objective], looks)
+            axes.set_title(objective)
+        _close(drawn, objectives)
+        named = any(len(names) > 1 for names in (axes.get_legend_handles_labels()[1] for axes in drawn.figure.axes))
+        return finish(
+            drawn,
+            f"loss-{model}-{data}",
+            FIGURE_4,
+            f"Training loss against step: {data} ({model})",
+            f"Moving mean over {window} steps. A panel and a scale each: the losses of two objectives can't be compared. {BAND}",
+            frame,
+            legend=named,
+        )
+
+
+def shares(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
+    """Figure 5: each component's share of the magnitude of GRAO's loss, a panel per kind of GRAO."""
+    family = [cell for cell in cells if cell.objective.startswith("grao") and not cell.first_stage]
+    sizes = pd.Series([cell.objective for cell in family]).value_counts()
+    window = _window(family)
+    frame = component_shares([cell for cell in family if sizes[cell.objective] <= CROWD], window=window)
+    if frame.empty:
+        return None
+    methods, parts = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["component"]))
+    with sketch(*_panels(len(methods)), height=_panel_height(len(methods))) as drawn:
+        for axes, method in zip(drawn.figure.axes, methods, strict=False):
+            here = frame[frame["method"] == method].pivot_table(index="step", columns="component", values="mean").reindex(columns=parts)
+            _stack(drawn, axes, here.fillna(0.0), method)
+            axes.set_title(_short(method, 34))
+        _close(drawn, methods)
+        return finish(
+            drawn,
+            f"loss_shares-{model}-{data}",
+            FIGURE_5,
+            f"Shares of GRAO's loss: {data} ({model})",
+            f"Each component's |value| over the sum of all, of moving means over {window} steps; mean over seeds. The regulariser is"
+            " lambda's term.",
+            frame,
+        )
 
 
 def kl_frontier(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
     """Reward against KL to the base along training, both on the dev batch; None when KL was not measured."""
-    paths = {}
-    for cell in cells:
-        kl = over_runs(cell.runs, lambda run: _probe_series(run, "kl"))
-        reward = over_runs(cell.runs, lambda run: _probe_series(run, "reward"))
-        path = pd.DataFrame({"kl": kl["mean"], "reward": reward["mean"]}).dropna()
-        if len(path) > 1:
-            paths[cell.label] = path
-    if not paths:
+    frame = kl_points(cells).dropna(subset=["kl", "reward"])
+    if frame.empty:
         return None
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas("KL to the base, nats per answer", "dev reward")
-        for label, (color, dash) in _styles(cells).items():
-            if label in paths:
-                path = paths[label]
-                axes.plot(path["kl"], path["reward"], color=color, linestyle=dash, linewidth=1.2, alpha=0.75)
-                axes.plot(path["kl"].iloc[-1:], path["reward"].iloc[-1:], "o", color=color, linestyle=dash, label=label)
-        if max(path["kl"].max() for path in paths.values()) > 50:
+    looks = _looks(cells)
+    tags = ["objective", "config_hash", "method"]
+    with sketch() as drawn:
+        axes = drawn.figure.axes[0]
+        for (objective, config_hash, method), group in frame.groupby(tags, sort=False):
+            look = looks[str(objective), str(config_hash)]
+            path = group.groupby("step")[["kl", "reward"]].mean()[group.groupby("step")["seed"].count() == group["seed"].nunique()]
+            axes.plot(path["kl"], path["reward"], color=look.color, linestyle=look.dash, linewidth=1.2, alpha=0.3 if look.crowd else 0.75)
+            texts = [f"{method}, step {step}: reward {r:.3g} at KL {kl:.3g}" for step, kl, r in path.itertuples()]
+            if not look.crowd:
+                drawn.points(axes, path["kl"].tolist(), path["reward"].tolist(), texts)
+            kept = group[group["kept"].astype(bool)]
+            x, y, n = kept["kl"].mean(), kept["reward"].mean(), len(kept)
+            sd = kept["reward"].std(ddof=1) if n > 1 else 0.0
+            axes.errorbar([x], [y], yerr=[sd], fmt="o", color=look.color, markersize=5, elinewidth=1, label=look.name or None)
+            drawn.point(axes, x, y, f"{method}, evaluated: reward {y:.3g} ± {sd:.2g} at KL {x:.3g} ({n} seeds)")
+        if frame["kl"].max() > 50:
             axes.set_xscale("symlog", linthresh=1)
-        return _render(
-            figure,
-            axes,
+        axes.set_xlabel("KL to the base, nats per answer")
+        axes.set_ylabel("dev reward")
+        return finish(
+            drawn,
             f"reward_vs_kl-{model}-{data}",
+            FRONTIER,
             f"Reward against distance from the base: {data} ({model})",
-            "Each line follows one objective through training, means over seeds; the dot is its last probe."
-            " Higher at the same KL is better.",
+            "Each line follows one configuration through training, means over seeds; the dot is the policy that was evaluated, its bar"
+            " ± 1 sd of the reward over seeds. Higher at the same KL is better.",
+            frame,
         )
 
 
-def over_runs(runs: Sequence[Run], series: Callable[[Run], pd.Series]) -> pd.DataFrame:
-    """Mean and sd over the runs at the steps that all of them have. Columns mean, sd (nan for one run); index step."""
-    table = pd.DataFrame({run.info.seed: series(run) for run in runs}).dropna()
-    return pd.DataFrame({"mean": table.mean(axis=1), "sd": table.std(axis=1, ddof=1)})
+def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Drawing | None:
+    """A map of RAS over GRAO's beta and lambda; None where fewer than three pairs were run."""
+    pairs = frame.groupby(["beta", "lam"])
+    if len(pairs) < 3:
+        return None
+    betas, lams = sorted(frame["beta"].unique()), sorted(frame["lam"].unique())
+    low, high = frame["mean"].min(), frame["mean"].max()
+    with sketch(height=1.2 + 0.55 * len(lams)) as drawn:
+        axes = drawn.figure.axes[0]
+        grid = [[pairs.get_group((b, v))["mean"].mean() if (b, v) in pairs.groups else math.nan for b in betas] for v in lams]
+        axes.imshow(grid, cmap="viridis", origin="lower", aspect="auto", vmin=low, vmax=max(high, low + 1e-9))
+        for i, lam in enumerate(lams):
+            for j, beta in enumerate(betas):
+                found = pairs.get_group((beta, lam)) if (beta, lam) in pairs.groups else frame[:0]
+                text = "not run" if found.empty else f"{found['mean'].mean():.1f}" + ("" if len(found) == 1 else f" ({len(found)})")
+                color = "#777778" if found.empty else "#000001" if found["mean"].mean() > low + 0.6 * (high - low) else "#fffffe"
+                axes.text(j, i, text, ha="center", va="center", color=color)
+                lines = [f"{one.method}: RAS {one.mean:.1f} ± {one.sd:.1f}% ({one.seeds} seeds)" for one in found.itertuples()]
+                words = "; ".join(lines) or "no finished run"
+                drawn.area(axes, j - 0.5, i - 0.5, j + 0.5, i + 0.5, f"beta {beta:g}, lambda {lam:g}: {words}")
+        axes.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
+        axes.set_yticks(range(len(lams)), [f"{lam:g}" for lam in lams])
+        axes.grid(False)
+        axes.set_xlabel("beta (weight of imitation)")
+        axes.set_ylabel("lambda (weight of the regulariser)")
+        return finish(
+            drawn,
+            f"beta_lambda-{model}-{name}-{reward}",
+            MAP,
+            f"RAS over beta and lambda: {name}, judged by {reward} ({model})",
+            "GRAO's RAS in percent, mean over seeds. Where several configurations share a pair, their mean and, in brackets, their number.",
+            frame,
+        )
 
 
-def _probe_series(run: Run, name: str) -> pd.Series:
-    return pd.Series({probe.step: float(probe.metrics[name]) for probe in run.probes if name in probe.metrics}, dtype=float)
+def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Drawing | None:
+    """RAS against the group size G, for every objective that was run with two sizes or more."""
+    varied = frame.groupby("objective")["group_size"].nunique()
+    frame = frame[frame["objective"].map(varied) > 1]
+    if frame.empty:
+        return None
+    colors = _colors([str(one) for one in frame["objective"].unique()])
+    with sketch() as drawn:
+        axes = drawn.figure.axes[0]
+        for objective, group in frame.groupby("objective", sort=False):
+            color, once = colors[str(objective)], group["group_size"].is_unique
+            half = (group["high"] - group["mean"]).fillna(0.0)
+            axes.errorbar(
+                group["group_size"], group["mean"], yerr=half, fmt="o-" if once else "o", color=color, capsize=3, label=str(objective)
+            )
+            for one in group.itertuples():
+                drawn.point(axes, one.group_size, one.mean, f"{one.method}: RAS {one.mean:.1f} ± {one.sd:.1f}% ({one.seeds} seeds)")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator(sorted(frame["group_size"].unique())))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set_xlabel("group size G")
+        axes.set_ylabel("RAS %")
+        return finish(
+            drawn,
+            f"group_size-{model}-{name}-{reward}",
+            GROUPS,
+            f"RAS against group size: {name}, judged by {reward} ({model})",
+            "Mean over seeds, bar: 95% t interval. What else the group size changes (prompts per step, tokens) stands in the cost table.",
+            frame,
+        )
 
 
-def _step_series(run: Run, name: str, window: int) -> pd.Series:
-    values = pd.Series({step.step: float(step.metrics[name]) for step in run.steps if name in step.metrics}, dtype=float)
-    return values.rolling(window, min_periods=1).mean() if len(values) else values
+def two_stages(model: str, data: str, cells: Sequence[Cell], everything: Sequence[Cell], axis: str) -> Drawing | None:
+    """Runs that start from another run against those that start from the base, by what both stages spent together."""
+    chained = [cell for cell in cells if cell.first_stage]
+    before = {_key(cell): spent_before(cell, everything, axis) for cell in chained}
+    chained = [cell for cell in chained if before[_key(cell)] is not None]
+    if not chained:
+        return None
+    wanted = {"grao", *(cell.objective for cell in chained), *(first_objective(cell.first_stage) for cell in chained)}
+    mine = [cell for cell in cells if not cell.first_stage and cell.objective in wanted] + chained
+    frame = probe_curve(mine, axis="step" if axis == "steps" else "forward_tokens")
+    keys = zip(frame["objective"], frame["config_hash"], strict=True)
+    frame["x"] += [before.get(key) or 0.0 for key in keys]
+    return _curves(
+        f"two_stages_{axis}-{model}-{data}",
+        STAGES,
+        f"Dev reward, one stage or two, against {COUNTED[axis]}: {data} ({model})",
+        f"A second stage's line begins where its first stage ended, so at one place along the axis all have spent alike. {BAND}",
+        mine,
+        frame,
+        (f"{COUNTED[axis]}, both stages", "dev reward"),
+    )
 
 
-def _styles(cells: Sequence[Cell]) -> dict[str, tuple[str, object]]:
-    """Label -> (colour, dash): a colour per objective, a dash per configuration of it."""
-    unknown = sorted({cell.objective for cell in cells} - set(METHOD_ORDER))
-    colors = PALETTE | dict(zip(unknown, cycle(OTHERS), strict=False))
-    seen: dict[str, int] = {}
-    styles: dict[str, tuple[str, object]] = {}
-    for cell in cells:
-        count = seen[cell.objective] = seen.get(cell.objective, -1) + 1
-        styles[cell.label] = (colors[cell.objective], DASHES[count % len(DASHES)])
-    return styles
+def quartiles(table: Table) -> Drawing | None:
+    """The reward's quartiles over the test prompts, per method."""
+    sheet = rewards_spread(table)
+    frame = sheet.frame.dropna(subset=["median"]).reset_index(drop=True) if sheet else pd.DataFrame()
+    if frame.empty or len(frame) > MOST_ROWS:
+        return None
+    looks = _looks([row.cell for row in table.rows if row.cell.objective != BASE])
+    several = frame["model"].nunique() > 1
+    with sketch(height=0.9 + 0.28 * len(frame)) as drawn:
+        axes = drawn.figure.axes[0]
+        for i, one in frame.iterrows():
+            color = looks.get((one["objective"], one["config_hash"]), Look("#7f7f7f", "-", "")).color
+            axes.plot([one["min"], one["max"]], [i, i], color=color, linewidth=1)
+            axes.plot([one["q1"], one["q3"]], [i, i], color=color, linewidth=7, alpha=0.6, solid_capstyle="butt")
+            axes.plot([one["median"]], [i], "|", color="#000001", markersize=9, markeredgewidth=2)
+            axes.plot([one["mean"]], [i], "D", color=color, markersize=5, markeredgecolor="#fffffe", markeredgewidth=0.8)
+            names = ("min", "q1", "median", "q3", "max", "mean")
+            text = ", ".join(f"{name} {one[name]:.3g}" for name in names)
+            for name in names:
+                drawn.point(axes, one[name], i, f"{one['method']}: {text}")
+        names_shown = [f"{one.model} {one.method}" if several else str(one.method) for one in frame.itertuples()]
+        axes.set_yticks(range(len(frame)), [_short(name, 34) for name in names_shown])
+        axes.invert_yaxis()
+        axes.set_xlabel("reward, in the judge's own unit")
+        return finish(
+            drawn,
+            f"quartiles-{table.set}-{table.reward}",
+            SPREAD,
+            f"Reward over the test prompts: {table.set}, judged by {table.reward}",
+            "Line: smallest to largest; bar: quartiles; tick: median; diamond: mean. Each is the mean over seeds. Of a verdict (-1, 0, 1) the"
+            " quartiles lie on its three values.",
+            frame,
+        )
 
 
 def _curves(
-    name: str, title: str, caption: str, cells: Sequence[Cell], curves: Mapping[str, pd.DataFrame], quantity: str
+    name: str, kind: str, title: str, caption: str, cells: Sequence[Cell], frame: pd.DataFrame, labels: tuple[str, str]
 ) -> Drawing | None:
-    if all(curve.empty for curve in curves.values()):
+    if frame.empty:
         return None
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas("step", quantity)
-        for label, (color, dash) in _styles(cells).items():
-            curve = curves[label]
-            if curve.empty:
-                continue
-            axes.plot(curve.index, curve["mean"], color=color, linestyle=dash, linewidth=1.8, label=label)
-            if curve["sd"].notna().any():
-                axes.fill_between(
-                    curve.index, curve["mean"] - curve["sd"], curve["mean"] + curve["sd"], color=color, alpha=0.15, linewidth=0
-                )
-        return _render(figure, axes, name, title, caption)
+    with sketch() as drawn:
+        axes = drawn.figure.axes[0]
+        _lines(drawn, axes, frame, _looks(cells))
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        if frame["x"].max() >= 10_000:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        return finish(drawn, name, kind, title, caption, frame)
 
 
-def _canvas(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.8, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    return figure, axes
+def _lines(drawn: Sketch, axes: Axes, frame: pd.DataFrame, looks: Mapping[Key, Look]) -> None:
+    """A line and its band for every configuration of a frame of `curves`; of a long one, MOST_POINTS evenly spaced points and its last."""
+    for (objective, config_hash), group in frame.groupby(["objective", "config_hash"], sort=False):
+        look = looks[str(objective), str(config_hash)]
+        stride = -(-len(group) // MOST_POINTS)
+        group = pd.concat([group.iloc[:-1:stride], group.iloc[-1:]])
+        x, mean, sd = group["x"], group["mean"], group["sd"]
+        width, alpha = (0.8, 0.5) if look.crowd else (1.8, 1.0)
+        axes.plot(x, mean, color=look.color, linestyle=look.dash, linewidth=width, alpha=alpha, label=look.name or None)
+        if sd.notna().any() and not look.crowd:
+            axes.fill_between(x, mean - sd, mean + sd, color=look.color, alpha=0.15, linewidth=0)
+        texts = [
+            f"{one.method}, step {one.step}: {one.mean:.3g}" + (f" ± {one.sd:.2g} ({one.seeds} seeds)" if one.seeds > 1 else "")
+            for one in group.itertuples()
+        ]
+        drawn.points(axes, x.tolist(), mean.tolist(), texts, most=6 if look.crowd else 26)
 
 
-def _render(figure: Figure, axes: Axes, name: str, title: str, caption: str) -> Drawing:
-    name = slug(name)
-    figure.legend(loc="outside lower center", ncols=min(4, max(1, len(axes.get_lines()))))
-    png, svg = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):  # the same records give the same bytes
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        axes.set_title(title, fontsize=10)
-        figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
-    return Drawing(name, title, caption, png.getvalue(), svg.getvalue(), _inline(svg.getvalue().decode(), name))
+def _stack(drawn: Sketch, axes: Axes, shares_: pd.DataFrame, method: str) -> None:
+    parts = [str(name) for name in shares_.columns]
+    axes.stackplot(shares_.index, *(shares_[part] for part in parts), labels=parts, colors=PARTS, alpha=0.85)
+    axes.set_ylim(0.0, 1.0)
+    axes.margins(x=0)
+    stride = max(1, -(-len(shares_) // 20))
+    picked = shares_.iloc[::stride]
+    tops = picked.cumsum(axis=1)
+    for step, line in picked.iterrows():
+        for part in parts:
+            top, at = tops.loc[step, part], float(step)  # type: ignore[arg-type]
+            text = f"{method}, step {step}: {part} {100 * line[part]:.0f}%"
+            drawn.area(axes, at - stride / 2, top - line[part], at + stride / 2, top, text)
 
 
-def _inline(svg: str, name: str) -> str:
-    """The <svg> element alone, its ids made unique on the page, ink and paper replaced by the page's."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg, count=2)
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*" ([^>]*?)height="[^"]*"', r"<svg \1\2", svg, count=1)
-    svg = re.sub(r'<svg ([^>]*?)height="[^"]*" ([^>]*?)width="[^"]*"', r"<svg \1\2", svg, count=1)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return svg.replace("xlink:href", "href").replace(INK, "currentColor").replace(PAPER, "none")
+def _looks(cells: Sequence[Cell]) -> dict[Key, Look]:
+    """A colour per objective, a dash per configuration of it; of more than CROWD configurations only the first is named."""
+    families: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        families.setdefault((cell.objective, first_objective(cell.first_stage) if cell.first_stage else ""), []).append(cell)
+    colors = _colors([cell.objective for cell in cells])
+    looks: dict[Key, Look] = {}
+    for (objective, start), family in families.items():
+        crowd = len(family) > CROWD
+        shift = 1 if start else 0
+        for i, cell in enumerate(family):
+            crowded = f"{objective}: {len(family)} configurations" if i == 0 else ""
+            name = crowded if crowd else _short(cell.label, 44)
+            looks[_key(cell)] = Look(colors[objective], "-" if crowd else DASHES[(i + shift) % len(DASHES)], name, crowd)
+    return looks
+
+
+def _colors(objectives: Sequence[str]) -> dict[str, str]:
+    order = (*METHOD_ORDER, *ABLATIONS)
+    unknown = sorted(set(objectives) - set(PALETTE), key=lambda name: (order.index(name) if name in order else len(order), name))
+    return PALETTE | dict(zip(unknown, cycle(OTHERS), strict=False))
+
+
+def _key(cell: Cell) -> Key:
+    return (cell.objective, cell.config_hash)
+
+
+def _per_score(frame: pd.DataFrame) -> list[tuple[str, str, str, pd.DataFrame]]:
+    """A frame of `curves.settings_map` by model, set and judge."""
+    keys = ["model", "set", "reward"]
+    return [(str(model), str(name), str(reward), group) for (model, name, reward), group in frame.groupby(keys, sort=False)]
+
+
+def _window(cells: Sequence[Cell]) -> int:
+    return max(1, max((len(run.steps) for cell in cells for run in cell.runs), default=0) // 20)
+
+
+def _panels(count: int) -> tuple[int, int]:
+    return (math.ceil(count / 2), 2) if count > 1 else (1, 1)
+
+
+def _panel_height(count: int) -> float:
+    return 0.75 * WIDTH if count == 1 else 0.5 + 1.45 * _panels(count)[0]
+
+
+def _close(drawn: Sketch, shown: Sequence[object]) -> None:
+    """Removes the panels that stay empty; the lowest ones name the axis."""
+    for i, axes in enumerate(drawn.figure.axes[:]):
+        if i >= len(shown):
+            axes.remove()
+        elif i + 2 >= len(shown):
+            axes.set_xlabel("step")
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _over(found: Interval) -> str:
+    return f"{found.n} seeds" if found.kind == "seeds" else "one seed, over prompts only"
+
+
+def _numbers(found: Interval) -> dict[str, float]:
+    return {"mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high}
+
+

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -35,6 +36,8 @@ class Grid:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     bold: frozenset[tuple[int, int]] = frozenset()
+    prose: frozenset[int] = frozenset()
+    """Columns of running text, which LaTeX breaks into lines."""
 
     def markdown(self) -> str:
         """As a Markdown table."""
@@ -43,12 +46,14 @@ class Grid:
     def latex(self, caption: str, label: str) -> str:
         """As a LaTeX table environment for the packages booktabs and graphicx; every text is escaped, an absent value is an en dash."""
         texts = [
-            [rf"\textbf{{{_tex(text)}}}" if (i, j) in self.bold else "--" if text == NONE else _tex(text) for j, text in enumerate(row)]
+            [rf"\textbf{{{tex(text)}}}" if (i, j) in self.bold else "--" if text == NONE else tex(text) for j, text in enumerate(row)]
             for i, row in enumerate(self.rows)
         ]
-        frame = pd.DataFrame(texts, columns=pd.Index([_tex(name) for name in self.header]))
-        columns = "l" + "r" * (len(self.header) - 1)
-        text: str = frame.to_latex(index=False, escape=False, column_format=columns, caption=_tex(caption), label=label, position="t")
+        frame = pd.DataFrame(texts, columns=pd.Index([tex(name) for name in self.header]))
+        columns = "".join("p{0.6\\linewidth}" if i in self.prose else "r" if i and not self.prose else "l" for i in range(len(self.header)))
+        text: str = frame.to_latex(index=False, escape=False, column_format=columns, caption=tex(caption), label=label, position="t")
+        if self.prose:
+            return text
         # as wide as the page at most, whatever the columns
         start, end = r"\begin{tabular}", r"\end{tabular}"
         return text.replace(start, rf"\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{{start}").replace(end, f"{end}}}")
@@ -56,13 +61,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with its name (for files), title, lines to stand under it, and its numbers (a line per row; empty where there is none)."""
+    """A table with its name (for files), title, lines to stand under it, and its numbers (a line per row; empty where there is none).
+
+    runs: for each row of the grid, the run folders behind it; empty where that is not known.
+    """
 
     name: str
     title: str
     grid: Grid
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
+    runs: tuple[tuple[Path, ...], ...] = ()
 
     def markdown(self) -> str:
         """The title, the table and its notes."""
@@ -85,7 +94,7 @@ def grid_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
     return Grid(tuple(columns), tuple(tuple(row) for row in rows))
 
 
-def _tex(text: str) -> str:
-    """Escaped sign by sign; stars in a row become one superscript."""
+def tex(text: str) -> str:
+    """A text for LaTeX, escaped sign by sign; stars in a row become one superscript."""
     escaped = "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
     return re.sub(r"(?:\$\^\{\*\}\$)+", lambda found: "$^{" + "*" * found.group().count("*") + "}$", escaped)

@@ -52,13 +52,16 @@ def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Tabl
 
 def main_sheet(table: Table) -> Sheet:
     """Table 1 or 2, or its like on another set."""
-    return Sheet(slug(f"main-{table.set}-{table.reward}"), table.title, table_grid(table), frame(table.rows, table.ties), table.notes)
+    name = slug(f"main-{table.set}-{table.reward}")
+    return Sheet(name, table.title, table_grid(table), frame(table.rows, table.ties), table.notes, _folders(table.rows))
 
 
 def cross_sheet(table: CrossTable) -> Sheet:
     """Every model on every set."""
     rows = [row for _, by_set in table.rows for row in by_set.values()]
-    return Sheet(slug(f"cross-{'-'.join(table.sets)}-{table.reward}"), table.title, cross_grid(table), frame(rows, table.ties))
+    name = slug(f"cross-{'-'.join(table.sets)}-{table.reward}")
+    notes = ("what training on one set does to the other",)
+    return Sheet(name, table.title, cross_grid(table), frame(rows, table.ties), notes, tuple(folders(cell) for cell, _ in table.rows))
 
 
 def differences(table: Table) -> Sheet | None:
@@ -68,6 +71,8 @@ def differences(table: Table) -> Sheet | None:
     """
     lines: list[Line] = []
     texts = []
+    runs = []
+    of = {(row.cell.model, row.cell.label): folders(row.cell) for row in table.rows}
     for one in table.comparisons:
         for found in one.differences:
             least = detectable(found.sd, found.seeds) if found.seeds > 1 else math.nan
@@ -75,6 +80,7 @@ def differences(table: Table) -> Sheet | None:
             if len(one.differences) <= MOST_PAIRS or one.best in (found.first, found.second):
                 pair = f"{found.first} - {found.second}"
                 texts.append([pair, one.model, SCORE_NAMES[one.score], *difference_texts(found), _p(found.p), _least(least)])
+                runs.append(of[one.model, found.first] + of[one.model, found.second])
     if not any(one.tested for one in table.comparisons):
         return None
     columns = ["pair", "model", "score", "difference", "seeds", "p (Holm)", "p", "smallest detectable"]
@@ -88,6 +94,7 @@ def differences(table: Table) -> Sheet | None:
             " model and score",
             "smallest detectable: the true difference that this pair's seeds find with power 80%, two-sided 5%, before Holm",
         ),
+        tuple(runs),
     )
 
 
@@ -95,6 +102,7 @@ def ablation(table: Table) -> Sheet | None:
     """Table 3: GRAO without each of its parts, as the drop in nag_mean against full GRAO; None where no part was taken out."""
     lines: list[Line] = []
     texts = []
+    runs = []
     subset = paper.subset_of(table.set)
     for model in dict.fromkeys(row.cell.model for row in table.rows):
         here = [row for row in table.rows if row.cell.model == model and not row.cell.first_stage]
@@ -125,6 +133,7 @@ def ablation(table: Table) -> Sheet | None:
                     notes,
                 ]
             )
+            runs.append(folders(row.cell) if row else ())
             lines.append({"variant": name, "model": model, **_row_numbers(row, ("nag_mean", "ras"))} | _numbers(found, "drop_"))
             lines[-1] |= _spread("relative_drop", relative) | {"notes": notes}
     if not texts:
@@ -142,6 +151,7 @@ def ablation(table: Table) -> Sheet | None:
             '"without exploration" is alpha = 0, which leaves lambda A_i J(o_i) in the regulariser; "at all" takes that out too:'
             " the paper does not say which it means",
         ),
+        tuple(runs),
     )
 
 
@@ -160,15 +170,15 @@ def two_stages(table: Table, cells: Sequence[Cell]) -> Sheet | None:
         found = _paired(row, rival, "ras") if rival and rival is not row else None
         counts = [_both_stages(run, cells) for run in row.cell.runs]
         known = [count for count in counts if count is not None]
-        budget = {name: over_seeds([one[name] for one in known]) for name in _COUNTED} if known and len(known) == len(counts) else {}
+        budget = {name: over_seeds([one[name] for one in known]) for name in COUNTED} if known and len(known) == len(counts) else {}
         lost = [] if len(known) == len(counts) else ["the first stage's run is not in this folder, so its cost is not known"]
         notes = "; ".join([*row.notes, *lost])
-        cost_texts = [number(budget[name].mean, 0) if budget else NONE for name in _COUNTED]
+        cost_texts = [number(budget[name].mean, 0) if budget else NONE for name in COUNTED]
         vs = [*difference_texts(found)[::2], _p(found.p)] if found else [NONE, NONE, NONE]
         texts.append([row.cell.label, row.cell.model, *_pair_of_scores(row)[::-1], seeds_text(row), vs[0], vs[2], *cost_texts, notes])
         lines.append({"method": row.cell.label, "model": row.cell.model, **_row_numbers(row, ("ras", "nag_mean"))})
-        lines[-1] |= _numbers(found, "vs_grao_") | {name: budget[name].mean if budget else None for name in _COUNTED} | {"notes": notes}
-    columns = ["method", "model", "RAS %", "nag_mean %", "seeds", "RAS: minus GRAO", "p", *_COUNTED.values(), "notes"]
+        lines[-1] |= _numbers(found, "vs_grao_") | {name: budget[name].mean if budget else None for name in COUNTED} | {"notes": notes}
+    columns = ["method", "model", "RAS %", "nag_mean %", "seeds", "RAS: minus GRAO", "p", *COUNTED.values(), "notes"]
     return Sheet(
         slug(f"two_stages-{table.set}-{table.reward}"),
         f"One stage or two: trained and evaluated on {table.set}, judged by {table.reward}",
@@ -179,6 +189,7 @@ def two_stages(table: Table, cells: Sequence[Cell]) -> Sheet | None:
             " where they agree",
             "minus GRAO: paired by seed, [95% t interval]; p of that test alone, not adjusted",
         ),
+        _folders(shown),
     )
 
 
@@ -224,6 +235,7 @@ def lengths(table: Table) -> Sheet | None:
             " tanh(length difference / its sd), as AlpacaEval 2 LC without its term for the prompt's difficulty",
             "distinct-n: different words (pairs) within an answer; repetition: its 4-grams that came before",
         ),
+        _folders(table.rows),
     )
 
 
@@ -235,6 +247,7 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
     """
     texts: list[list[str]] = []
     lines: list[Line] = []
+    runs = []
     for row in sorted((row for row in rows if row.cell.objective != BASE), key=lambda row: (cell_order(row.cell), row.set, row.reward)):
         own = sorted({run.info.reward for run in row.cell.runs})
         if row.set != row.cell.data or not row.scores or len(own) != 1 or row.reward == own[0]:
@@ -250,6 +263,7 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
             else [*_named(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), NONE]
         )
         texts[-1] += [row.reward, with_interval(row.scores["ras"], 1), *(difference_texts(gap)[:1] if gap else [NONE])]
+        runs.append(folders(row.cell))
         lines.append(_keys(row.cell) | {"set": row.set, "training_reward": own[0], "training_reward_on": where, "judge": row.reward})
         lines[-1] |= _spread("ras_by_training_reward", ours) | _spread("ras_by_judge", row.scores["ras"]) | _numbers(gap, "gap_")
     if not texts:
@@ -265,6 +279,7 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
             " gap that grows beyond the base's",
             "(test): the same test answers under both; (dev): the training reward was asked on the dev batch alone, so prompts differ too",
         ),
+        tuple(runs),
     )
 
 
@@ -274,6 +289,7 @@ def probes(cells: Sequence[Cell]) -> Sheet | None:
     names |= {"entropy": ("entropy, nats per token", 3)}
     texts: list[list[str]] = []
     lines: list[Line] = []
+    runs = []
     for cell in (cell for cell in cells if cell.objective != BASE):
         kept = [(run, probe.metrics) for run in cell.runs if (probe := kept_probe(run))]
         starts = [run.probes[0].metrics for run in cell.runs if run.probes and run.probes[0].step == 0]
@@ -288,6 +304,7 @@ def probes(cells: Sequence[Cell]) -> Sheet | None:
         )
         texts[-1].insert(5, NONE if se is None else number(se, 2))
         texts[-1] += [number(sum(values) / len(values), 3) if values else NONE for values in before.values()]
+        runs.append(folders(cell))
         lines.append(_keys(cell) | {"seeds": len(kept), "kl_se_within_run": se})
         for name, interval in found.items():
             lines[-1] |= _spread(name, interval)
@@ -305,6 +322,7 @@ def probes(cells: Sequence[Cell]) -> Sheet | None:
             "of the policy that was kept. Several seeds: mean ± sd [95% t interval]. One seed: mean [95% normal interval from the standard"
             " error over prompts]. KL and entropy from untruncated samples at T = 1; J(y) of the references",
         ),
+        tuple(runs),
     )
 
 
@@ -338,10 +356,11 @@ def steps_to_best(cells: Sequence[Cell]) -> Sheet | None:
             "fewer steps: 100 (1 - steps / the other's steps), paired by seed, mean ± sd [95% t interval]; negative: more. The paper claims"
             " 50 for GRAO. Steps are those of one learning rate each: a slower rate is not a slower objective",
         ),
+        tuple(next((folders(cell) for cell in cells if _same(cell, one)), ()) for one in found.to_dict("records")),
     )
 
 
-_COUNTED = {
+COUNTED = {
     "steps": "steps",
     "answers": "answers trained on",
     "generated_tokens": "generated tokens",
@@ -355,7 +374,7 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
     lines: list[Line] = []
     for cell in (cell for cell in cells if cell.objective != BASE):
         runs = cell.runs
-        counts = {name: over_seeds([_counts(run)[name] for run in runs]) if runs else None for name in _COUNTED}
+        counts = {name: over_seeds([_counts(run)[name] for run in runs]) if runs else None for name in COUNTED}
         seconds = [sum(float(line["seconds"]) for line in run.timing) for run in runs if run.timing]
         spent = over_seeds(seconds) if seconds else None
         steps = counts["steps"].mean if counts["steps"] else 0.0
@@ -375,7 +394,7 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
         "model",
         "trained on",
         "seeds",
-        *_COUNTED.values(),
+        *COUNTED.values(),
         "seconds",
         "seconds per step",
         "peak memory",
@@ -391,6 +410,7 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
             "means over seeds, seconds ± sd: training steps alone, without probes and evaluation; the peak is the largest of the seeds."
             " SFT and DPO generate nothing. A run that started from another run shows its own stage",
         ),
+        tuple(folders(cell) for cell in cells if cell.objective != BASE),
     )
 
 
@@ -461,7 +481,8 @@ def _per_run_sheet(
     if not any(row.scores for row in table.rows):
         return None
     headers = ["method", "model", *(header for header, _ in columns.values())]
-    return Sheet(slug(f"{kind}-{table.set}-{table.reward}"), title, _tidy(headers, texts), pd.DataFrame(lines), notes)
+    name = slug(f"{kind}-{table.set}-{table.reward}")
+    return Sheet(name, title, _tidy(headers, texts), pd.DataFrame(lines), notes, _folders(table.rows))
 
 
 def _nearest(row: Row | None, candidates: Sequence[Row]) -> Row | None:
@@ -514,10 +535,17 @@ def _drop(found: Difference | None) -> str:
     return difference_texts(found)[0] if found else NONE
 
 
+def spent_before(cell: Cell, cells: Iterable[Cell], axis: str) -> float | None:
+    """What the runs that a cell started from had spent (a key of COUNTED), mean over its seeds; None when one is not among the cells."""
+    found = [(_both_stages(run, cells), _counts(run)) for run in cell.runs]
+    before = [total[axis] - own[axis] for total, own in found if total is not None]
+    return sum(before) / len(before) if before and len(before) == len(found) else None
+
+
 def _both_stages(run: Run, cells: Iterable[Cell]) -> dict[str, float] | None:
     """What a run and the runs that it started from counted together; None when one of them is not among the cells."""
     cells = list(cells)
-    total = dict.fromkeys(_COUNTED, 0.0)
+    total = dict.fromkeys(COUNTED, 0.0)
     current: Run | None = run
     seen: set[Path] = set()
     while current is not None and current.folder not in seen:
@@ -566,6 +594,20 @@ def _prompts_probed(run: Run) -> int:
 
 def _named(cell: Cell) -> list[str]:
     return [cell.label, cell.model]
+
+
+def folders(cell: Cell) -> tuple[Path, ...]:
+    """The folders of a configuration's runs."""
+    return tuple(run.folder for run in cell.runs)
+
+
+def _folders(rows: Sequence[Row]) -> tuple[tuple[Path, ...], ...]:
+    return tuple(folders(row.cell) for row in rows)
+
+
+def _same(cell: Cell, line: Mapping[Any, object]) -> bool:
+    names = ("model", "data", "objective", "config_hash")
+    return tuple(line[name] for name in names) == tuple(getattr(cell, name) for name in names)
 
 
 def _keys(cell: Cell) -> Line:

@@ -67,6 +67,33 @@ class GoldReward:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FreeTextGold:
+    """The gold reward by another judge of the same truth: one that reads any model's words, where the set's own knows its own sentences.
+
+    judge: for the embedded world, grao_bench.data.world.free_text.FreeTextJudge. mode and tie_band are GoldReward's.
+    """
+
+    judge: GoldJudge
+    mode: Mode
+    tie_band: float
+
+    def __post_init__(self) -> None:
+        GoldReward(self.mode, self.tie_band)  # the same rules
+
+    def check(self, data: DataSpec) -> None:
+        """UserError if this set has no gold judge: there is then no truth to judge by."""
+        GoldReward(self.mode, self.tie_band).check(data)
+
+    def build(self, data: DataSpec) -> TernaryGold | ScoredGold:
+        """The source; UserError if the set has no gold judge."""
+        self.check(data)
+        name, fingerprint = f"gold_free_text{'_score' if self.mode == 'score' else ''}", type(self.judge).__name__
+        if self.mode == "ternary":
+            return TernaryGold(self.judge, self.tie_band, name, fingerprint)
+        return ScoredGold(self.judge, self.tie_band, name, fingerprint)
+
+
 @dataclass(frozen=True)
 class TernaryGold:
     """R(o, y) = sign(s(o) - s(y)), 0 when they are closer than the tie band; an unfinished answer is -1, whatever it says.

@@ -214,8 +214,6 @@ class AnswerCache:
         _, heads, copies, width = x.shape
         gathered = x.index_select(0, self._together[: self._groups * self._per_group])
         together = gathered.view(self._groups, self._per_group, heads, copies, width)
-            self._groups, self._per_group, heads, copies, width
-        )
         return together.transpose(1, 2).reshape(self._groups, heads, -1, width)
 
     def _scatter(self, x: Float[Tensor, "G Hkv mg N"]) -> Float[Tensor, "R Hkv g N"]:

@@ -20,7 +20,7 @@ from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.cache import EAGER, GRAPHED, Prefill, Span
+from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
 from grao_bench.rollouts.prompts import check_prompts, check_seconds
 from grao_bench.rollouts.sampler import NextToken
@@ -37,7 +37,7 @@ class SharedPrefixRollout:
     """How training and evaluation sample (see `Sampling`); answers_per_call bounds the rows decoded together.
 
     max_seconds: what one call may take before unfinished answers are returned as they are, with at least one token each; null for no
-    deadline. With one, results depend on how fast the machine is.
+    deadline. With one, results depend on how fast the machine is. cuda_graphs: on a GPU, replay each decoding step as one CUDA graph.
     """
 
     temperature: float
@@ -46,11 +46,12 @@ class SharedPrefixRollout:
     min_p: float
     answers_per_call: int
     max_seconds: float | None
+    cuda_graphs: bool
 
     def build(self, model: Any, codec: Codec) -> SharedPrefixEngine:
         """An engine that samples from `model` as it is at each call. UserError for a deadline that leaves no time."""
         check_seconds(self.max_seconds)
-        return SharedPrefixEngine(model, codec, self.answers_per_call, self.max_seconds)
+        return SharedPrefixEngine(model, codec, self.answers_per_call, self.max_seconds, GRAPHED if self.cuda_graphs else EAGER)
 
 
 class SharedPrefixEngine:
@@ -60,9 +61,9 @@ class SharedPrefixEngine:
     token exactly there, or is cut at max_new_tokens where that comes first.
     """
 
-    def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None) -> None:
+    def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None, buckets: Buckets = EAGER) -> None:
         self.model, self.codec, self.answers_per_call, self.max_seconds = model, codec, answers_per_call, max_seconds
-        self.buckets = GRAPHED if model.device.type == "cuda" else EAGER
+        self.buckets = buckets
         self.lengths: Callable[[str, int], int] | None = None
         self._decoder: Decoder | None = None
 

@@ -101,13 +101,13 @@ def _sampler_logp(
     None where neither is, or the engine gives none.
     """
     name = "logp" if temperature == 1 else "sampler_logp"
-    whole = sampling.top_p == 1 and getattr(sampling, "top_k", 0) == 0 and getattr(sampling, "min_p", 0) == 0
+    whole = sampling.top_p == 1 and sampling.top_k == 0 and sampling.min_p == 0
     if not any(rollouts) or not (temperature == 1 or (whole and temperature == sampling.temperature)):
         return None
     out = torch.zeros(batch.tokens.shape)
     for p, drawn in enumerate(rollouts):
         for k, answer in enumerate(drawn):
-            values = getattr(answer, name, None)
+            values = getattr(answer, name)
             if values is None:
                 return None
             out[p, k, : len(values)] = torch.tensor(values)

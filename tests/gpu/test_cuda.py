@@ -10,7 +10,7 @@ import torch
 from grao_bench.batching import make_batch, to_device
 from grao_bench.interfaces import Sampling
 from grao_bench.models.policy import Policy
-from grao_bench.rollouts.cache import EAGER
+from grao_bench.rollouts.cache import GRAPHED
 from grao_bench.types import Answer, Needs, Prompt
 
 from ..rollouts.test_shared_prefix import engine, tokens
@@ -33,7 +33,7 @@ def full_float32():
 def test_graphs_change_no_token(make):
     model = make().double().cuda()
     graphed, eager = engine(model, 16), engine(model, 16)
-    eager.buckets = EAGER
+    graphed.buckets = GRAPHED
 
     first, again = graphed.sample(PROMPTS, 5, WARM, 0), graphed.sample(PROMPTS, 5, WARM, 0)
 
@@ -46,6 +46,7 @@ def test_graphs_change_no_token(make):
 def test_a_graph_sees_weights_that_have_changed(make):
     model = make().double().cuda()
     graphed = engine(model, 16)
+    graphed.buckets = GRAPHED
     graphed.sample(PROMPTS, 2, WARM, 0)
     with torch.no_grad():
         for parameter in model.parameters():

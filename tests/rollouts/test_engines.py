@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ PROMPTS = [Prompt("long", (6, 7, 8, 9, 10, 11, 12)), Prompt("short", (13,)), Pro
 WARM = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=12)
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=12)
 SCRIPT = {"long": ["red green", "blue"], "*": ["one two three", "good " * 40]}
-SPECS = {"transformers": TransformersRollout, "shared_prefix": SharedPrefixRollout}
+SPECS = {"transformers": TransformersRollout, "shared_prefix": partial(SharedPrefixRollout, cuda_graphs=False)}
 
 every_sampler = pytest.mark.parametrize("name", SPECS)
 every_engine = pytest.mark.parametrize("name", [*SPECS, "scripted"])

@@ -6,6 +6,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 
 import pytest
@@ -210,7 +211,7 @@ def test_past_the_deadline_answers_come_as_they_are(slots):
     assert all(answer.finished == (answer.tokens[-1] == END) and len(answer.logp) == 1 for row in drawn for answer in row)
 
 
-@pytest.mark.parametrize("kind", [SharedPrefixRollout, TransformersRollout])
+@pytest.mark.parametrize("kind", [partial(SharedPrefixRollout, cuda_graphs=False), TransformersRollout])
 def test_a_deadline_leaves_time(kind):
     spec = kind(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=8, max_seconds=0.0)
     with pytest.raises(UserError, match=r"rollout\.max_seconds=0\.0: must be above 0"):

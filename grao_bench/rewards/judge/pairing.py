@@ -1,0 +1,79 @@
+"""From verdicts on two texts to R(answer, reference): orders, ties by definition, exclusions, and how consistent the judge was."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+from grao_bench.interfaces import RewardRequest
+from grao_bench.rewards.judge.prompt import Order
+from grao_bench.types import Verdict
+
+Unfinished = Literal["lose", "judge"]
+EXCLUDED = math.nan
+"""The reward of an answer that the judge gave no verdict on: no number that could pass for a tie."""
+
+
+class Tally:
+    """Makes verdicts and counts them."""
+
+    def __init__(self, source: str, unfinished: Unfinished) -> None:
+        self.source, self.unfinished = source, unfinished
+        self._counts: Counter[str] = Counter()
+
+    def without_asking(self, request: RewardRequest) -> Verdict | None:
+        """The verdict that needs no judge: an unfinished answer that loses, or R(y, y) = 0. None where the judge has to say."""
+        if self.unfinished == "lose" and not request.finished:
+            self._counts["unfinished"] += 1
+            return Verdict(-1.0, self.source)
+        if request.text == request.example.chosen:
+            self._counts["identical"] += 1
+            return Verdict(0.0, self.source)
+        return None
+
+    def verdict(self, said: Mapping[Order, int | None], replies: tuple[str, ...] = (), parts: Mapping[str, float] | None = None) -> Verdict:
+        """R, the mean over the orders of what was said: +1 for the text that stood first, 0, -1, or None for nothing that could be read.
+
+        With an order unread the whole judgement is excluded, for the mean of one order is another quantity. parts: what each order said
+        of the answer, as `model_first` and `reference_first`.
+        """
+        self._counts["judged"] += 1
+        signs = {order: sign if sign is None or order == "model_first" else -sign for order, sign in said.items()}
+        read = {order: float(sign) for order, sign in signs.items() if sign is not None}
+        self._counts["read"] += len(read)
+        self._counts["first"] += sum(sign == 1 for sign in said.values())
+        self._counts["second"] += sum(sign == -1 for sign in said.values())
+        if len(read) < len(said):
+            self._counts["excluded"] += 1
+            return Verdict(EXCLUDED, self.source, {**(parts or {}), **read, "excluded": 1.0}, replies)
+        if len(read) == 2:
+            self._counts["in both orders"] += 1
+            self._counts["consistent"] += len(set(read.values())) == 1
+        return Verdict(sum(read.values()) / len(read), self.source, {**(parts or {}), **read}, replies)
+
+    @property
+    def judged(self) -> int:
+        """Judgements that were asked for."""
+        return self._counts["judged"]
+
+    @property
+    def excluded(self) -> float:
+        """The share of them without a verdict."""
+        return self._counts["excluded"] / max(1, self.judged)
+
+    def statistics(self) -> dict[str, float]:
+        """judged, excluded (share), identical and unfinished (not asked), and where they mean something:
+
+        position_consistency, the share of judgements in both orders that came out alike; first_preference, how much oftener the first
+        text won than the second, as a share of the verdicts (0 for an unbiased judge asked in both orders).
+        """
+        counts = self._counts
+        found = {"judged": float(self.judged), "excluded": self.excluded}
+        found |= {name: float(counts[name]) for name in ("identical", "unfinished")}
+        if counts["in both orders"]:
+            found["position_consistency"] = counts["consistent"] / counts["in both orders"]
+        if counts["read"]:
+            found["first_preference"] = (counts["first"] - counts["second"]) / counts["read"]
+        return found

@@ -1,0 +1,186 @@
+"""Rewards made of rewards: a weighted sum of named parts, and one reward per subset."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from grao_bench.errors import UserError
+from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec
+from grao_bench.types import Verdict
+from grao_bench.values import value_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One source of a mixture and its weight, which may be negative."""
+
+    source: RewardSpec
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """r(o) = sum_k weight_k r_k(o) over the named parts: the scalarised multi-objective reward.
+
+    A part in {-1, 0, 1} (pairwise) and a score stand side by side as they are; the weights make them comparable. A weighted sum is no
+    ternary verdict, so a mixture is pointwise: answers are compared by its sum, a tie within tie_margin.
+    """
+
+    parts: Mapping[str, Part]
+    tie_margin: float
+
+    def __post_init__(self) -> None:
+        _check_names("reward.parts", self.parts)
+        for name, part in self.parts.items():
+            if not math.isfinite(part.weight):
+                raise UserError(f"reward.parts.{name}.weight={part.weight}: must be a finite number")
+        if not self.tie_margin >= 0:
+            raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
+
+    def check(self, data: DataSpec) -> None:
+        """UserError, with the part's name, if a part can't score that set."""
+        for name, part in self.parts.items():
+            _named(f"reward.parts.{name}.source", part.source, data)
+
+    def build(self, data: DataSpec) -> MixtureSource:
+        """The source for that set."""
+        sources = {name: part.source.build(data) for name, part in self.parts.items()}
+        return MixtureSource(sources, {name: part.weight for name, part in self.parts.items()}, self.tie_margin)
+
+
+@dataclass(frozen=True)
+class MixtureSource:
+    """A weighted sum. Parts of a verdict: `<part>/reward`, what the part said before its weight, and the part's own parts as
+    `<part>/<name>`."""
+
+    sources: Mapping[str, RewardSource]
+    weights: Mapping[str, float]
+    tie_margin: float
+    name: str = "mixture"
+    pairwise: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the parts' fingerprints and weights."""
+        return value_hash({name: [source.fingerprint, self.weights[name]] for name, source in self.sources.items()})
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
+        """One verdict per request, in order; UserError names the part that gave no number."""
+        by_part = {name: source.score(requests) for name, source in self.sources.items()}
+        return [self._sum({name: verdicts[row] for name, verdicts in by_part.items()}) for row in range(len(requests))]
+
+    def _sum(self, said: Mapping[str, Verdict]) -> Verdict:
+        for name, verdict in said.items():
+            if not math.isfinite(verdict.reward):
+                raise UserError(f"reward.parts.{name}: gave a reward that is not a number; check its model and its inputs")
+        return Verdict(
+            math.fsum(self.weights[name] * verdict.reward for name, verdict in said.items()),
+            self.name,
+            {key: value for name, verdict in said.items() for key, value in named_parts(name, verdict).items()},
+            tuple(reply for verdict in said.values() for reply in verdict.replies),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """Another reward for each subset: `routes` maps an example's subset, or the set's name, to who scores it.
+
+    Helpful prompts to one, harmless to another. The set's name decides before the subset. Where all routes are pairwise, so is the
+    whole; where not, it is pointwise: a pairwise route's R(o, y) is compared with its R(y, y) = 0. tie_margin: of pointwise scores.
+    """
+
+    routes: Mapping[str, RewardSpec]
+    tie_margin: float
+
+    def __post_init__(self) -> None:
+        _check_names("reward.routes", self.routes)
+        if not self.tie_margin >= 0:
+            raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
+
+    def check(self, data: DataSpec) -> None:
+        """UserError, with the route's name, if no route or one that can't score it leads to that set."""
+        for name, spec in self.routes_to(data).items():
+            _named(f"reward.routes.{name}", spec, data)
+
+    def build(self, data: DataSpec) -> RoutedSource:
+        """The source for that set: its own route alone where the set's name or its one subset is known, else all of them."""
+        return RoutedSource({name: spec.build(data) for name, spec in self.routes_to(data).items()}, data.name, self.tie_margin)
+
+    def routes_to(self, data: DataSpec) -> dict[str, RewardSpec]:
+        """The routes that examples of that set may take; UserError where there is none."""
+        subset = getattr(data, "subset", "")
+        for key in (data.name, subset):
+            if key in self.routes:
+                return {key: self.routes[key]}
+        if subset:
+            raise UserError(f"reward.routes: none for data={data.name} or its subset {subset}; there are {', '.join(self.routes)}")
+        return dict(self.routes)
+
+
+@dataclass(frozen=True)
+class RoutedSource:
+    """Each example's own source. Parts of a verdict: `<route>/reward`, and the source's own as `<route>/<name>`."""
+
+    routes: Mapping[str, RewardSource]
+    data: str
+    margin: float
+    name: str = "routed"
+    pairwise: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairwise", all(source.pairwise for source in self.routes.values()))
+
+    @property
+    def tie_margin(self) -> float:
+        """Two pointwise scores closer than this are a tie."""
+        return self.margin
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the routes' fingerprints."""
+        return value_hash({name: source.fingerprint for name, source in self.routes.items()})
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
+        """One verdict per request, in order; UserError for an example whose subset has no route."""
+        rows: dict[str, list[int]] = {}
+        for row, request in enumerate(requests):
+            rows.setdefault(self._route(request), []).append(row)
+        verdicts: dict[int, Verdict] = {}
+        for name, mine in rows.items():
+            for row, verdict in zip(mine, self.routes[name].score([requests[row] for row in mine]), strict=True):
+                verdicts[row] = Verdict(verdict.reward, self.name, named_parts(name, verdict), verdict.replies)
+        return [verdicts[row] for row in range(len(requests))]
+
+    def _route(self, request: RewardRequest) -> str:
+        for key in (self.data, request.example.subset):
+            if key in self.routes:
+                return key
+        raise UserError(
+            f"reward.routes: none for {request.example.id} of subset {request.example.subset}; there are {', '.join(self.routes)}"
+        )
+
+
+def named_parts(name: str, verdict: Verdict) -> dict[str, float]:
+    """A verdict's reward and parts under the name of whoever said them.
+
+    `<name>/reward` is the convention by which a part of a composed reward gets its mean and deviation into the step records.
+    """
+    return {f"{name}/reward": verdict.reward, **{f"{name}/{key}": value for key, value in verdict.parts.items()}}
+
+
+def _named(key: str, spec: RewardSpec, data: DataSpec) -> None:
+    try:
+        spec.check(data)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+
+
+def _check_names(key: str, entries: Mapping[str, object]) -> None:
+    if not entries:
+        raise UserError(f"{key}: is empty; name at least one")
+    for name in entries:
+        if not re.fullmatch(r"\w+", name):
+            raise UserError(f"{key}.{name}: names columns of the records; use letters, digits and '_'")

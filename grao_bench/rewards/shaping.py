@@ -1,0 +1,236 @@
+"""Shaping: what is done to a source's rewards before anyone learns from them. Each shape has a name and is off unless it is asked for.
+
+A shaped source is pointwise, whatever it wraps: of a pairwise source the shaped number is R(o, y) with a penalty, no verdict any more.
+Two answers are compared by their shaped numbers, where R(y, y) = 0 before shaping.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from grao_bench.errors import UserError
+from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec
+from grao_bench.types import Verdict
+from grao_bench.values import value_hash
+
+Shape = Literal["length", "unfinished", "drop_unfinished", "soft_overlong", "repetition", "clip", "whiten"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthPenalty:
+    """r - per_token max(0, |o| - target), |o| in the policy's tokens: a linear penalty on what is longer than the target."""
+
+    target: int
+    per_token: float
+
+    def __post_init__(self) -> None:
+        _require(self.target >= 0, f"length.target={self.target}", "at least 0")
+        _require(self.per_token >= 0, f"length.per_token={self.per_token}", "at least 0")
+
+    def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
+        """The shaped rewards."""
+        over = [max(0, length_of(request, "length") - self.target) for request in requests]
+        return [reward - self.per_token * count for reward, count in zip(rewards, over, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedScore:
+    """An answer without an end token gets `score`, whatever it says: the "EOS trick" (Huang et al. 2024, arXiv 2403.17031)."""
+
+    score: float
+
+    def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
+        """The shaped rewards."""
+        return [reward if request.finished else self.score for reward, request in zip(rewards, requests, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropUnfinished:
+    """An answer without an end token teaches nothing: it gets the mean reward of its group's finished answers, so its advantage is 0.
+
+    DAPO's overlong filtering (Yu et al. 2025, arXiv 2503.14476, section 3.4) masks the loss of such answers. A reward can't mask; under
+    mean-centred group advantages (GRPO, GRAO) an advantage of 0 leaves out the same gradient. What differs: a KL term still sees the
+    answer, a token mean still counts its tokens, and sigma is taken over the group with the imputed mean in it. A group (the requests of
+    one example in one call; the reference, where it is scored too, is one of them) without a finished answer gets equal rewards, 0.
+    """
+
+    def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
+        """The shaped rewards."""
+        groups: dict[str, list[float]] = {}
+        for reward, request in zip(rewards, requests, strict=True):
+            if request.finished:
+                groups.setdefault(request.example.id, []).append(reward)
+        means = {name: math.fsum(group) / len(group) for name, group in groups.items()}
+        return [
+            reward if request.finished else means.get(request.example.id, 0.0) for reward, request in zip(rewards, requests, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftOverlong:
+    """r + R_length, DAPO's soft overlong punishment (arXiv 2503.14476, Eq. 13), with L_max = longest and L_cache = cache:
+
+    R_length = 0 where |o| <= L_max - L_cache; ((L_max - L_cache) - |o|) / L_cache up to L_max; -1 beyond.
+    """
+
+    longest: int
+    cache: int
+
+    def __post_init__(self) -> None:
+        _require(0 < self.cache <= self.longest, f"soft_overlong.cache={self.cache}", f"above 0 and at most longest={self.longest}")
+
+    def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
+        """The shaped rewards."""
+        lengths = [length_of(request, "soft_overlong") for request in requests]
+        return [reward + self.punishment(length) for reward, length in zip(rewards, lengths, strict=True)]
+
+    def punishment(self, length: int) -> float:
+        """R_length of one answer."""
+        return max(-1.0, min(0.0, (self.longest - self.cache - length) / self.cache))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepetitionPenalty:
+    """r - scale (1 - distinct n-grams / n-grams) over the lower-cased words; no penalty for a text of fewer than n words.
+
+    The n-gram repetition penalty of long-answer RL (Yeo et al. 2025, arXiv 2502.03373) in the form that open-r1 uses.
+    """
+
+    ngram: int
+    scale: float
+
+    def __post_init__(self) -> None:
+        _require(self.ngram >= 1, f"repetition.ngram={self.ngram}", "at least 1")
+        _require(self.scale >= 0, f"repetition.scale={self.scale}", "at least 0")
+
+    def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
+        """The shaped rewards."""
+        return [reward - self.scale * repeated(request.text, self.ngram) for reward, request in zip(rewards, requests, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """min(max(r, low), high) (Mnih et al. 2015 clip at -1 and 1)."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _require(self.low < self.high, f"clip.low={self.low}", f"below clip.high={self.high}")
+
+    def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
+        """The shaped rewards."""
+        return [min(max(reward, self.low), self.high) for reward in rewards]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whiten:
+    """(r - mean) / std over the answers that are scored together, std with 1/N; all 0 where they are equal.
+
+    Reward whitening of RLHF's PPO (Ziegler et al. 2019, arXiv 1909.08593), taken per batch. The number depends on what shares the batch,
+    so it is for training: group-normalised objectives (GRPO, GRAO) undo it, PPO and RLOO do not.
+    """
+
+    def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
+        """The shaped rewards."""
+        if not rewards or max(rewards) == min(rewards):
+            return [0.0] * len(rewards)
+        mean = math.fsum(rewards) / len(rewards)
+        std = math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards))
+        return [(reward - mean) / std for reward in rewards]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shaped:
+    """`source` with the shapes that `shaping` names, applied in that order; the other fields are the shapes' parameters.
+
+    tie_margin: two shaped numbers closer than this are a tie.
+    """
+
+    source: RewardSpec
+    shaping: Sequence[Shape]
+    length: LengthPenalty
+    unfinished: UnfinishedScore
+    drop_unfinished: DropUnfinished
+    soft_overlong: SoftOverlong
+    repetition: RepetitionPenalty
+    clip: Clip
+    whiten: Whiten
+    tie_margin: float
+
+    def __post_init__(self) -> None:
+        for name in self.shaping:
+            _require(name in get_args(Shape), f"shaping={name}", f"one of {', '.join(get_args(Shape))}")
+        _require(len(set(self.shaping)) == len(self.shaping), f"shaping={list(self.shaping)}", "a list of different shapes")
+        _require(self.tie_margin >= 0, f"tie_margin={self.tie_margin}", "at least 0")
+
+    def check(self, data: DataSpec) -> None:
+        """UserError if the source can't score that set."""
+        self.source.check(data)
+
+    def build(self, data: DataSpec) -> RewardSource:
+        """The source for that set: the wrapped one itself where nothing is asked for."""
+        return ShapedSource(self, self.source.build(data)) if self.shaping else self.source.build(data)
+
+
+@dataclass(frozen=True)
+class ShapedSource:
+    """A source and what is done to its rewards. Parts of a verdict: the source's own; `unshaped/reward`, what it said itself; and
+    `<shape>/reward`, by how much that shape changed it."""
+
+    spec: Shaped
+    source: RewardSource
+    pairwise: bool = False
+
+    @property
+    def name(self) -> str:
+        """<source>_<shape>_<shape>."""
+        return "_".join([self.source.name, *self.spec.shaping])
+
+    @property
+    def tie_margin(self) -> float:
+        """As the config says."""
+        return self.spec.tie_margin
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source's fingerprint and the shapes."""
+        return value_hash([self.source.fingerprint, *(getattr(self.spec, name) for name in self.spec.shaping)])
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
+        """One verdict per request, in order."""
+        verdicts = self.source.score(requests)
+        rewards = [verdict.reward for verdict in verdicts]
+        for request, reward in zip(requests, rewards, strict=True):
+            if not math.isfinite(reward):
+                raise UserError(f"reward source {self.source.name}: gave {reward} for {request.example.id}; it can't be shaped")
+        parts = [{**verdict.parts, "unshaped/reward": verdict.reward} for verdict in verdicts]
+        for name in self.spec.shaping:
+            shaped = getattr(self.spec, name).shape(rewards, requests)
+            for row, (before, after) in enumerate(zip(rewards, shaped, strict=True)):
+                parts[row][f"{name}/reward"] = after - before
+            rewards = shaped
+        return [Verdict(rewards[row], self.name, parts[row], verdict.replies) for row, verdict in enumerate(verdicts)]
+
+
+def repeated(text: str, n: int) -> float:
+    """The share of a text's n-grams of words that came before in it, 0..1."""
+    words = re.findall(r"\w+", text.lower())
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def length_of(request: RewardRequest, shape: str) -> int:
+    """An answer's tokens; UserError where whoever asks did not count them."""
+    if request.num_tokens is None:
+        raise UserError(f"reward.shaping={shape}: needs answers with their token counts, and {request.example.id} came without")
+    return request.num_tokens
+
+
+def _require(right: bool, what: str, rule: str) -> None:
+    if not right:
+        raise UserError(f"reward.{what}: must be {rule}")

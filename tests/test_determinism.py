@@ -1,0 +1,310 @@
+"""The same configuration and seed leave the same bytes, wherever they run; every random number has a seed and a named stream; golden steps.
+
+What the clock and the place decide is kept apart, and is all that `outcome` leaves out of a run's files: timing.jsonl's seconds,
+run.json's peak memory and the git state at its start, and Hydra's own account of how it was called (.hydra/).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import grao_bench
+from grao_bench.data.tokens import TextCodec
+from grao_bench.experiment import build
+from grao_bench.interfaces import Sampling
+from grao_bench.ops import stream_seed
+from grao_bench.provenance import weights_fingerprint
+from grao_bench.records import StepRecord, read_records, read_run
+from grao_bench.run import run
+from grao_bench.specs import load
+from grao_bench.training.loop import train
+from grao_bench.types import Prompt
+from tests.cells import SMALL_WORLD, cell
+from tests.golden import regenerate
+from tests.small import END, WORDS, tiny_llama, word_tokenizer
+
+MAIN = ("sft", "dpo", "ppo", "grpo", "grao")
+JOBS = ("ppo", "grao")
+BUDGET = {"steps": 5, "answers_per_step": 8, "probe_every": 5, "checkpoint_every": 0}  # PPO's fifth step is the first that moves the model
+ARGUMENTS = (*SMALL_WORLD, *(f"budget.{key}={value}" for key, value in BUDGET.items()), "sweep=grid")
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+BY_CLOCK_OR_PLACE = {"notes": ("peak memory MiB",), "environment": ("git", "git_dirty")}
+"""The entries of run.json that may differ between two runs of one configuration and seed on one machine."""
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Every file below a folder of runs, as bytes; run.json and timing.jsonl without what the clock and the place decide."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".hydra" not in path.parts and path.suffix != ".lock"]
+    return {str(path.relative_to(folder)): _comparable(path) for path in files}
+
+
+def _comparable(path: Path) -> Any:
+    if path.name == "timing.jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    if path.name != "run.json":
+        return path.read_bytes()
+    info = json.loads(path.read_text())
+    return info | {part: {key: value for key, value in info[part].items() if key not in names} for part, names in BY_CLOCK_OR_PLACE.items()}
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+@pytest.fixture(scope="module")
+def jobs(_commands, tmp_path_factory):
+    """The folder of a sweep of two objectives, each a joblib job in a process of its own, as in sweeps/demo.yaml."""
+    folder = tmp_path_factory.mktemp("joblib")
+    done = _commands.run(folder, "train", "-m", f"objective={','.join(JOBS)}", *ARGUMENTS, *JOBLIB)
+    assert done.code == 0, done.err
+    return folder / "runs" / "grid" / "tiny"
+
+
+def library(name: str) -> Path:
+    """The same cell through the library, below the current folder."""
+    changed = {"objective": load(f"objective/{name}"), "budget": load("budget/smoke", **BUDGET)}
+    return run(replace(cell(name, "runs", sweep="grid", optimizer=load("optimizer/adamw", lr=0.002)), **changed))
+
+
+def test_what_is_compared_is_everything_that_a_run_is_for(jobs):
+    """Of each cell the weights, which moved, the steps, the probes and the evaluations; and the base's evaluation."""
+    names = set(outcome(jobs))
+    kept = ("model/model.safetensors", "steps.jsonl", "probes.jsonl", "evaluations/world_helpful-gold.jsonl", "run.json", "config.yaml")
+    for name in JOBS:
+        (folder,) = (jobs / "world_helpful").glob(f"{name}-*/seed0")
+        assert {f"{folder.relative_to(jobs)}/{file}" for file in kept} <= names
+        found = read_run(folder)
+        assert len(found.steps) == len(found.timing) == 5
+        assert weights_fingerprint(AutoModelForCausalLM.from_pretrained(folder / "model")) != found.info.fingerprints["base"]
+    assert [name.rpartition("/")[2] for name in names if name.startswith("base/")] == ["world_helpful-gold.jsonl", "run.json"]
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_joblib_job_and_a_run_after_other_draws_leave_the_same_bytes(name, jobs, tmp_path, monkeypatch):
+    """Another process, another launcher, and global generators in another state, which the run leaves as it found them."""
+    monkeypatch.chdir(tmp_path)
+    before = disturb(MAIN.index(name) + 1)
+    folder = library(name)
+
+    (twin,) = (jobs / "world_helpful").glob(f"{name}-*/seed0")
+    assert folder.parent.name == twin.parent.name, "the same configuration"
+    assert_same(outcome(folder), outcome(twin))
+    assert global_state() == before
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_that_also_makes_the_base_anew_leaves_the_same_bytes(tmp_path, monkeypatch):
+    """Every main objective. Other hashes of strings and an empty cache: the base is pre-trained again, and all is as before."""
+    environment = os.environ | {"GRAO_BENCH_CACHE": str(tmp_path / "cache"), "PYTHONHASHSEED": "7"}
+    line = [sys.executable, "-m", "grao_bench.train", "-m", f"objective={','.join(MAIN)}", *ARGUMENTS]
+    (tmp_path / "process").mkdir()
+    done = subprocess.run(line, cwd=tmp_path / "process", env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "library").mkdir()
+    monkeypatch.chdir(tmp_path / "library")
+    for name in MAIN:
+        disturb(11)
+        library(name)
+    here, there = (outcome(tmp_path / where / "runs" / "grid" / "tiny") for where in ("library", "process"))
+    assert len([name for name in here if name.endswith("model.safetensors")]) == len(MAIN)
+    assert_same(here, there)
+
+
+def disturb(seed: int) -> list[str]:
+    """Puts Python's, NumPy's and torch's global generators somewhere; returns their state there."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+    return global_state()
+
+
+def global_state() -> list[str]:
+    states = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    return [hashlib.sha256(repr(state).encode()).hexdigest() for state in states]
+
+
+# --- named streams ---
+
+GLOBAL_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "rand_like", "randn_like", "dropout"}
+IN_PLACE_DRAWS = {"uniform_", "normal_", "bernoulli_", "random_", "exponential_", "multinomial"}
+
+
+def unseeded(tree: ast.AST, forked: bool = False) -> Iterator[str]:
+    """Calls that draw from, or seed, a global generator, other than torch.manual_seed inside torch.random.fork_rng."""
+    if isinstance(tree, ast.With):
+        forked = forked or any("torch.random.fork_rng" in ast.unparse(item.context_expr) for item in tree.items)
+    if isinstance(tree, ast.Import) and any(alias.name in ("random", "secrets", "uuid") for alias in tree.names):
+        yield ast.unparse(tree)
+    if isinstance(tree, ast.ImportFrom) and tree.module == "random" and any(alias.name != "Random" for alias in tree.names):
+        yield ast.unparse(tree)
+    if isinstance(tree, ast.Call):
+        name, given = ast.unparse(tree.func), {keyword.arg for keyword in tree.keywords}
+        owner, _, last = name.rpartition(".")
+        seeds = name in ("hash", "np.random.default_rng", "Random") and (name == "hash" or not tree.args)
+        numpy = owner in ("np.random", "numpy.random") and last not in ("default_rng", "SeedSequence")
+        draws = (owner in ("torch", "F", "torch.nn.functional") and last in GLOBAL_DRAWS) or last in IN_PLACE_DRAWS
+        if seeds or numpy or (draws and "generator" not in given) or (name in ("torch.manual_seed", "torch.seed") and not forked):
+            yield ast.unparse(tree)
+    for child in ast.iter_child_nodes(tree):
+        yield from unseeded(child, forked)
+
+
+def test_no_module_draws_from_a_global_generator():
+    """One does seed torch's: a reward model's head is initialised by transformers, in a command that does nothing else at random."""
+    package = Path(grao_bench.__file__).parent
+    found = {path: [*unseeded(ast.parse(path.read_text(encoding="utf-8")))] for path in sorted(package.rglob("*.py"))}
+    assert len(found) > 50
+    assert {str(path.relative_to(package)): calls for path, calls in found.items() if calls} == {
+        "train_reward.py": ["torch.manual_seed(stream_seed(experiment.seed, 'reward head'))"]
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import random",
+        "from random import shuffle",
+        "np.random.rand(3)",
+        "np.random.default_rng()",
+        "Random()",
+        "torch.randn(3)",
+        "x.normal_()",
+        "torch.manual_seed(0)",
+        "hash(name)",
+    ],
+)
+def test_a_draw_from_a_global_generator_is_seen(line):
+    assert [*unseeded(ast.parse(line))] == [line]
+
+
+def test_streams_are_the_names_hash():
+    """sha256 of "seed/name/...", its first 8 bytes without the last bit; other names, numbers and seeds are other streams."""
+    digest = hashlib.sha256(b"3/rollouts/7").hexdigest()
+    assert stream_seed(3, "rollouts", 7) == int(digest[:16], 16) // 2
+    used = [
+        stream_seed(seed, *names)
+        for seed in range(3)
+        for names in [
+            *[(stream, step) for stream in ("rollouts", "order") for step in range(20)],
+            *[("minibatches", step, epoch) for step in range(10) for epoch in range(3)],
+            ("probe", "kl"),
+            ("probe", "reward"),
+            ("evaluation", "world_helpful"),
+            ("evaluation", "world_harmless"),
+        ]
+    ]
+    assert len(set(used)) == len(used)
+
+
+# --- common random numbers ---
+
+
+class Listening:
+    """A codec that notes whose prompts are asked for."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        self.codec, self.asked = codec, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.codec, name)
+
+    def prompt(self, example_id: str, turns: Any) -> Prompt:
+        self.asked.append(example_id)
+        return self.codec.prompt(example_id, turns)
+
+
+def asked_in_training(name: str, tmp_path: Path, **changed: Any) -> list[str]:
+    experiment = cell(name, tmp_path, budget=load("budget/smoke", steps=4), **changed)
+    built = build(experiment)
+    codec = Listening(built.codec)
+    for _ in train(built.trainer, replace(built.collector, codec=codec), built.examples, experiment.seed):
+        pass
+    return codec.asked
+
+
+def test_objectives_see_the_same_prompts_in_the_same_order(tmp_path):
+    """However many prompts each takes in a step: 16 (SFT), 8 (DPO) or 2 of 32, where SFT sees each twice."""
+    sft, dpo, grpo, grao = (asked_in_training(name, tmp_path) for name in ("sft", "dpo", "grpo", "grao"))
+    assert [len(asked) for asked in (sft, dpo, grpo, grao)] == [64, 32, 8, 8]
+    assert sft[:32] == dpo
+    assert dpo[:8] == grpo == grao
+    assert sorted(sft[:32]) == sorted(sft[32:])
+    assert sft[:32] != sft[32:], "each epoch has an order of its own"
+    assert asked_in_training("grpo", tmp_path, seed=1) != grpo
+
+
+def test_a_draw_is_a_function_of_seed_prompt_sample_and_position_alone():
+    """A model of equal logits says the uniform number itself: token = floor(u V), u the position's of numpy's stream for the sample.
+
+    Whatever else is drawn: other prompts, more samples, longer answers, fewer slots, another call before.
+    """
+    model, V, T = tiny_llama(), len(WORDS), 10
+    with torch.no_grad():
+        model.get_input_embeddings().weight.zero_()  # tied: the output layer's too
+    codec, seed = TextCodec(word_tokenizer(), "hh", 64), 5
+
+    def expected(prompt: str, sample: int) -> tuple[int, ...]:
+        stream = int(hashlib.sha256(f"{seed}/{prompt}/{sample}".encode()).hexdigest()[:16], 16) // 2
+        tokens = [int(u * V) for u in np.random.default_rng(stream).random(T)]
+        return tuple(tokens[: tokens.index(END) + 1] if END in tokens else tokens)
+
+    prompts = [Prompt("a", (6, 7, 8)), Prompt("b", (9,)), Prompt("c", (10, 11))]
+    for slots, asked, n in ((256, prompts, 6), (4, prompts[::-1], 6), (2, prompts[1:2], 3)):
+        engine = load("rollout/shared_prefix", temperature=1.0, answers_per_call=slots)
+        drawn = engine.build(model, codec).sample(asked, n, Sampling(1.0, 1.0, T), seed)
+        for prompt, answers in zip(asked, drawn, strict=True):
+            assert [answer.tokens for answer in answers] == [expected(prompt.id, sample) for sample in range(n)]
+    assert len({expected(prompt.id, sample) for prompt in prompts for sample in range(6)}) > 12
+
+
+# --- golden steps ---
+
+
+@pytest.fixture(scope="module")
+def golden_base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("golden")
+    regenerate.save_base(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", regenerate.OBJECTIVES)
+def test_five_steps_are_the_golden_ones(name, golden_base, tmp_path):
+    """In float64 over scripted rollouts, every metric to 1e-9 and every count exactly.
+
+    A failure means that this objective's numbers changed. Where that is meant, `python -m tests.golden.regenerate` writes
+    tests/golden/<objective>.jsonl anew: the change is a visible diff, and the commit that holds it explains it.
+    """
+    golden = read_records(regenerate.path_of(name), StepRecord)
+    found = [*regenerate.golden_steps(name, golden_base, tmp_path)]
+    assert len(golden) == len(found) == regenerate.STEPS
+    for before, now in zip(golden, found, strict=True):
+        assert list(now.metrics) == list(before.metrics)
+        assert now.metrics == pytest.approx(before.metrics, rel=1e-9, abs=1e-9)
+        assert replace(now, metrics={}) == replace(before, metrics={})
+
+
+@pytest.mark.parametrize("name", regenerate.OBJECTIVES)
+def test_the_golden_steps_hold_something(name):
+    """Losses and gradients that move from step to step, and for what samples, groups whose rewards differ."""
+    steps = read_records(regenerate.path_of(name), StepRecord)
+    for metric in ("loss", "grad_norm"):
+        values = [step.metrics[metric] for step in steps]
+        assert len(values) == len({round(value, 6) for value in values}) == regenerate.STEPS
+    assert all(step.metrics.get("reward/std", 1.0) > 0.1 for step in steps)
