@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-all lint types laptop tune hh-tiny mutants clean
+.PHONY: demo test test-all lint types laptop tune studies sft-then-rl hh-tiny mutants clean
 
 demo: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=demo
@@ -14,7 +14,8 @@ demo: $(VENV)/.installed
 test: lint types
 	$(PY) -m pytest -n 2 -q -m "not slow"
 
-test-all: lint types
+# the slow tests too, and the peers' own code beside ours (the extra "parity")
+test-all: lint types $(VENV)/.parity
 	$(PY) -m pytest -n 2 -q
 
 lint: $(VENV)/.installed
@@ -35,6 +36,18 @@ laptop: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=laptop
 	$(PY) -m grao_bench.report runs/laptop
 
+# what results/README.md reads: ablation, weights, frontier, two stages
+STUDIES := table3_ablation beta_lambda kl_frontier kl_frontier_beta kl_frontier_sft
+studies: $(VENV)/.installed sft-then-rl
+	for sweep in $(STUDIES); do $(PY) -m grao_bench.train +sweeps=$$sweep || exit 2; done
+	for sweep in table3_ablation beta_lambda kl_frontier; do $(PY) -m grao_bench.report runs/$$sweep || exit 2; done
+
+sft-then-rl: $(VENV)/.installed
+	$(PY) -m grao_bench.train +sweeps=sft_first
+	first=$$(ls -d runs/sft_then_rl/tiny/world_helpful/sft-*/) && $(PY) -m grao_bench.train +sweeps=sft_then_rl "model.start_from=$${first}seed\$${seed}"
+	$(PY) -m grao_bench.train +sweeps=sft_then_rl_rivals
+	$(PY) -m grao_bench.report runs/sft_then_rl
+
 # HH=<folder in the upstream layout>, or GRAO_BENCH_HH
 ifdef HH
 export GRAO_BENCH_HH := $(HH)
@@ -50,6 +63,10 @@ $(VENV)/.installed: pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(VENV)/.parity: $(VENV)/.installed
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev,parity]"
 	touch $@
 
 # small faults put into objectives/ and ops.py, in a copy; each must fail a test. Half an hour on one core; tests/MUTANTS.md has what survives
