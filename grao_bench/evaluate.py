@@ -11,13 +11,17 @@ from omegaconf import DictConfig
 
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.errors import UserError
+from grao_bench.evaluation.lm_eval import LMEval
 from grao_bench.interfaces import RewardSpec
 from grao_bench.values import rebuild
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reevaluation:
-    """run: a finished run's folder. What is null stays as in the run; see conf/evaluation/standard.yaml for the others."""
+    """run: a finished run's folder. What is null stays as in the run; see conf/evaluation/standard.yaml for the others.
+
+    lm_eval: tasks to score the model on, and its base; those of the run itself are there already.
+    """
 
     run: str
     sets: Literal["all", "own"] | None
@@ -26,6 +30,7 @@ class Reevaluation:
     reward: RewardSpec | None
     seed: int | None
     store_text: bool | None
+    lm_eval: LMEval
     threads: int
 
 
@@ -43,15 +48,17 @@ def reevaluate(cfg: DictConfig) -> None:
     try:
         asked: Reevaluation = to_value(cfg)
         from grao_bench.experiment import check
+        from grao_bench.progress import Bars
         from grao_bench.run import evaluate_again
 
         folder = Path(asked.run)
         experiment = load_experiment(folder)
-        names = ("sets", "max_examples", "temperature", "reward", "seed", "store_text")
+        names = ("sets", "max_examples", "temperature", "reward", "seed", "store_text", "lm_eval")
         changed = {name: value for name in names if (value := getattr(asked, name)) is not None}
         experiment = replace(experiment, evaluation=replace(experiment.evaluation, **changed), threads=asked.threads)
         check(experiment)
-        written, kept = evaluate_again(experiment, folder)
+        with Bars() as bars:
+            written, kept = evaluate_again(experiment, folder, lambda what, done, total: bars.show(what, done, total, ""))
     except UserError as error:
         quit_with(error)
         return

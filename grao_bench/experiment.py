@@ -20,7 +20,7 @@ import torch
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
-from grao_bench.evaluation.lm_eval import LMEval
+from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval
 from grao_bench.evaluation.probe import Prober
 from grao_bench.interfaces import (
     Dataset,
@@ -119,7 +119,7 @@ class Experiment:
     @property
     def by_training_reward(self) -> Experiment:
         """The same cell, evaluated by its training reward alone."""
-        return replace(self, evaluation=replace(self.evaluation, reward=None))
+        return replace(self, evaluation=replace(self.evaluation, reward=None, lm_eval=NO_TASKS))
 
 
 def check(experiment: Experiment) -> None:
@@ -151,6 +151,7 @@ def check(experiment: Experiment) -> None:
     if needs.rewards and needs.rollouts < 1:
         raise UserError(f"objective.rollouts={needs.rollouts}: {experiment.objective.name} learns from sampled answers; use at least 1")
     started_from(experiment.model.start_from)
+    experiment.evaluation.lm_eval.check()
     experiment.reward.check(experiment.data)
     for data in experiment.evaluation_sets:
         experiment.judge.check(data)

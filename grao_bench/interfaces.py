@@ -92,7 +92,20 @@ class RewardSource(Protocol):
         ...
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order."""
+        """One verdict per request, in order. A reward of NaN is an answer that the source could say nothing of: to be excluded."""
+        ...
+
+
+@runtime_checkable
+class TellingSource(Protocol):
+    """A reward source that has more to tell a run than its verdicts, such as an LLM judge."""
+
+    def statistics(self) -> dict[str, float]:
+        """Counted facts of everything it scored so far, for the run's notes."""
+        ...
+
+    def texts(self) -> dict[str, str]:
+        """File name -> text, for the run's folder, the same for every run that asks alike."""
         ...
 
 

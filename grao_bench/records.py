@@ -5,6 +5,7 @@
     <run>/probes.jsonl                          ProbeRecord a line: measured on a fixed dev batch, step 0 is the base
     <run>/timing.jsonl                          {"step", "seconds", ...}: apart, because times differ from run to run
     <run>/evaluations/<set>-<reward>.jsonl[.gz] EvalRecord a line
+    <run>/lm_eval.jsonl                         TaskRecord a line, where tasks of lm-eval were asked for
 
 A run folder is written as `<run>.partial` and renamed when it is complete, so a reader sees it whole or not at all.
 """
@@ -100,6 +101,30 @@ def _distinct(words: list[str], n: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """One score of one lm-eval task, in lm-eval's own terms.
+
+    `asked` is the name that was asked for: `task` itself, or the group or tag that it belongs to; a group's own scores are among them.
+    `stderr` is None where lm-eval gives none. `num_fewshot` is what the task used, `settings` what was asked: limit, num_fewshot,
+    apply_chat_template, seed. `fingerprint` tells the documents and prompts (empty for a group): scores with different ones don't compare.
+    """
+
+    asked: str
+    task: str
+    metric: str
+    filter: str
+    value: float
+    stderr: float | None
+    higher_is_better: bool | None
+    documents: int
+    num_fewshot: int | None
+    settings: dict[str, Any]
+    fingerprint: str
+    task_version: str
+    lm_eval_version: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """What a run was. `objective` is "base" for the untrained base model, which is evaluated once and shared.
 
@@ -130,9 +155,10 @@ class Run:
     probes: list[ProbeRecord]
     timing: list[dict[str, int | float]]
     evaluations: dict[tuple[str, str], list[EvalRecord]]
+    lm_eval: list[TaskRecord] = field(default_factory=list)
 
 
-Record = TypeVar("Record", StepRecord, ProbeRecord, EvalRecord)
+Record = TypeVar("Record", StepRecord, ProbeRecord, EvalRecord, TaskRecord)
 
 
 def write_lines(path: Path, records: Iterable[object]) -> None:
@@ -222,6 +248,7 @@ def read_run(folder: Path) -> Run:
         probes=read_records(plain_or_gz(folder / "probes.jsonl"), ProbeRecord),
         timing=list(read_lines(timing)) if (timing := plain_or_gz(folder / "timing.jsonl")).exists() else [],
         evaluations=evaluations,
+        lm_eval=read_records(plain_or_gz(folder / "lm_eval.jsonl"), TaskRecord),
     )
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from grao_bench.errors import UserError
 from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
 from grao_bench.reporting import page, paper
-from grao_bench.reporting.cells import Cell, check_same_evaluation, gather
+from grao_bench.reporting.case_studies import DISAGREEMENT, RANDOM, case_studies
+from grao_bench.reporting.cells import check_same_evaluation, gather
+from grao_bench.reporting.drawing import Drawing
 from grao_bench.reporting.figures import draw_all
+from grao_bench.reporting.headline import findings
+from grao_bench.reporting.judge_prompts import judge_prompts, prompt_files
+from grao_bench.reporting.page import Contents
 from grao_bench.reporting.scores import Ties
 from grao_bench.reporting.sheets import Sheet
-from grao_bench.reporting.studies import all_sheets, mcnemar_sheet
+from grao_bench.reporting.studies import all_sheets, main_sheet, mcnemar_sheet
 from grao_bench.reporting.tables import brief_grid, cross_tables, frame, main_tables, score
 
 
@@ -29,43 +36,63 @@ class Report:
 
 
 def build_report(
-    folder: Path, output: Path | None = None, *, ties: Ties = "loss", records: bool = False, texts: bool = True, note: str = ""
+    folder: Path,
+    output: Path | None = None,
+    *,
+    ties: Ties = "loss",
+    records: bool = False,
+    texts: bool = True,
+    note: str = "",
+    cases: str = DISAGREEMENT,
 ) -> Report:
     """Reads the runs below `folder` and writes tables.md, tables.csv, tables/, figures/ and report.html into `output`
     (<folder>/report by default).
 
-    tables/ holds every table as LaTeX (booktabs) and as CSV; tables.csv is all rows of Tables 1, 2 and the cross tables in one.
-    records: also copy each run's records (evaluations compressed) below `output`, so that it can be reported on again; texts=False
-    empties the prompts, references and answers in the copies. note: a paragraph under the title, say of where the data come from.
-    Raises UserError where there is no finished run, or runs that cannot stand in one table.
+    tables/ holds every table as LaTeX (booktabs) and as CSV; figures/ every figure as PNG, SVG and the numbers drawn, and figures.tex;
+    tables.csv is all rows of Tables 1, 2 and the cross tables in one. records: also copy each run's records (evaluations compressed)
+    below `output`, so that it can be reported on again; texts=False empties the prompts, references and answers in the copies.
+    note: a paragraph under the title, say of where the data come from. cases: how Tables 4 and 5 choose their prompts, see
+    `case_studies`. Raises UserError where there is no finished run, or runs that cannot stand in one table.
     """
     output = folder / "report" if output is None else output
     runs, unfinished = _read(folder, output)
     cells = gather(runs, unfinished)
     rows = score(cells, ties)
     tables, crosses = main_tables(rows, ties), cross_tables(rows, ties)
-    sheets = all_sheets(cells, rows, tables, crosses)
-    drawings = draw_all(cells)
+    studies = case_studies(tables, cases)
+    main_sheets = [main_sheet(table) for table in tables]
+    names = {sheet.name for sheet in main_sheets}
+    others = [sheet for sheet in all_sheets(cells, rows, tables, crosses) if sheet.name not in names]
+    contents = Contents(
+        title=f"grao_bench: {folder.resolve().name}",
+        note=note,
+        ties=ties,
+        cells=cells,
+        findings=findings(tables),
+        main=main_sheets,
+        sheets=others,
+        drawings=draw_all(cells, rows, tables),
+        cases=studies,
+        prompts=judge_prompts(cells),
+    )
 
-    figures = output / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    for drawing in drawings:
-        (figures / f"{drawing.name}.png").write_bytes(drawing.png)
-        (figures / f"{drawing.name}.svg").write_bytes(drawing.svg)
-    (output / "tables").mkdir(exist_ok=True)
-    for sheet in sheets:
-        (output / "tables" / f"{sheet.name}.tex").write_text(sheet.latex(), encoding="utf-8")
-        (output / "tables" / f"{sheet.name}.csv").write_text(sheet.csv(), encoding="utf-8")
-    (output / "tables.md").write_text(_markdown(folder, cells, sheets, note), encoding="utf-8")
+    def link(target: Path) -> str:
+        copied = output / target.relative_to(folder) if records else target
+        return quote(Path(os.path.relpath(copied.resolve(), output.resolve())).as_posix())
+
+    _write_figures(output / "figures", contents.drawings)
+    _write_tables(output / "tables", contents)
+    (output / "tables.md").write_text(_markdown(folder, contents), encoding="utf-8")
     frame(rows, ties).to_csv(output / "tables.csv", index=False, float_format="%.6g", lineterminator="\n")
-    (output / "report.html").write_text(page.render(folder, cells, tables, crosses, drawings, ties, note), encoding="utf-8")
+    (output / "report.html").write_text(page.render(contents, folder, link), encoding="utf-8")
     if records:
         for run in runs:
             _copy_records(run, output / run.folder.relative_to(folder), texts)
         for partial, reason in unfinished.items():
             _copy_reason(output / partial.relative_to(folder), reason)
-    brief = "\n\n".join(f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables)
-    return Report(output / "report.html", output / "tables.md", brief)
+    brief = [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
+    brief += [f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables]
+    return Report(output / "report.html", output / "tables.md", "\n\n".join(brief))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.folder is None:
             raise UserError("give a folder that holds runs, for example: python -m grao_bench.report runs/demo (or --paper)")
         report = build_report(
-            options.folder, options.output, ties=options.ties, records=options.records, texts=not options.no_texts, note=options.note
+            options.folder,
+            options.output,
+            ties=options.ties,
+            records=options.records,
+            texts=not options.no_texts,
+            note=options.note,
+            cases=options.cases,
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -119,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
         "--ties", choices=("loss", "win", "half"), default="loss", help="what a tie counts for in RAS (default: loss, the paper's formula)"
     )
     parser.add_argument(
+        "--cases",
+        default=DISAGREEMENT,
+        metavar="RULE",
+        help=f"prompts of the case studies: {DISAGREEMENT} between the methods (default), {RANDOM}, or ids with commas between them",
+    )
+    parser.add_argument(
         "--mcnemar", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="compare two runs' checkpoints prompt by prompt, and nothing else"
     )
     parser.add_argument("--paper", action="store_true", help="print the paper's own tables and recompute its claims from them")
@@ -143,17 +182,43 @@ def _read(folder: Path, output: Path) -> tuple[list[Run], dict[Path, str]]:
     return runs, {path: reason for path, reason in unfinished.items() if copies not in path.resolve().parents}
 
 
-def _markdown(folder: Path, cells: Sequence[Cell], sheets: Sequence[Sheet], note: str) -> str:
+def _write_figures(folder: Path, drawings: Sequence[Drawing]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for drawing in drawings:
+        (folder / f"{drawing.name}.png").write_bytes(drawing.png)
+        (folder / f"{drawing.name}.svg").write_bytes(drawing.svg)
+        drawing.frame.to_csv(folder / f"{drawing.name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    if drawings:
+        text = "% \\usepackage{graphicx}\n" + "\n".join(drawing.latex() for drawing in drawings)
+        (folder / "figures.tex").write_text(text, encoding="utf-8")
+
+
+def _write_tables(folder: Path, contents: Contents) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for sheet in (*contents.main, *contents.sheets, *(study.sheet() for study in contents.cases)):
+        (folder / f"{sheet.name}.tex").write_text(sheet.latex(), encoding="utf-8")
+        (folder / f"{sheet.name}.csv").write_text(sheet.csv(), encoding="utf-8")
+    for prompt in contents.prompts:
+        (folder / f"{prompt.file_name}.tex").write_text(prompt.latex(), encoding="utf-8")
+
+
+def _markdown(folder: Path, contents: Contents) -> str:
     parts = [
         f"# {folder.resolve().name}",
-        *([note] if note else []),
+        *([contents.note] if contents.note else []),
+        "## What this shows",
+        "\n".join(f"- {one.about}: **{one.verdict}.** {one.text}" for one in contents.findings),
         "Percent unless said otherwise. Several seeds: mean ± sd [95% t interval over seed means]. One seed: [95% bootstrap interval over\n"
         "prompts only]. nag_mean = mean(R_after - R_base) is what stands beside the paper's NAG; without ties it is 2 (RAS - RAS_base)\n"
         "and carries the same information as RAS. KL to base: nats per answer, on dev. The paper's columns are its own models,\n"
         "data and judge.",
-        *(sheet.markdown() for sheet in sheets),
+        *(sheet.markdown() for sheet in contents.main),
+        *(f"## {one.title}\n\n![{one.title}](figures/{one.name}.svg)\n\n{one.caption}" for one in contents.drawings),
+        *(sheet.markdown() for sheet in contents.sheets),
+        *(study.sheet().markdown() for study in contents.cases),
+        *(prompt.markdown() for prompt in contents.prompts),
     ]
-    missing = [f"- {lost.folder.relative_to(folder)}: {lost.reason}" for cell in cells for lost in cell.missing]
+    missing = [f"- {lost.folder.relative_to(folder)}: {lost.reason}" for cell in contents.cells for lost in cell.missing]
     if missing:
         parts += ["## Not finished", "\n".join(missing)]
     return "\n\n".join(parts) + "\n"
@@ -167,6 +232,8 @@ def _copy_records(run: Run, target: Path, texts: bool) -> None:
     for name in ("steps.jsonl", "probes.jsonl", "timing.jsonl"):
         if (path := plain_or_gz(run.folder / name)).exists():
             write_lines(target / f"{name}.gz", read_lines(path))
+    for path in prompt_files(run.folder):
+        (target / path.name).write_bytes(path.read_bytes())
     for (name, reward), records in run.evaluations.items():
         kept = records if texts else [replace(record, prompt="", reference="", answer="") for record in records]
         write_lines(target / "evaluations" / f"{name}-{reward}.jsonl.gz", kept)

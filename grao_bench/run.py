@@ -18,6 +18,7 @@ from filelock import FileLock
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
+from grao_bench.evaluation.lm_eval import NO_TASKS, evaluate_tasks
 from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, build, check, corpus_of, evaluation_sets, load_policy
 from grao_bench.interfaces import Dataset, RewardSource
 from grao_bench.models.policy import Policy
@@ -45,6 +46,8 @@ from grao_bench.values import describe, rebuild, value_hash
 
 OnStep = Callable[[StepRecord], None]
 OnPretrain = Callable[[int, int, float], None]
+OnTask = Callable[[str, int, int], None]
+"""Called with (what lm-eval's tasks ask, requests done, requests)."""
 
 
 def run(
@@ -52,6 +55,7 @@ def run(
     on_step: OnStep | None = None,
     on_pretrain: OnPretrain | None = None,
     extra_files: Mapping[str, str] | None = None,
+    on_task: OnTask | None = None,
 ) -> Path:
     """Train, evaluate and record one cell; returns its folder.
 
@@ -72,7 +76,7 @@ def run(
             for name, text in {"config.yaml": yaml.safe_dump(describe(experiment), sort_keys=False), **(extra_files or {})}.items():
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_text(text, encoding="utf-8")
-            _run(experiment, partial, on_step, on_pretrain)
+            _run(experiment, partial, on_step, on_pretrain, on_task)
         except BaseException as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             (partial / "error.txt").write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
@@ -81,7 +85,7 @@ def run(
     return folder
 
 
-def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretrain: OnPretrain | None) -> None:
+def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretrain: OnPretrain | None, on_task: OnTask | None) -> None:
     reset_peak_memory()
     cell = build(experiment, on_pretrain)
     name = f"{experiment.objective.name}-{experiment.data.name}-seed{experiment.seed}"
@@ -96,8 +100,9 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
                 on_step(record)
         cell.notes["peak memory MiB"] = round(peak_memory(cell.base.model.device))
         label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
-        bases = evaluate_bases(experiment, cell.sets, cell.base, cell.codec, partial.parents[2], label)
+        bases = evaluate_bases(experiment, cell.sets, cell.base, cell.codec, partial.parents[2], label, on_task)
         evaluate_policy(experiment, cell.sets, cell.trainer.policy, cell.codec, partial / "evaluations", label)
+        score_tasks(experiment, cell.trainer.policy, cell.codec, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
         write_info(
             partial,
@@ -236,11 +241,29 @@ def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str,
     return found
 
 
+def score_tasks(experiment: Experiment, policy: Policy, codec: TextCodec, folder: Path, on_task: OnTask | None = None) -> list[Path]:
+    """Score a model on the experiment's lm-eval tasks, those that are not in its folder yet; returns the files written."""
+    spec = experiment.evaluation.lm_eval
+    if not spec.tasks:
+        return []
+    from grao_bench.evaluation.engine_lm import EngineLM  # with lm_eval, which takes seconds to load
+
+    engine = experiment.rollout.build(policy.model, codec)
+    lm = EngineLM(policy, codec, engine, experiment.budget.tokens_per_forward, experiment.evaluation.seed, on_task)
+    return evaluate_tasks(spec, lm, folder)
+
+
 def evaluate_bases(
-    experiment: Experiment, sets: Sequence[EvaluationSet], base: Policy, codec: TextCodec, runs: Path, label: str = ""
+    experiment: Experiment,
+    sets: Sequence[EvaluationSet],
+    base: Policy,
+    codec: TextCodec,
+    runs: Path,
+    label: str = "",
+    on_task: OnTask | None = None,
 ) -> list[Path]:
     """The base's evaluation by the sets' reward and, in a folder of its own for other cells to share, by their training reward."""
-    folders = [evaluate_base(experiment, [replace(one, training_reward=None) for one in sets], base, codec, runs, label)]
+    folders = [evaluate_base(experiment, [replace(one, training_reward=None) for one in sets], base, codec, runs, label, on_task)]
     trained_on = [replace(one, reward=one.training_reward, training_reward=None) for one in sets if one.training_reward is not None]
     if trained_on:
         folders.append(evaluate_base(experiment.by_training_reward, trained_on, base, codec, runs))
@@ -248,12 +271,22 @@ def evaluate_bases(
 
 
 def evaluate_base(
-    experiment: Experiment, sets: Sequence[EvaluationSet], base: Policy, codec: TextCodec, runs: Path, label: str = ""
+    experiment: Experiment,
+    sets: Sequence[EvaluationSet],
+    base: Policy,
+    codec: TextCodec,
+    runs: Path,
+    label: str = "",
+    on_task: OnTask | None = None,
 ) -> Path:
-    """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder below `runs`."""
+    """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder below `runs`.
+
+    Scores of lm-eval tasks that it lacks are added to it.
+    """
     asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
     weights, fingerprints = weights_fingerprint(base.model), fingerprints_of(sets, label)
-    identity = value_hash(weights, fingerprints, experiment.judge, experiment.rollout, asked, experiment.evaluation)
+    evaluation = replace(experiment.evaluation, lm_eval=NO_TASKS)
+    identity = value_hash(weights, fingerprints, experiment.judge, experiment.rollout, asked, evaluation)
     folder = runs / "base" / f"base-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -276,6 +309,7 @@ def evaluate_base(
                 ),
             )
             partial.rename(folder)
+        score_tasks(experiment, base, codec, folder, on_task)
     return folder
 
 
@@ -287,8 +321,8 @@ def save_model(policy: Policy, codec: TextCodec, folder: Path) -> None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
 
 
-def evaluate_again(experiment: Experiment, folder: Path) -> tuple[list[Path], list[Path]]:
-    """Evaluate a finished run's model, and its base, by `experiment.evaluation`.
+def evaluate_again(experiment: Experiment, folder: Path, on_task: OnTask | None = None) -> tuple[list[Path], list[Path]]:
+    """Evaluate a finished run's model, and its base, by `experiment.evaluation`, its lm-eval tasks among it.
 
     What differs from the run's own evaluation is added to the files' names: `gold_T0` is greedy, `gold_1a2b` another judge of that name.
     Returns (the run's new record files, those that were there already and stay).
@@ -301,9 +335,10 @@ def evaluate_again(experiment: Experiment, folder: Path) -> tuple[list[Path], li
     sets = evaluation_sets(experiment, codec)
     label = _label(info, own, experiment, sets)
     written = evaluate_policy(experiment, sets, policy, codec, folder / "evaluations", label)
+    written += score_tasks(experiment, policy, codec, folder, on_task)
     if written:
         base, _ = load_policy(experiment, base_spec(experiment).checkpoint(corpus_of(experiment)))
-        evaluate_base(experiment, sets, base, codec, folder.parents[2], label)
+        evaluate_base(experiment, sets, base, codec, folder.parents[2], label, on_task)
         # what stands there already was said when the run was made
         write_info(folder, replace(info, fingerprints=fingerprints_of(sets, label) | info.fingerprints))
     kept = [folder / "evaluations" / f"{one.name}-{one.reward.name}{label}.jsonl" for one in sets]

@@ -128,7 +128,13 @@ def train_cell(cfg: DictConfig) -> str:
         if alone:
             steps = experiment.budget.steps
             with Bars() as bars:
-                folder = run(experiment, lambda record: bars.show(title, record.step, steps, step_note(record)), bars.on_pretrain, files)
+                folder = run(
+                    experiment,
+                    lambda record: bars.show(title, record.step, steps, step_note(record)),
+                    bars.on_pretrain,
+                    files,
+                    lambda what, done, total: bars.show(what, done, total, ""),
+                )
         else:
             folder = run(experiment, extra_files=files)
     except UserError as error:

@@ -26,6 +26,9 @@ Half = Literal["all", "training", "evaluation"]
 HALVES_SEED = 0
 """Of the split into halves: the same for every reward model, so that two halves are each other's."""
 
+BASELINE_KEYS = ("accuracy", "ece", "length_correlation", "agreement_with_gold")
+"""What is reported of the baseline, as bag_of_words_<key>."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardExperiment:
@@ -103,7 +106,9 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
             metrics |= measured(name, splits[name], margins, experiment.data)
             if baseline is not None:
                 found = measured(name, splits[name], baseline.margins(splits[name]), experiment.data)
-                metrics |= {f"{name}/bag_of_words_{key}": found[f"{name}/{key}"] for key in ("accuracy", "ece", "length_correlation")}
+                metrics |= {
+                    f"{name}/bag_of_words_{key}": value for key in BASELINE_KEYS if (value := found.get(f"{name}/{key}")) is not None
+                }
     aside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
     model.config.pad_token_id = tokenizer.pad_token_id

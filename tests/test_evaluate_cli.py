@@ -59,6 +59,23 @@ def test_another_temperature_stands_beside_the_first(finished, command):
     ]
 
 
+def test_tasks_of_lm_eval_score_the_run_and_its_base(finished, command):
+    """Ours here, which need no network; other evaluations are left as they are."""
+    before = {path.name for path in (finished / "evaluations").iterdir()}
+    outcome = command("evaluate", f"run={finished}", "lm_eval.tasks=[grao_world_harmless]", "lm_eval.limit=2", "lm_eval.log_samples=true")
+
+    assert outcome.code == 0, outcome.err
+    samples = finished / "lm_eval_samples" / "grao_world_harmless_first2.jsonl"
+    assert outcome.out.splitlines()[:2] == [str(samples), str(finished / "lm_eval.jsonl")]
+    assert {path.name for path in (finished / "evaluations").iterdir()} == before
+    assert len(samples.read_text().splitlines()) == 2
+    (base,) = (path for path in finished.parents[2].glob("base/*/seed0") if (path / "lm_eval.jsonl").exists())
+    for folder in (finished, base):
+        scores = {record.metric: record.value for record in read_run(folder).lm_eval}
+        assert scores["ras"] + scores["tie"] + scores["loss"] == 1
+        assert {record.documents for record in read_run(folder).lm_eval} == {2}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -67,6 +84,7 @@ def test_another_temperature_stands_beside_the_first(finished, command):
         (["run=here", "rewards=gold"], "Could not override 'rewards'"),
         (["run=here", "max_examples=few"], "grao_bench: max_examples='few': expected int | None, got str"),
         (["run=here", "temperature=-1"], "grao_bench: evaluation.temperature=-1: must be at least 0"),
+        (["run=here", "lm_eval.tasks=[x]", "lm_eval.include_path=no"], "grao_bench: evaluation.lm_eval.include_path=no: no such folder"),
         (["run=here", "reward=reward_model"], "grao_bench: reward.path=runs/reward_models/world_helpful: no such folder"),
     ],
 )

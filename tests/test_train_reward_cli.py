@@ -9,6 +9,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from grao_bench.records import read_run
+from grao_bench.rewards.reward_model import shared_pairs
+from grao_bench.train_reward import half_of
+from grao_bench.types import Example, Turn
 from tests.cells import TINY_BASE, world_rows, write_rows
 
 OWN_PAIRS = ("data=jsonl", "data.train=pairs.jsonl", *TINY_BASE)
@@ -54,8 +57,7 @@ def test_a_reward_model_that_rewards_a_cell(pairs, trained, tmp_path, command):
     assert len(found.steps) == 2
     assert found.steps[0].metrics["groups_without_signal"] == 0, "a score tells any two answers apart"
     assert {record.metrics["reward/std"] > 0 for record in found.steps} == {True}
-    ((key, records),) = found.evaluations.items()
-    assert key == ("jsonl", "reward_model_sign")
+    records = found.evaluations["jsonl", "reward_model_sign"]
     for record in records:
         margin = record.parts["score"] - record.parts["reference_score"]
         assert record.verdict == record.reward == ((margin > 0) - (margin < 0) if record.finished else -1)
@@ -86,6 +88,10 @@ def test_an_existing_model_is_not_overwritten(tmp_path, command):
         (["data=hh_helpful", "data.path=nowhere"], "grao_bench: nowhere/helpful-base/test.jsonl[.gz]: no such file"),
         (["data=jsonl"], "grao_bench: data.train: has no value yet"),
         (["data=jsonl", "data.train=no_pairs.jsonl", "training.epochs=two"], "grao_bench: training.epochs='two': expected int, got str"),
+        (
+            ["data=jsonl", "data.train=no_pairs.jsonl", "half=some"],
+            "grao_bench: half=some: unknown; choose one of all, training, evaluation",
+        ),
         (["data=jsonl", "data.train=no_pairs.jsonl", "epochs=2"], "Could not override 'epochs'"),
     ],
 )
@@ -98,3 +104,61 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, command):
     assert message in outcome.err
     assert "Traceback" not in outcome.err
     assert {path.name for path in tmp_path.iterdir()} == {"no_pairs.jsonl"}
+
+
+def test_the_report_of_a_reward_model(trained):
+    """Every figure that the pairs allow, beside the baseline's; a figure without pairs is left out rather than not a number."""
+    outcome, folder = trained
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for split in ("dev", "test"):
+        assert metrics[f"{split}/ece_bins"] == 10
+        assert 0 <= metrics[f"{split}/ece"] <= 0.5
+        assert metrics[f"{split}/pairs_chosen_shorter"] == 0
+        assert f"{split}/accuracy_chosen_shorter" not in metrics, "'Thanks.' is always the longer one"
+        assert f"{split}/agreement_with_gold" not in metrics, "data=jsonl has no gold judge"
+        assert metrics[f"{split}/bag_of_words_accuracy"] == 1.0, "one word tells"
+        assert f"{split}/bag_of_words_accuracy 1" in outcome.out
+    record = json.loads((folder / "pairs.json").read_text())
+    assert record["half"] == "all"
+    assert len(record["pairs"]) <= metrics["pairs"]
+
+
+def test_halves_are_disjoint_and_a_cell_is_evaluated_by_the_other(tmp_path, command):
+    """On the embedded world, whose labels are noisy: the agreement with its judge is reported too."""
+    world = (*TINY_BASE, "data.num_train=48", "data.num_dev=8", "data.num_test=16", "data.corpus_documents=200")
+    short = ("data=world_helpful", *world, "training.epochs=1")
+    for half in ("training", "evaluation"):
+        outcome = command("train_reward", *short, f"half={half}")
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.startswith(f"runs/reward_models/world_helpful-{half}: pairs ")
+    folders = [tmp_path / "runs" / "reward_models" / f"world_helpful-{half}" for half in ("training", "evaluation")]
+    counts = [json.loads((folder / "metrics.json").read_text())["pairs"] for folder in folders]
+    assert sum(counts) == 48
+    assert min(counts) >= 12
+    assert shared_pairs(*folders) == 0
+    metrics = json.loads((folders[0] / "metrics.json").read_text())
+    assert 0 <= metrics["test/agreement_with_gold"] <= 1
+    assert metrics["test/pairs"] == 16
+
+    rewards = ("reward=reward_model_training", "reward@evaluation.reward=reward_model_evaluation", "evaluation.sets=own")
+    cell = ("objective=grpo", "data=world_helpful", *world, *rewards, "budget=smoke")
+    outcome = command("train", *cell)
+    assert outcome.code == 0, outcome.err
+    found = read_run(tmp_path / outcome.out.splitlines()[-1])
+    assert ("world_helpful", "reward_model_sign") in found.evaluations
+
+    # the evaluation model, trained anew on all pairs, has seen the training reward's
+    outcome = command("train_reward", *short, "output=runs/reward_models/everything")
+    assert outcome.code == 0, outcome.err
+    outcome = command("train", *cell, "evaluation.reward.path=runs/reward_models/everything", "sweep=again")
+    assert outcome.code == 2
+    assert f"shares {counts[0]} training pairs with runs/reward_models/world_helpful-training" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_equal_prompts_are_in_one_half():
+    """So equal pairs are, whatever their ids; and about half of many prompts is in each."""
+    prompts = [(Turn("user", f"Prompt {n}?"),) for n in range(1000)]
+    halves = [{half_of(Example(name, prompt, "a", "b", "s")) for name in ("x", "y")} for prompt in prompts]
+    assert all(len(half) == 1 for half in halves)
+    assert 430 <= sum(half == {"training"} for half in halves) <= 570

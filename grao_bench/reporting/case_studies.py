@@ -92,7 +92,9 @@ def case_studies(tables: Sequence[Table], rule: str = DISAGREEMENT, count: int =
     for table, cases in found:
         ids = [one for one in wanted if one in cases] if wanted else _chosen(cases, rule, count, seed)
         if ids:
-            studies.append(CaseStudies(table.set, table.reward, _rule_text(rule, table, len(cases), seed), tuple(cases[one] for one in ids)))
+            studies.append(
+                CaseStudies(table.set, table.reward, _rule_text(rule, table, len(cases), seed), tuple(cases[one] for one in ids))
+            )
     return studies
 
 

@@ -102,8 +102,8 @@ def beta_lambda_map(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:
 
 
 def group_size_curve(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:
-    """`settings_map` over the group size G, for every objective that rolls out, sorted by it."""
-    found = settings_map(rows, {"group_size": "objective.rollouts"}, score)
+    """`settings_map` over the group size G, for every objective that rolls out from the base, sorted by it."""
+    found = settings_map([row for row in rows if not row.cell.first_stage], {"group_size": "objective.rollouts"}, score)
     return found.sort_values(["model", "data", "objective", "group_size"], kind="stable", ignore_index=True)
 
 

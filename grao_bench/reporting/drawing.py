@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
+from typing import SupportsFloat
 
 import matplotlib
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -72,22 +74,22 @@ class Drawing:
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sketch:
     """A figure being drawn, and what its spots say on hover."""
 
     figure: Figure
     spots: list[tuple[Axes, float, float, float, float, str]] = field(default_factory=list)
 
-    def point(self, axes: Axes, x: float, y: float, text: str) -> None:
+    def point(self, axes: Axes, x: SupportsFloat, y: SupportsFloat, text: str) -> None:
         """The text shows near this point of the data."""
-        self.spots.append((axes, x, y, x, y, text))
+        self.area(axes, x, y, x, y, text)
 
-    def area(self, axes: Axes, left: float, low: float, right: float, high: float, text: str) -> None:
+    def area(self, axes: Axes, left: SupportsFloat, low: SupportsFloat, right: SupportsFloat, high: SupportsFloat, text: str) -> None:
         """The text shows within this rectangle of the data."""
-        self.spots.append((axes, left, low, right, high, text))
+        self.spots.append((axes, float(left), float(low), float(right), float(high), text))
 
-    def points(self, axes: Axes, xs: Sequence[float], ys: Sequence[float], texts: Sequence[str], most: int = 26) -> None:
+    def points(self, axes: Axes, xs: Sequence[SupportsFloat], ys: Sequence[SupportsFloat], texts: Sequence[str], most: int = 26) -> None:
         """Points along a line; of a long one, evenly spaced ones and its last."""
         stride = max(1, -(-len(xs) // most))
         for i in sorted({*range(0, len(xs), stride), len(xs) - 1} if len(xs) else ()):
@@ -106,7 +108,7 @@ def sketch(rows: int = 1, columns: int = 1, height: float = HEIGHT, width: float
 def finish(drawn: Sketch, name: str, kind: str, title: str, caption: str, frame: pd.DataFrame, *, legend: bool = True) -> Drawing:
     """Renders. The same records give the same bytes. The legend names every labelled line of any panel once."""
     name = slug(name)
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for axes in drawn.figure.axes:
         handles |= {str(label): handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles and legend:

@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFor
 
 from grao_bench.reporting.cells import ABLATIONS, BASE, METHOD_ORDER, Cell, first_objective
 from grao_bench.reporting.curves import Axis, beta_lambda_map, component_shares, group_size_curve, kl_points, probe_curve, step_curve
-from grao_bench.reporting.drawing import WIDTH, Drawing, Sketch, finish, sketch
+from grao_bench.reporting.drawing import INK, WIDTH, Drawing, Sketch, finish, sketch
 from grao_bench.reporting.intervals import Interval
 from grao_bench.reporting.studies import COUNTED, rewards_spread, spent_before
 from grao_bench.reporting.tables import Row, Table, with_interval
@@ -34,7 +34,7 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", ":", "-.")
 PARTS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#7f7f7f")
 
 CROWD = len(DASHES)
-"""An objective with more configurations than this is drawn as thin lines of one colour and named once: its settings have figures of their own."""
+"""An objective with more configurations than this is drawn as thin lines of one colour, named once: its settings have their own figures."""
 
 MOST_POINTS = 150
 MOST_ROWS = 40
@@ -106,7 +106,7 @@ def score_intervals(table: Table) -> Drawing | None:
         names = [f"{row.cell.model} {row.cell.label}" if several else row.cell.label for row in rows]
         axes.set_yticks(range(len(rows)), [_short(name, 34) for name in names])
         axes.invert_yaxis()
-        axes.set_xlabel("RAS, % of test prompts won against the reference")
+        axes.set_xlabel("RAS %")
         return finish(
             drawn,
             f"scores-{table.set}-{table.reward}",
@@ -121,13 +121,12 @@ def score_intervals(table: Table) -> Drawing | None:
 def reward_curves(model: str, data: str, cells: Sequence[Cell], axis: Axis = "step") -> Drawing | None:
     """Figure 2: mean reward on the fixed dev batch during training, against the step or what had been spent by then."""
     mine = [cell for cell in cells if cell.objective not in ABLATIONS and not cell.first_stage]
-    nothing = " SFT and DPO generate nothing, so they have no line." if axis == "generated_tokens" else ""
     return _curves(
         f"reward_vs_{axis}-{model}-{data}",
         FIGURE_2,
         f"Dev reward against {AXES[axis]}: {data} ({model})",
         "Mean reward, in the training reward's own unit, on the fixed dev batch: measured alike for every objective; the first point is the"
-        f" base. {BAND}{nothing}",
+        f" base. {BAND} SFT and DPO generate nothing, so against generated tokens they have no line.",
         mine,
         probe_curve(mine, axis=axis),
         (AXES[axis], "dev reward"),
@@ -260,18 +259,18 @@ def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
     with sketch(height=1.2 + 0.55 * len(lams)) as drawn:
         axes = drawn.figure.axes[0]
         grid = [[pairs.get_group((b, v))["mean"].mean() if (b, v) in pairs.groups else math.nan for b in betas] for v in lams]
-        axes.imshow(grid, cmap="viridis", origin="lower", aspect="auto", vmin=low, vmax=max(high, low + 1e-9))
+        axes.pcolormesh(grid, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
         for i, lam in enumerate(lams):
             for j, beta in enumerate(betas):
                 found = pairs.get_group((beta, lam)) if (beta, lam) in pairs.groups else frame[:0]
                 text = "not run" if found.empty else f"{found['mean'].mean():.1f}" + ("" if len(found) == 1 else f" ({len(found)})")
                 color = "#777778" if found.empty else "#000001" if found["mean"].mean() > low + 0.6 * (high - low) else "#fffffe"
-                axes.text(j, i, text, ha="center", va="center", color=color)
-                lines = [f"{one.method}: RAS {one.mean:.1f} ± {one.sd:.1f}% ({one.seeds} seeds)" for one in found.itertuples()]
+                axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color)
+                lines = [_settings_text(one) for one in found.to_dict("records")]
                 words = "; ".join(lines) or "no finished run"
-                drawn.area(axes, j - 0.5, i - 0.5, j + 0.5, i + 0.5, f"beta {beta:g}, lambda {lam:g}: {words}")
-        axes.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
-        axes.set_yticks(range(len(lams)), [f"{lam:g}" for lam in lams])
+                drawn.area(axes, j, i, j + 1, i + 1, f"beta {beta:g}, lambda {lam:g}: {words}")
+        axes.set_xticks([j + 0.5 for j in range(len(betas))], [f"{beta:g}" for beta in betas])
+        axes.set_yticks([i + 0.5 for i in range(len(lams))], [f"{lam:g}" for lam in lams])
         axes.grid(False)
         axes.set_xlabel("beta (weight of imitation)")
         axes.set_ylabel("lambda (weight of the regulariser)")
@@ -300,8 +299,8 @@ def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
             axes.errorbar(
                 group["group_size"], group["mean"], yerr=half, fmt="o-" if once else "o", color=color, capsize=3, label=str(objective)
             )
-            for one in group.itertuples():
-                drawn.point(axes, one.group_size, one.mean, f"{one.method}: RAS {one.mean:.1f} ± {one.sd:.1f}% ({one.seeds} seeds)")
+            for one in group.to_dict("records"):
+                drawn.point(axes, one["group_size"], one["mean"], _settings_text(one))
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(sorted(frame["group_size"].unique())))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -348,20 +347,20 @@ def quartiles(table: Table) -> Drawing | None:
     if frame.empty or len(frame) > MOST_ROWS:
         return None
     looks = _looks([row.cell for row in table.rows if row.cell.objective != BASE])
-    several = frame["model"].nunique() > 1
+    several = len({row.cell.model for row in table.rows}) > 1
     with sketch(height=0.9 + 0.28 * len(frame)) as drawn:
         axes = drawn.figure.axes[0]
-        for i, one in frame.iterrows():
+        for i, one in enumerate(frame.to_dict("records")):
             color = looks.get((one["objective"], one["config_hash"]), Look("#7f7f7f", "-", "")).color
             axes.plot([one["min"], one["max"]], [i, i], color=color, linewidth=1)
             axes.plot([one["q1"], one["q3"]], [i, i], color=color, linewidth=7, alpha=0.6, solid_capstyle="butt")
-            axes.plot([one["median"]], [i], "|", color="#000001", markersize=9, markeredgewidth=2)
+            axes.plot([one["median"]], [i], "|", color=INK, markersize=9, markeredgewidth=2)
             axes.plot([one["mean"]], [i], "D", color=color, markersize=5, markeredgecolor="#fffffe", markeredgewidth=0.8)
             names = ("min", "q1", "median", "q3", "max", "mean")
             text = ", ".join(f"{name} {one[name]:.3g}" for name in names)
             for name in names:
                 drawn.point(axes, one[name], i, f"{one['method']}: {text}")
-        names_shown = [f"{one.model} {one.method}" if several else str(one.method) for one in frame.itertuples()]
+        names_shown = [f"{one['model']} {one['method']}" if several else str(one["method"]) for one in frame.to_dict("records")]
         axes.set_yticks(range(len(frame)), [_short(name, 34) for name in names_shown])
         axes.invert_yaxis()
         axes.set_xlabel("reward, in the judge's own unit")
@@ -370,8 +369,8 @@ def quartiles(table: Table) -> Drawing | None:
             f"quartiles-{table.set}-{table.reward}",
             SPREAD,
             f"Reward over the test prompts: {table.set}, judged by {table.reward}",
-            "Line: smallest to largest; bar: quartiles; tick: median; diamond: mean. Each is the mean over seeds. Of a verdict (-1, 0, 1) the"
-            " quartiles lie on its three values.",
+            "Line: smallest to largest; bar: quartiles; tick: median; diamond: mean. Each is the mean over seeds. Of a verdict (-1, 0, 1)"
+            " the quartiles lie on its three values.",
             frame,
         )
 
@@ -402,11 +401,18 @@ def _lines(drawn: Sketch, axes: Axes, frame: pd.DataFrame, looks: Mapping[Key, L
         axes.plot(x, mean, color=look.color, linestyle=look.dash, linewidth=width, alpha=alpha, label=look.name or None)
         if sd.notna().any() and not look.crowd:
             axes.fill_between(x, mean - sd, mean + sd, color=look.color, alpha=0.15, linewidth=0)
-        texts = [
-            f"{one.method}, step {one.step}: {one.mean:.3g}" + (f" ± {one.sd:.2g} ({one.seeds} seeds)" if one.seeds > 1 else "")
-            for one in group.itertuples()
-        ]
+        texts = [_point_text(one) for one in group.to_dict("records")]
         drawn.points(axes, x.tolist(), mean.tolist(), texts, most=6 if look.crowd else 26)
+
+
+def _point_text(one: Mapping[Any, Any]) -> str:
+    spread = f" ± {one['sd']:.2g} ({one['seeds']} seeds)" if one["seeds"] > 1 else ""
+    return f"{one['method']}, step {one['step']}: {one['mean']:.3g}{spread}"
+
+
+def _settings_text(one: Mapping[Any, Any]) -> str:
+    spread = f" ± {one['sd']:.1f}% ({one['seeds']} seeds)" if one["seeds"] > 1 else "% (one seed)"
+    return f"{one['method']}: RAS {one['mean']:.1f}{spread}"
 
 
 def _stack(drawn: Sketch, axes: Axes, shares_: pd.DataFrame, method: str) -> None:
@@ -416,12 +422,12 @@ def _stack(drawn: Sketch, axes: Axes, shares_: pd.DataFrame, method: str) -> Non
     axes.margins(x=0)
     stride = max(1, -(-len(shares_) // 20))
     picked = shares_.iloc[::stride]
-    tops = picked.cumsum(axis=1)
-    for step, line in picked.iterrows():
+    for step, line in zip(picked.index.tolist(), picked.to_dict("records"), strict=True):
+        low = 0.0
         for part in parts:
-            top, at = tops.loc[step, part], float(step)  # type: ignore[arg-type]
             text = f"{method}, step {step}: {part} {100 * line[part]:.0f}%"
-            drawn.area(axes, at - stride / 2, top - line[part], at + stride / 2, top, text)
+            drawn.area(axes, step - stride / 2, low, step + stride / 2, low + line[part], text)
+            low += line[part]
 
 
 def _looks(cells: Sequence[Cell]) -> dict[Key, Look]:
@@ -479,6 +485,8 @@ def _close(drawn: Sketch, shown: Sequence[object]) -> None:
 
 
 def _short(text: str, most: int) -> str:
+    """A row's label for a figure: without the group that its settings are of, cut."""
+    text = text.replace("objective.", "")
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -488,5 +496,3 @@ def _over(found: Interval) -> str:
 
 def _numbers(found: Interval) -> dict[str, float]:
     return {"mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high}
-
-

@@ -10,7 +10,7 @@ from grao_bench.reporting.cells import BASE
 from grao_bench.reporting.comparisons import LIMITS, Difference, between
 from grao_bench.reporting.tables import Comparison, Row, Table, number
 
-NAMED = 4
+NAMED = 3
 """More methods than this are counted, not named."""
 
 
@@ -66,19 +66,20 @@ def _compared(found: Comparison, scored: Sequence[Row]) -> tuple[str, list[str]]
         sentences.append(f"It is ahead of every other method; of the next, by {_of(pairs, behind[0])}.")
     else:
         verdict = "No method is shown to lead"
-        sentences.append(f"It is not shown to differ from {'; '.join(_of(pairs, label) for label in level[:NAMED])}{_more(level)}.")
+        sentences.append(f"It is not shown to differ from {_of(pairs, level[0])}{_others(level[1:])}.")
         if behind:
             sentences.append(f"It is ahead of {_names(behind)}.")
-    grao = [row for row in others if row.cell.objective == "grao" and not row.cell.first_stage]
-    if len(grao) == 1 and grao[0].cell.label in behind and found.tested:
-        sentences.append(f"GRAO, with {_percent(grao[0])}, is behind {found.best} by {_of(pairs, grao[0].cell.label)}.")
+    grao = [row.cell.label for row in others if row.cell.objective == "grao" and not row.cell.first_stage]
+    if len(grao) == 1:
+        shown = "" if not found.tested else ": shown to be behind" if grao[0] in behind else ": not shown to differ"
+        sentences.append(f"GRAO has {_percent(by_label[grao[0]])}, {found.best} minus {_of(pairs, grao[0])}{shown}.")
     if found.tested and not math.isnan(found.smallest):
         sentences.append(f"With these seeds a difference under about {number(found.smallest, 1)} points would go unseen.")
     return verdict, sentences
 
 
 def _of(pairs: dict[str, Difference | None], label: str) -> str:
-    """ "3.4 points (grpo) [-5.1, 11.9], p = 0.31 after Holm"."""
+    """ "grpo: 3.4 points [-5.1, 11.9], p = 0.310": how far the best is ahead of it."""
     pair = pairs[label]
     if pair is None:
         return f"{label}, with no seed in common"
@@ -102,6 +103,10 @@ def _seeds(row: Row) -> str:
 
 def _names(labels: Sequence[str]) -> str:
     return ", ".join(labels[:NAMED]) + _more(labels)
+
+
+def _others(labels: Sequence[str]) -> str:
+    return f"; nor from {_names(labels)}" if labels else ""
 
 
 def _more(labels: Sequence[str]) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from grao_bench.reporting.alarms import RULES
+from grao_bench.reporting.answers import Link, answer_sets
+from grao_bench.reporting.case_studies import CaseStudies, verdict_text
 from grao_bench.reporting.cells import Cell
-from grao_bench.reporting.figures import Drawing
+from grao_bench.reporting.drawing import Drawing
+from grao_bench.reporting.headline import Finding
+from grao_bench.reporting.judge_prompts import JudgePromptText
 from grao_bench.reporting.scores import Ties
-from grao_bench.reporting.tables import CrossTable, Table, cross_grid, table_grid
+from grao_bench.reporting.sheets import NONE, Sheet
 
 TIES_TEXT: dict[Ties, str] = {
     "loss": "a tie counts as a loss, as in the paper's formula",
@@ -20,43 +27,134 @@ TIES_TEXT: dict[Ties, str] = {
     "half": "a tie counts as half a win here; the paper's formula counts it as a loss",
 }
 
+_NUMBER = re.compile(r"[<>]?-?\d")
+_PARTS = re.compile(r"^(?P<value>.*?)(?: (?P<interval>\[[^\]]*\]))?(?: (?P<stars>\*+))?$", re.DOTALL)
+_WORDS = ("notes", "alarms", "hardware", "method", "pair", "variant")
 
-def render(
-    root: Path,
-    cells: Sequence[Cell],
-    tables: Sequence[Table],
-    crosses: Sequence[CrossTable],
-    drawings: Sequence[Drawing],
-    ties: Ties,
-    note: str = "",
-) -> str:
-    """The page. `root` is the folder reported on: runs are named relative to it. `note` stands under the title."""
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a page shows. `main`: Tables 1, 2 and their like; `sheets`: every other table; `note` stands under the title."""
+
+    title: str
+    note: str
+    ties: Ties
+    cells: Sequence[Cell]
+    findings: Sequence[Finding]
+    main: Sequence[Sheet]
+    sheets: Sequence[Sheet]
+    drawings: Sequence[Drawing]
+    cases: Sequence[CaseStudies]
+    prompts: Sequence[JudgePromptText]
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A table's cell: its value, its interval and stars apart, whether it is the best, and where a number leads to."""
+
+    value: str
+    interval: str
+    stars: str
+    best: bool
+    href: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class RowView:
+    """A table's row: its cells, its class and the numbers of the runs behind it."""
+
+    cells: Sequence[CellView]
+    kind: str
+    runs: str
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A sheet, ready for the template. header: each column's name, and whether its cells are numbers."""
+
+    name: str
+    title: str
+    header: Sequence[tuple[str, bool]]
+    rows: Sequence[RowView]
+    notes: Sequence[str]
+
+
+def render(contents: Contents, root: Path, link: Link) -> str:
+    """The page. `root` is the folder reported on: runs are named relative to it; `link` gives a folder's address relative to the page."""
     environment = Environment(
         loader=PackageLoader("grao_bench.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["column_class"] = _column_class
-    environment.filters["trusted_svg"] = Markup  # drawn by matplotlib, which escapes the labels in it
-    runs = [(cell, run, _relative(run.folder, root)) for cell in cells for run in cell.runs]
-    unfinished = [(cell, missing) for cell in cells for missing in cell.missing]
-    seeds = {run.info.seed for _, run, _ in runs}
-    counts = f"{len(runs)} finished runs, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
+    environment.filters["trusted_svg"] = Markup  # drawn by matplotlib and `drawing`, which escape the labels in it
+    environment.filters["verdict"] = verdict_text
+    runs = [(cell, run) for cell in contents.cells for run in cell.runs]
+    numbers = {run.folder: i for i, (_, run) in enumerate(runs)}
+    unfinished = [(cell, missing) for cell in contents.cells for missing in cell.missing]
+    answers = answer_sets(contents.cells, link)
     return environment.get_template("report.html.j2").render(
-        note=note,
-        title=f"grao_bench: {root.resolve().name}",
-        counts=counts + (f", {len(unfinished)} unfinished" if unfinished else ""),
-        ties_text=TIES_TEXT[ties],
-        clip0=any(cell.objective == "grao_clip0" for cell in cells),
-        tables=[(table, table_grid(table)) for table in tables],
-        crosses=[(table, cross_grid(table)) for table in crosses],
-        drawings=drawings,
+        page=contents,
+        counts=_counts(len(runs), {run.info.seed for _, run in runs}, len(unfinished)),
+        ties_text=TIES_TEXT[contents.ties],
+        clip0=any(cell.objective == "grao_clip0" for cell in contents.cells),
+        main=[_view(sheet, numbers, link) for sheet in contents.main],
+        sheets=[_view(sheet, numbers, link) for sheet in contents.sheets],
+        figures=[_figures(kind, list(same)) for kind, same in groupby(contents.drawings, key=lambda drawing: drawing.kind)],
+        answers=answers,
         rules=RULES,
-        unfinished=unfinished,
-        runs=runs,
+        unfinished=[(cell, missing, _relative(missing.folder, root)) for cell, missing in unfinished],
+        runs=[(cell, run, _relative(run.folder, root), link(run.folder)) for cell, run in runs],
+        run_links=[{"name": f"{cell.label}, seed {run.info.seed}", "href": link(run.folder)} for cell, run in runs],
     )
 
 
-def _column_class(header: str) -> str:
-    return {"alarms": "alarm", "notes": "words"}.get(header, "value")
+def _figures(kind: str, drawings: Sequence[Drawing]) -> tuple[str, Sequence[str], Sequence[Drawing]]:
+    """Figures of one kind, with what stands above them: each different caption once."""
+    return kind, list(dict.fromkeys(drawing.caption for drawing in drawings)), drawings
+
+
+def _view(sheet: Sheet, numbers: Mapping[Path, int], link: Link) -> TableView:
+    rows = []
+    for i, texts in enumerate(sheet.grid.rows):
+        folders = sheet.runs[i] if i < len(sheet.runs) else ()
+        href = _address(folders, link)
+        cells = [_cell(sheet, i, j, text, href) for j, text in enumerate(texts)]
+        rows.append(
+            RowView(cells, _row_kind(sheet, texts, cells), " ".join(str(numbers[folder]) for folder in folders if folder in numbers))
+        )
+    numeric = [any(row.cells[j].kind == "number" for row in rows) for j in range(len(sheet.grid.header))]
+    return TableView(sheet.name, sheet.title, list(zip(sheet.grid.header, numeric, strict=True)), rows, sheet.notes)
+
+
+def _cell(sheet: Sheet, i: int, j: int, text: str, href: str) -> CellView:
+    header = sheet.grid.header[j]
+    words = header in _WORDS or j == 0
+    numeric = not words and bool(_NUMBER.match(text))
+    if not numeric:
+        kind = "alarm" if header == "alarms" else "words" if header == "notes" or len(text) > 40 else "none" if text == NONE else "text"
+        return CellView("–" if text == NONE else text, "", "", False, "", kind)
+    parts = _PARTS.match(text)
+    assert parts, "every part of the pattern is optional"
+    best = (i, j) in sheet.grid.bold
+    return CellView(parts["value"], parts["interval"] or "", parts["stars"] or "", best, href, "number")
+
+
+def _row_kind(sheet: Sheet, texts: Sequence[str], cells: Sequence[CellView]) -> str:
+    named = dict(zip(sheet.grid.header, texts, strict=True))
+    failed = "not finished" in named.get("notes", "") or named.get("notes") == "not run"
+    if failed and not any(cell.kind == "number" and cell.href for cell in cells):
+        return "failed"
+    return "base" if texts[0] == "base" else "alarmed" if named.get("alarms") else "partial" if failed else ""
+
+
+def _address(folders: Sequence[Path], link: Link) -> str:
+    """The configuration's folder where all its runs lie in one, else the first run's; empty without runs."""
+    parents = {folder.parent for folder in folders}
+    return "" if not folders else link(parents.pop() if len(parents) == 1 else folders[0])
+
+
+def _counts(runs: int, seeds: set[int], unfinished: int) -> str:
+    text = f"{runs} finished {'run' if runs == 1 else 'runs'}, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
+    return text + (f", {unfinished} unfinished" if unfinished else "")
 
 
 def _relative(folder: Path, root: Path) -> str:

@@ -35,7 +35,7 @@ class Mixture:
     def __post_init__(self) -> None:
         _check_names("reward.parts", self.parts)
         for name, part in self.parts.items():
-            if not math.isfinite(part.weight):
+            if not isinstance(part.weight, int | float) or not math.isfinite(part.weight):
                 raise UserError(f"reward.parts.{name}.weight={part.weight}: must be a finite number")
         if not self.tie_margin >= 0:
             raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")

@@ -43,7 +43,7 @@ def length_bias(margins: Float[np.ndarray, "N"], longer_by: Float[np.ndarray, "N
         "length_correlation": float(np.corrcoef(margins, longer_by)[0, 1]) if varies else float("nan"),
         "accuracy_chosen_shorter": accuracy(margins[longer_by < 0]),
         "accuracy_chosen_longer": accuracy(margins[longer_by > 0]),
-        "pairs_chosen_shorter": int((longer_by < 0).sum()),
+        "pairs_chosen_shorter": float((longer_by < 0).sum()),
     }
 
 
@@ -58,11 +58,11 @@ def agreement(margins: Float[np.ndarray, "N"], gold: Sequence[float]) -> float:
 def measures(margins: Float[np.ndarray, "N"], longer_by: Float[np.ndarray, "N"], gold: Sequence[float] | None) -> dict[str, float]:
     """All of the above by name; `agreement_with_gold` only where there is a gold judge."""
     found: dict[str, float] = {
-        "pairs": len(margins),
+        "pairs": float(len(margins)),
         "accuracy": accuracy(margins),
         "margin_mean": float(margins.mean()),
         "ece": calibration_error(margins),
-        "ece_bins": CALIBRATION_BINS,
+        "ece_bins": float(CALIBRATION_BINS),
         "accuracy_of_longer_is_better": accuracy(longer_by),
         **length_bias(margins, longer_by),
     }

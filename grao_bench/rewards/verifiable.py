@@ -17,7 +17,7 @@ Rule = Literal["exact", "exact_words", "regex", "numeric", "gsm8k", "gsm8k_flexi
 Same = Callable[[object, object], bool]
 
 _NUMBER = re.compile(
-    r"""(?<![\w.,])(?P<sign>[-+−]?)\s?[$€£]?\s?(?P<minus>[-−]?)      # -$5 and $-5; no sign after a digit: 10-3 ends with a 3
+    r"""(?<![\w.])(?P<sign>[-+−]?)\s?[$€£]?\s?(?P<minus>[-−]?)      # -$5 and $-5; no sign after a digit: 10-3 ends with a 3
     (?P<digits>\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?P<decimals>(?:\.\d+)?(?:[eE][-+]?\d+)?)""",
     re.VERBOSE,
 )

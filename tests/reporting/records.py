@@ -11,10 +11,13 @@ from grao_bench.records import EvalRecord, ProbeRecord, RunInfo, StepRecord, wri
 HELPFUL, HARMLESS = "world_helpful", "world_harmless"
 
 
-def evaluation(verdicts: Sequence[float], *, finished: Sequence[bool] | None = None, answer: str = "an answer") -> list[EvalRecord]:
+def evaluation(
+    verdicts: Sequence[float], *, finished: Sequence[bool] | None = None, prompt: str = "", reference: str = "", answer: str = "an answer"
+) -> list[EvalRecord]:
     """A record per verdict; ids p0, p1, ...; 10, 11, ... tokens; the reward is the verdict."""
     done = finished or [True] * len(verdicts)
-    return [EvalRecord(f"p{i}", float(verdict), float(verdict), 10 + i, done[i], answer=answer) for i, verdict in enumerate(verdicts)]
+    texts = {"prompt": prompt, "reference": reference, "answer": answer}
+    return [EvalRecord(f"p{i}", float(verdict), float(verdict), 10 + i, done[i], **texts) for i, verdict in enumerate(verdicts)]
 
 
 def share(percent: float, prompts: int = 100) -> list[EvalRecord]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
+import io
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,13 +19,11 @@ from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished
 EVIL = "<script>alert(1)</script>"
 
 
-@pytest.fixture
-def runs(tmp_path):
-    """A base, two seeds each of sft and of an objective with a hostile name, and one failed cell."""
-    root = tmp_path / "runs" / "demo"
+def write_demo(root):
+    """A base, two seeds each of sft and of an objective with a hostile name, one failed cell; texts, probes, steps, two sets."""
 
     def both(*verdicts):
-        records = evaluation(verdicts, answer=EVIL)
+        records = evaluation(verdicts, prompt="a prompt", reference="a reference", answer=EVIL)
         return {(HELPFUL, "gold"): records, (HARMLESS, "gold"): records}
 
     def probes(end):
@@ -35,10 +34,31 @@ def runs(tmp_path):
     write_run(root, "base", both(-1, -1, 0, 1), config_hash="00000000")
     for seed, verdicts in enumerate([(1, -1, 0, 1), (1, 1, 0, 1)]):
         write_run(root, "sft", both(*verdicts), seed=seed, probes=probes(0.01))
-        steps = [StepRecord(i, {"reward/mean": 0.1 * i}, 1, 8, 9, 9) for i in range(1, 5)]
+        steps = [StepRecord(i, {"reward/mean": 0.1 * i}, 1, 8, 9, 9) for i in range(1, 11)]
         folder = write_run(root, "evil", both(*verdicts), seed=seed, probes=probes(0.03), steps=steps, config_hash="eeeeeeee")
         info = (folder / "run.json").read_text()
         (folder / "run.json").write_text(info.replace('"objective": "evil"', f'"objective": "{EVIL} $x_1$"'))
+    write_unfinished(root, "ppo", f"ValueError: {EVIL}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The demo's folder and what the command line said of it: one report for all the tests that only read it."""
+    root = write_demo(tmp_path_factory.mktemp("runs") / "demo")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main([str(root)]) == 0
+    return root, said.getvalue()
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """The smallest folder that fills a table: a base, two seeds of sft, one failed cell. Few figures, so it is quick to report on."""
+    root = tmp_path / "runs" / "demo"
+    write_run(root, "base", {(HELPFUL, "gold"): evaluation((-1, -1, 0, 1), answer=EVIL)}, config_hash="00000000")
+    for seed, verdicts in enumerate([(1, -1, 0, 1), (1, 1, 0, 1)]):
+        write_run(root, "sft", {(HELPFUL, "gold"): evaluation(verdicts, answer=EVIL)}, seed=seed)
     write_unfinished(root, "ppo", f"ValueError: {EVIL}")
     return root
 
@@ -60,9 +80,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_report_end_to_end(runs, capsys):
-    assert main([str(runs)]) == 0
-    out = capsys.readouterr().out
+def test_report_end_to_end(reported):
+    runs, out = reported
     assert str(runs / "report" / "report.html") in out
     assert "62.5 ± 17.7" in out  # RAS of the seeds: 50 and 75
     markdown = (runs / "report" / "tables.md").read_text()
@@ -81,31 +100,42 @@ def test_report_end_to_end(runs, capsys):
 
     made = {path.name for path in (runs / "report" / "tables").iterdir()}
     kinds = ["cost", "probes", "steps_to_best", f"cross-{HELPFUL}-{HARMLESS}-gold"]
-    kinds += [f"{kind}-{HELPFUL}-gold" for kind in ("main", "quartiles", "lengths")]  # no pair that differs to test
+    kinds += [f"{kind}-{HELPFUL}-gold" for kind in ("main", "quartiles", "lengths", "cases")]  # no pair that differs to test
     assert made == {f"{kind}.{end}" for kind in kinds for end in ("tex", "csv")}
     assert "\\toprule" in (runs / "report" / "tables" / f"main-{HELPFUL}-gold.tex").read_text()
     numbers = pd.read_csv(runs / "report" / "tables" / f"main-{HELPFUL}-gold.csv").set_index("method")
     assert numbers.loc["sft", "ras"] == 62.5
     assert pd.isna(numbers.loc["ppo", "ras"])
 
-    names = sorted(path.name for path in (runs / "report" / "figures").iterdir())
-    kinds = ("reward_vs_kl", "reward_vs_step", "rollout_reward")
-    assert names == [f"{kind}-tiny-{HELPFUL}.{end}" for kind in kinds for end in ("png", "svg")]
+    names = {path.name for path in (runs / "report" / "figures").iterdir()}
+    kinds = [f"{kind}-tiny-{HELPFUL}" for kind in ("reward_vs_step", "reward_vs_generated_tokens", "reward_vs_kl", "rollout_reward")]
+    kinds += [f"{kind}-{HELPFUL}-gold" for kind in ("scores", "quartiles")]  # no times, no losses, no sweeps: no such figures
+    assert names == {"figures.tex"} | {f"{kind}.{end}" for kind in kinds for end in ("png", "svg", "csv")}
+    for kind in kinds:
+        assert f"(figures/{kind}.svg)" in markdown
+        assert f"figures/{kind}.png" in (runs / "report" / "figures" / "figures.tex").read_text()
 
 
-def test_the_page_is_self_contained_and_escapes_every_text(runs):
-    text = build_report(runs).page.read_text()
+def test_the_page_is_self_contained_and_escapes_every_text(reported):
+    runs, _ = reported
+    text = (runs / "report" / "report.html").read_text()
     page = Page(text)
-    assert page.scripts == 0
+    assert page.scripts == 3  # the page's own: the links of the runs, the answers, what sorts and filters
+    assert EVIL not in text
     assert EVIL in page.text  # as text: in the table, the figure's legend, the failure's reason
-    assert not re.search(r"(src|href|url\()\s*=?\s*[\"'(]?\s*(https?:)?//", text)
     assert "http" not in text.replace("http-equiv", "")
-    local = [value for name, value in page.attributes if name in ("src", "href", "xlink:href")]
-    assert all(value.startswith("#") and value[1:] in page.ids for value in local)
+    assert "default-src 'none'" in text
+    assert not [name for name, _ in page.attributes if name in ("src", "xlink:href") or name.startswith("on")]
+    local = [value for name, value in page.attributes if name == "href"]
+    assert all(value[1:] in page.ids for value in local if value.startswith("#"))
+    folders = {value for value in local if not value.startswith("#")}
+    assert f"../tiny/{HELPFUL}/sft-aaaaaaaa" in folders  # behind the row's numbers
+    assert f"../tiny/{HELPFUL}/sft-aaaaaaaa/seed1" in folders
+    assert all((runs / "report" / folder).is_dir() for folder in folders)
     assert len(page.ids) == len(set(page.ids))
     assert "prefers-color-scheme: dark" in text
     assert "viewport" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 6
     assert "$x_1$" in page.text
     assert "seed 0 not finished" in page.text
 
@@ -122,7 +152,8 @@ def test_the_same_records_give_the_same_bytes(runs, tmp_path):
 def test_copied_records_can_be_reported_on_again(runs, tmp_path):
     results = tmp_path / "results" / "demo"
     build_report(runs, results, records=True)
-    assert len(list(results.rglob("evaluations/*.jsonl.gz"))) == 10
+    assert len(list(results.rglob("evaluations/*.jsonl.gz"))) == 3
+    assert f'href="tiny/{HELPFUL}/sft-aaaaaaaa/seed1"' in (results / "report.html").read_text()  # to the copy beside the page
     again = build_report(results)
     assert again.tables.read_text() == (results / "tables.md").read_text()
     assert find_runs(results)[0].evaluations[HELPFUL, "gold"][0].answer == EVIL
@@ -160,7 +191,7 @@ def test_mcnemar_compares_two_runs_and_says_what_it_is(runs, capsys):
     assert main(["--mcnemar", *folders]) == 0
     out = capsys.readouterr().out
     assert "McNemar's exact test" in out
-    assert f"| {HELPFUL}  | gold  |       4 |           0 |           1 |    2 |       1 | 1.000 |" in out
+    assert f"| {HELPFUL} | gold  |       4 |           0 |           1 |    2 |       1 | 1.000 |" in out
     assert "for these two checkpoints" in out
 
 
@@ -218,7 +249,7 @@ def test_module_runs_and_help_is_short():
     done = subprocess.run([sys.executable, "-m", "grao_bench.report", "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "--paper" in done.stdout
-    assert len(done.stdout.splitlines()) < 30
+    assert len(done.stdout.splitlines()) < 40
 
 
 def test_a_note_stands_under_the_title_and_is_escaped(runs, tmp_path):

@@ -10,17 +10,32 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import compare
 from grao_bench.interfaces import RewardRequest, RewardSource
-from grao_bench.rewards.reward_model import PairEncoder, RewardModel, RewardModelSource, classify, load_reward_model
+from grao_bench.rewards.reward_model import (
+    PairEncoder,
+    RewardModel,
+    RewardModelSource,
+    classify,
+    load_reward_model,
+    shared_pairs,
+    write_pairs,
+)
 from grao_bench.specs import load
 from grao_bench.training.bradley_terry import RewardTraining, bradley_terry, fit_reward_model, pair_margins
 from grao_bench.types import Answer, Example, Turn
 
-from ..small import END, PAD, WORDS, word_tokenizer
+from ..small import END, PAD, WORDS, tiny_llama, word_tokenizer
 
 SPEC: RewardModel = load("reward/reward_model", path="x", mode="sign", max_tokens=40, batch_size=8, device="cpu")
 TRAINING = RewardTraining(epochs=3, batch_size=16, learning_rate=0.005, weight_decay=0.01, clip_norm=1.0)
@@ -257,3 +272,115 @@ def test_a_hub_id_is_looked_up_only_when_it_is_loaded():
 def test_a_folder_that_holds_no_model_is_named(tmp_path):
     with pytest.raises(UserError, match=r"reward.path=.*: no reward model could be loaded"):
         load_reward_model(str(tmp_path), "cpu")
+
+
+def test_margin_mode_is_the_difference_and_no_verdict():
+    """A score whose zero is the reference: pointwise, since it is not in {-1, 0, 1}."""
+    margin, sign = source(replace(SPEC, mode="margin")), source()
+    assert (margin.name, margin.pairwise) == ("reward_model_margin", False)
+    for request, verdict, other in zip(requests(), margin.score(requests()), sign.score(requests()), strict=True):
+        assert verdict.reward == verdict.parts["score"] - verdict.parts["reference_score"]
+        if request.finished:
+            assert np.sign(verdict.reward) == other.reward
+    own = [Answer(example.chosen, (), True) for example in EXAMPLES]
+    assert [R for R, _ in compare(margin, EXAMPLES, own)] == [0.0] * 24
+
+
+def encoder_tokenizer() -> PreTrainedTokenizerFast:
+    """A BERT-like tokenizer of whole words: [CLS] a [SEP] b [SEP]."""
+    words = {word: row for row, word in enumerate(["[PAD]", "[CLS]", "[SEP]", "[UNK]", "Human", "Assistant", ":", *WORDS[6:]])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    marks = [("[CLS]", 1), ("[SEP]", 2)]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", marks)
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **names)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A BERT classifier's checkpoint with random weights."""
+    folder = tmp_path_factory.mktemp("bert")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=20,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            initializer_range=0.5,
+            num_labels=1,
+            pad_token_id=0,
+        )
+        BertForSequenceClassification(config).save_pretrained(folder)
+    encoder_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_an_encoder_scores_two_segments_as_its_own_classes_do(bert):
+    spec = replace(SPEC, path=str(bert), mode="score", prompt_format="pair", batch_size=3)
+    built = spec.build(load("data/hh_helpful"))
+    model, tokenizer = BertForSequenceClassification.from_pretrained(bert).eval(), encoder_tokenizer()
+    with torch.no_grad():
+        expected = [model(**tokenizer(f"Human: {r.example.prompt[0].text}", r.text, return_tensors="pt")).logits.item() for r in requests()]
+    assert [verdict.reward for verdict in built.score(requests())] == pytest.approx(expected, abs=1e-5)
+    assert len({round(score, 3) for score in expected}) > 10
+
+
+def test_two_segments_are_cut_from_the_dialogues_left_and_then_the_answers_right():
+    """[CLS] Human : red [SEP] good one [SEP] has 8 ids."""
+    turns = (Turn("user", "red"),)
+    ids = [PairEncoder(encoder_tokenizer(), "pair", count).ids(turns, "good one", True) for count in (8, 7, 5, 4)]
+    red, good, one = (encoder_tokenizer().convert_tokens_to_ids(word) for word in ("red", "good", "one"))
+    assert ids == [[1, 4, 6, red, 2, good, one, 2], [1, 6, red, 2, good, one, 2], [1, 2, good, one, 2], [1, 2, good, 2]]
+
+
+def test_an_encoder_wants_two_segments(bert):
+    with pytest.raises(
+        UserError, match=r"reward\.prompt_format=hh: BertForSequenceClassification reads two segments; use prompt_format=pair"
+    ):
+        replace(SPEC, path=str(bert)).build(load("data/hh_helpful"))
+
+
+def test_a_classifier_of_several_classes_is_no_reward_model(tmp_path):
+    model = classifier()
+    model.config.num_labels = 3
+    LlamaForSequenceClassification(model.config).save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"reward\.path=.*: no reward model could be loaded"):
+        load_reward_model(str(tmp_path), "cpu")
+
+
+def test_a_causal_model_is_no_reward_model(tmp_path):
+    tiny_llama().save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"reward\.path=.*: a checkpoint without score\.weight is no reward model"):
+        load_reward_model(str(tmp_path), "cpu")
+
+
+def test_an_evaluation_reward_that_saw_the_training_rewards_pairs_is_refused(tmp_path):
+    """By their texts, whatever their ids."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder, examples in ((ours, EXAMPLES[:12]), (theirs, EXAMPLES[12:])):
+        folder.mkdir()
+        write_pairs(folder, examples, "training")
+    spec = replace(SPEC, path=str(ours), disjoint_from=str(theirs))
+    spec.check(load("data/hh_helpful"))
+    assert shared_pairs(ours, theirs) == 0
+
+    write_pairs(theirs, [replace(example, id=f"renamed{example.id}") for example in EXAMPLES[10:]], "evaluation")
+    with pytest.raises(UserError, match=r"reward\.path=.*ours: shares 2 training pairs with .*theirs \(reward\.disjoint_from\)"):
+        spec.check(load("data/hh_helpful"))
+    assert "red" not in (ours / "pairs.json").read_text(), "digests alone"
+
+
+def test_what_does_not_say_its_pairs_can_not_be_shown_to_be_disjoint(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UserError, match=r"a: holds no pairs\.json, so nothing shows what it was trained on"):
+        replace(SPEC, path=str(tmp_path / "a"), disjoint_from=str(tmp_path / "b")).check(load("data/hh_helpful"))
+
+
+def test_bad_fields_are_a_users_error():
+    with pytest.raises(UserError, match=r"reward\.tie_margin=-1\.0: must not be negative"):
+        replace(SPEC, tie_margin=-1.0)

@@ -1,7 +1,7 @@
 """What a judge has said and what it has cost, in one SQLite file that several processes share.
 
-A reply is stored in the transaction that settles its call, so a process that is killed loses the calls in flight and nothing else; they stay
-in the account at their upper bound, for nobody can know what they cost.
+A reply is stored in the transaction that settles its call, so a process that is killed loses the calls in flight and nothing else; they
+stay in the account at their upper bound, for nobody can know what they cost.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What every call through a file has cost. `reported` are tokens that the endpoint reported; `bound` those of calls that it left open."""
+    """What every call through a file has cost. `reported`: tokens that the endpoint reported; `bound`: of calls that it left open."""
 
     cost: float
     calls: int

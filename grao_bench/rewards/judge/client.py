@@ -27,7 +27,8 @@ LONGEST_WAIT = 60.0
 """Seconds between two tries, where the endpoint asks for no longer."""
 TEMPLATE_TOKENS = 64
 """What a chat template may add to one message, generously."""
-_OPEN_STATUS = (408, 409, 425, 429)
+_MAY_HAVE_COST = (408, 409, 425)
+"""Statuses below 500 of calls that may have been worked on; after 500 and above too, nobody knows."""
 _REFUSALS = (
     "content_filter",
     "content filter",
@@ -108,11 +109,14 @@ class Endpoint:
         return Usage(len(content.encode("utf-8", "replace")) + TEMPLATE_TOKENS, self.max_tokens)
 
     def is_model(self, said: str) -> bool:
-        """Whether a reply's model is the one that was asked: the name itself, or with a date or revision behind it, or one of reply_models."""
+        """Whether a reply's model is the one that was asked: by name, with a date or revision behind it, or one of reply_models."""
         if not said or said in self.reply_models:
             return True
         asked, said = (name.lower().rsplit("/", 1)[-1] for name in (self.model, said))
         return said.startswith(asked) and re.fullmatch(r"(@.*|[-@]\d{4}(-?\d\d){0,2})?", said[len(asked) :]) is not None
+
+
+NOTHING = {"prompt_tokens": 0, "completion_tokens": 0}
 
 
 class PassingFault(Exception):
@@ -128,10 +132,9 @@ class Client:
 
     def __init__(self, endpoint: Endpoint, cache: ReplyCache, ask_again: int, readable: Callable[[str], bool]) -> None:
         self.endpoint, self.cache, self.ask_again, self.readable = endpoint, cache, ask_again, readable
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(dict.fromkeys(("questions", "cached", "calls", "unreadable", "refused"), 0))
         self.usage = Usage(0, 0)
         """Tokens that the endpoint reported to this process."""
-        self.models: set[str] = set()
         self._in_flight = 0
 
     def ask(self, prompts: Sequence[str]) -> dict[str, list[Reply]]:
@@ -215,11 +218,14 @@ class Client:
 
     def _gave_up(self, last: PassingFault, seconds: float) -> str:
         if last.kind.startswith("answered as"):
-            return f"reward.model={self.endpoint.model}: {self.endpoint.base_url} {last.kind}; if that is the same model, add its name to reward.reply_models"
+            return (
+                f"reward.model={self.endpoint.model}: {self.endpoint.base_url} {last.kind}; "
+                "if that is the same model, add its name to reward.reply_models"
+            )
         asked_for = f", which asks to wait {last.wait:g} s" if last.wait else ""
         return (
-            f"reward.base_url={self.endpoint.base_url}: no usable reply to a question within {seconds:.0f} s (last: {last.kind}{asked_for}); "
-            f"replies so far are kept in {self.cache.path}, run again to go on"
+            f"reward.base_url={self.endpoint.base_url}: no usable reply to a question within {seconds:.0f} s "
+            f"(last: {last.kind}{asked_for}); replies so far are kept in {self.cache.path}, run again to go on"
         )
 
     async def _try(self, openai_client: Any, content: str, key: str, attempt: int, stop: asyncio.Event) -> None:
@@ -246,8 +252,8 @@ class Client:
             if not self._in_flight:
                 account = self.cache.account()
                 raise UserError(
-                    f"reward.max_cost={endpoint.max_cost}: reached ({account.cost:.6g} spent in {account.calls} calls, by {self.cache.path}); "
-                    "raise it and run again, replies so far are kept"
+                    f"reward.max_cost={endpoint.max_cost}: reached ({account.cost:.6g} spent in {account.calls} calls, by "
+                    f"{self.cache.path}); raise it and run again, replies so far are kept"
                 )
             await _until(stop, 0.02)
 
@@ -281,30 +287,22 @@ class Client:
     def _turned_away(self, error: Any, call: int) -> Any:
         """What a status other than 200 means: a fault that passes, a refusal to judge this text (a reply without a verdict), or the end."""
         endpoint, status, said = self.endpoint, int(error.status_code), self._scrubbed(error.response.text)
-        if status >= 500:
+        if status >= 500 or status in _MAY_HAVE_COST:
             raise PassingFault(f"status {status}", _retry_after(error.response.headers))
         self._settle_free(call)
-        where = endpoint.base_url
+        where, kept = endpoint.base_url, "run again, replies so far are kept"
         if status == 401 or status == 403:
-            raise UserError(
-                f"reward.api_key_env={endpoint.api_key_env}: {where} does not accept this key ({status}); replies so far are kept"
-            )
+            raise UserError(f"reward.api_key_env={endpoint.api_key_env}: {where} does not accept its key ({status}); mend it and {kept}")
         if status == 402 or "insufficient_quota" in said:
-            raise UserError(
-                f"reward.base_url={where}: the account has no balance left ({status}); top it up and run again, replies so far are kept"
-            )
-        if status in _OPEN_STATUS:
+            raise UserError(f"reward.base_url={where}: the account has no balance left ({status}); top it up and {kept}")
+        if status == 429:
             raise PassingFault(f"status {status}", _retry_after(error.response.headers))
         if status == 404:
-            raise UserError(
-                f"reward.model={endpoint.model}: {where} has no such model, or is no chat endpoint (404); check both, replies so far are kept"
-            )
+            raise UserError(f"reward.model={endpoint.model}: {where} has no such model, or is no chat endpoint (404); mend it and {kept}")
         if any(word in said.lower() for word in (*_REFUSALS, *_TOO_LONG)):
             self.counts["refused"] += 1
-            return {"choices": [{"message": {"content": f"(refused with status {status})"}}], "turned_away": True}
-        raise UserError(
-            f"reward.base_url={where}: refuses the request ({status}: {said[:200]}); check reward.model, max_tokens and extra_body"
-        )
+            return {"choices": [{"message": {"content": f"(refused with status {status})"}}], "usage": NOTHING}
+        raise UserError(f"reward.base_url={where}: refuses the request ({status}: {said[:200]}); mend the reward's fields and {kept}")
 
     def _settle(self, body: Any, call: int, key: str, attempt: int) -> None:
         """Enter what was reported and keep the reply, together."""
@@ -314,14 +312,11 @@ class Client:
             if usage is not None:
                 self._settle_at(usage, call)
             raise PassingFault(f"answered as {reply.model!r}" if reply is not None else "malformed reply")
-        if isinstance(body, dict) and body.get("turned_away"):
-            self.cache.keep_bound(key, attempt, reply)  # already settled, at nothing
-        elif usage is None:
+        if usage is None:
             self.counts["usage not reported"] += 1
             self.cache.keep_bound(key, attempt, reply)
         else:
             self._settle_at(usage, call, key, attempt, reply)
-        self.models.add(reply.model)
         self.counts["unreadable"] += not self.readable(reply.text)
 
     def _settle_at(self, usage: Usage, call: int, key: str = "", attempt: int = 0, reply: Reply | None = None) -> None:

@@ -139,12 +139,8 @@ class JudgeSource:
         return found | {"cost_of_cache": self.client.cache.account().cost}
 
     def texts(self) -> dict[str, str]:
-        """Files for the run's folder: the prompt as it was used, and what answered."""
-        spec = self.spec
-        asked = {"model": spec.model, "temperature": spec.temperature, "max_tokens": spec.max_tokens, "orders": spec.orders}
-        head = "".join(f"{key}: {value}\n" for key, value in asked.items())
-        answered = ", ".join(sorted(self.client.models - {""})) or "(all from the cache)"
-        return {f"{self.name}_prompt.md": f"---\n{head}answered as: {answered}\n---\n{self.prompt.text}"}
+        """Files for the run's folder: the prompt as it was used."""
+        return {f"judge_prompt-{self.name}.md": self.prompt.text}
 
 
 def check_fields(name: str, orders: str, unfinished: str) -> None:

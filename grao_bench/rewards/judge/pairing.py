@@ -41,7 +41,7 @@ class Tally:
         """
         self._counts["judged"] += 1
         signs = {order: sign if sign is None or order == "model_first" else -sign for order, sign in said.items()}
-        read = {order: float(sign) for order, sign in signs.items() if sign is not None}
+        read: dict[str, float] = {order: float(sign) for order, sign in signs.items() if sign is not None}
         self._counts["read"] += len(read)
         self._counts["first"] += sum(sign == 1 for sign in said.values())
         self._counts["second"] += sum(sign == -1 for sign in said.values())

@@ -38,7 +38,9 @@ def verdicts(text: str) -> set[int]:
     found = set()
     for match in _VERDICT.finditer(text):
         left, sign, right = match.groups()
-        if left != right and not _DENIED.search(text[: match.start()]):
+        before = text[: match.start()]
+        # "1 > 2 = 1" is no verdict
+        if left != right and not _DENIED.search(before) and not before.rstrip().endswith(("<", "=", ">", "≤", "≥")):
             found.add(_SIGNS[sign[0]] * (1 if left == "1" else -1))
     return found
 

@@ -1,0 +1,1 @@
+"""The LLM judge, against real servers on loopback."""

@@ -1,0 +1,133 @@
+"""The figures: which are drawn from which runs, what their points say, and that a page can take them in."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from html import unescape
+
+import pytest
+
+from grao_bench.records import ProbeRecord, StepRecord, find_runs
+from grao_bench.reporting.cells import gather
+from grao_bench.reporting.figures import draw_all
+from grao_bench.reporting.tables import main_tables, score
+
+from .records import HELPFUL, share, write_run
+
+KEY = (HELPFUL, "gold")
+END = f"tiny-{HELPFUL}"
+
+
+def config(**objective):
+    return {"objective": {"alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs", "rollouts": 8} | objective}
+
+
+def trained(root, objective, ras, *, seeds=(0, 1), parts=("exploration", "imitation"), **more):
+    """Runs with probes at 0 and 2, two steps of 100 generated tokens and 3 seconds; the last probe's reward is ras / 100 + seed / 10."""
+    for seed in seeds:
+        probes = [ProbeRecord(step, {"reward": step * (ras / 200 + seed / 20), "kl": 0.5 * step}) for step in (0, 2)]
+        losses = {f"loss/{part}": 0.1 * (i + 1) for i, part in enumerate(parts)}
+        steps = [StepRecord(i, {"loss": 1.0 / i, "reward/mean": 0.1 * i} | losses, 1, 8, 100, 500) for i in (1, 2)]
+        write_run(root, objective, {KEY: share(ras + seed)}, seed=seed, probes=probes, steps=steps, seconds=[3.0, 3.0], **more)
+
+
+def drawn(root):
+    cells = gather(find_runs(root), {})
+    rows = score(cells, "loss")
+    return {drawing.name: drawing for drawing in draw_all(cells, rows, main_tables(rows, "loss"))}
+
+
+def says(drawing):
+    return [unescape(text) for text in re.findall(r'class="hit"[^>]*><title>([^<]*)</title>', drawing.inline)]
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A folder with each sweep in its smallest form."""
+    root = tmp_path_factory.mktemp("everything")
+    write_run(root, "base", {KEY: share(20)}, config_hash="00000000")
+    trained(root, "sft", 30, parts=(), config_hash="5f700000")
+    trained(root, "grpo", 40, config=config(rollouts=4), config_hash="99000004", parts=())
+    trained(root, "grpo", 50, config=config(rollouts=8), config_hash="99000008", parts=())
+    trained(root, "grao", 60, config=config(), config_hash="a0000001")
+    trained(root, "grao", 55, config=config(beta=0.1), config_hash="a0000002")
+    trained(root, "grao", 65, config=config(lam=0.0), config_hash="a0000003", seeds=(0,))
+    trained(root, "grao_no_imitation", 45, config=config(), config_hash="b0000001")
+    start = {"model": {"start_from": str(root / "tiny" / HELPFUL / "sft-5f700000" / "seed0")}}
+    trained(root, "grpo", 70, config=start, config_hash="c0000001", seeds=(0,), parts=())
+    return drawn(root)
+
+
+def test_every_figure_of_the_paper_and_the_unpublished_ones(everything):
+    assert set(everything) == {
+        f"scores-{HELPFUL}-gold",
+        *(f"reward_vs_{axis}-{END}" for axis in ("step", "generated_tokens", "seconds", "kl")),
+        *(f"{kind}-{END}" for kind in ("ablations", "loss", "loss_shares", "rollout_reward")),
+        *(f"{kind}-{END}-gold" for kind in ("beta_lambda", "group_size")),
+        *(f"two_stages_{axis}-{END}" for axis in ("steps", "forward_tokens")),
+        f"quartiles-{HELPFUL}-gold",
+    }
+
+
+def test_a_figure_without_runs_is_not_drawn(tmp_path):
+    write_run(tmp_path, "base", {KEY: share(20)}, config_hash="00000000")
+    assert drawn(tmp_path).keys() == {f"quartiles-{HELPFUL}-gold"}
+    trained(tmp_path, "grpo", 40, parts=())
+    kinds = {name.partition("-")[0] for name in drawn(tmp_path)}
+    assert not kinds & {"ablations", "loss_shares", "beta_lambda", "group_size", "two_stages_steps"}
+    assert "reward_vs_step" in kinds
+
+
+def test_points_say_their_values(everything):
+    assert f"grpo (objective.rollouts=8), step 2: 0.55 ± {0.1 / 2**0.5:.2g} (2 seeds)" in says(everything[f"reward_vs_step-{END}"])
+    assert "sft, seed 1: RAS 31.0%" in says(everything[f"scores-{HELPFUL}-gold"])
+    shares = says(everything[f"loss_shares-{END}"])
+    assert "grao_no_imitation, step 1: imitation 67%" in shares  # 0.2 of 0.1 + 0.2
+    cells = says(everything[f"beta_lambda-{END}-gold"])
+    assert "beta 0.1, lambda 0: no finished run" in cells
+    assert any(text.startswith("beta 0.5, lambda 0: grao") and text.endswith("RAS 65.0% (one seed)") for text in cells)
+
+
+def test_points_lie_where_the_line_does(everything):
+    """The tooltip of a curve's last point is at the end of one of the drawn paths."""
+    svg = everything[f"reward_vs_seconds-{END}"].inline
+    paths = [re.findall(r"[ML] ([\d.]+) ([\d.]+)", d) for d in re.findall(r'<path d="([^"]*)"', svg)]
+    ends = [(float(path[-1][0]), float(path[-1][1])) for path in paths if len(path) == 2]
+    hits = re.findall(r'<circle class="hit" cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>[^<]*step 2:', svg)
+    assert len(hits) == 6
+    for x, y in hits:
+        assert min(abs(float(x) - a) + abs(float(y) - b) for a, b in ends) < 0.3
+
+
+def test_two_stages_begin_where_the_first_ended(everything):
+    frame = everything[f"two_stages_steps-{END}"].frame
+    chained = frame[frame["method"] == "sft, then grpo"]
+    assert list(chained["x"]) == [2.0, 4.0]
+    tokens = everything[f"two_stages_forward_tokens-{END}"].frame
+    assert list(tokens[tokens["method"] == "sft, then grpo"]["x"]) == [1000.0, 2000.0]
+
+
+def test_an_inline_svg_is_whole_takes_the_pages_ink_and_has_ids_of_its_own(everything):
+    ids: list[str] = []
+    for drawing in everything.values():
+        root = ElementTree.fromstring(drawing.inline)
+        assert root.get("viewBox")
+        assert root.get("width") is None
+        assert drawing.inline.count("currentColor") > 5
+        assert "http" not in drawing.inline
+        assert "<image" not in drawing.inline  # a picture within would not scale
+        ids += [value for element in root.iter() if (value := element.get("id"))]
+        used = re.findall(r'(?:href="#|url\(#)([^")]+)', drawing.inline)
+        assert set(used) <= set(ids)
+        assert drawing.png.startswith(b"\x89PNG")
+        assert not drawing.frame.empty
+    assert len(ids) == len(set(ids))
+
+
+def test_many_configurations_of_one_objective_are_named_once(tmp_path):
+    for i in range(5):
+        trained(tmp_path, "grao", 40 + i, config=config(beta=0.1 * i), config_hash=f"a000000{i}", seeds=(0,))
+    text = drawn(tmp_path)[f"reward_vs_step-{END}"]
+    assert "grao: 5 configurations" in text.inline
+    assert sum("beta=0.4" in line for line in says(text)) == 2  # but each point still says whose it is

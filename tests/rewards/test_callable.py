@@ -1,0 +1,119 @@
+"""A reward that is a Python function: real modules on disk, and every way in which such a function goes wrong."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from grao_bench.errors import UserError
+from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.rewards.callable import PythonReward
+from grao_bench.specs import load
+from grao_bench.types import Example, Turn
+
+ONE = Example("e1", (Turn("user", "Say one."),), "one", None, "s")
+TALK = Example("e2", (Turn("user", "Hi"), Turn("assistant", "Ho"), Turn("user", "So?")), "two", None, "s")
+REQUESTS = [RewardRequest(ONE, "one", True), RewardRequest(ONE, "on", False), RewardRequest(TALK, "three", True)]
+ANY = load("data/world_helpful")
+NUMBER = itertools.count()
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """written(text) is the dotted path of `fn` in a new module that holds the text."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(text: str) -> str:
+        name = f"own_rewards_{next(NUMBER)}"
+        (tmp_path / f"{name}.py").write_text(text)
+        return f"{name}.fn"
+
+    return write
+
+
+def spec(function: str, **changed: object) -> PythonReward:
+    return load("reward/python", function=function, **changed)
+
+
+def test_the_function_gets_texts_and_its_numbers_are_the_rewards(written):
+    built = spec(written("asked = []\ndef fn(prompts, completions, references):\n    asked.append((prompts, completions, references))\n"
+                         "    return [len(c) - len(r) for c, r in zip(completions, references)]\n"))  # fmt: skip
+    assert isinstance(built, RewardSpec)
+    built.check(ANY)
+    source = built.build(ANY)
+    assert isinstance(source, RewardSource)
+    verdicts = source.score(REQUESTS)
+    assert [verdict.reward for verdict in verdicts] == [0.0, -1.0, 2.0]
+    assert (source.name, source.pairwise, verdicts[0].source) == ("python_fn", False, "python_fn")
+    assert source.function.__globals__["asked"] == [
+        (
+            ["Say one.", "Say one.", "Human: Hi\n\nAssistant: Ho\n\nHuman: So?"],
+            ["one", "on", "three"],
+            ["one", "one", "two"],
+        )
+    ]
+
+
+def test_no_requests_ask_nothing(written):
+    assert spec(written("def fn(p, c, r):\n    raise RuntimeError\n")).build(ANY).score([]) == []
+
+
+def test_numbers_of_other_libraries_are_numbers(written):
+    text = "import numpy, torch\ndef fn(p, c, r):\n    return [numpy.float32(0.5), torch.tensor(2.0), True]\n"
+    assert [verdict.reward for verdict in spec(written(text)).build(ANY).score(REQUESTS)] == [0.5, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return [1.0, 2.0]", "gave 2 numbers for 3 completions; it must give one for each"),
+        ("return [1.0, float('nan'), 0.0]", "gave nan for completion 1; it must give a finite number"),
+        ("return [1.0, 0.0, float('inf')]", "gave inf for completion 2; it must give a finite number"),
+        ("return [None, 1.0, 0.0]", "gave None for completion 0; it must give a number"),
+        ("return ['good', 1.0, 0.0]", "gave 'good' for completion 0; it must give a number"),
+        ("pass", "gave NoneType; it must give a list of 3 numbers"),
+        ("return 1.0", "gave float; it must give a list of 3 numbers"),
+        ("return {}['x']", r"raised KeyError: 'x' \(.*own_rewards_\d+\.py:2\)"),
+    ],
+)
+def test_wrong_numbers_are_one_line_that_names_the_key(written, body, message):
+    path = written(f"def fn(prompts, completions, references):\n    {body}\n")
+    with pytest.raises(UserError, match=rf"^reward\.function={path}: {message}") as raised:
+        spec(path).build(ANY).score(REQUESTS)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("fn", "no dotted path; give package.module.fn"),
+        ("no_such_module_at_all.fn", r"no_such_module_at_all can't be imported \(ModuleNotFoundError"),
+        ("grao_bench.errors.fn", "grao_bench.errors has no fn"),
+        ("grao_bench.rewards.callable.__doc__", "is str, not a function"),
+    ],
+)
+def test_a_function_that_is_not_there_is_found_before_anything_is_trained(path, message):
+    with pytest.raises(UserError, match=rf"^reward\.function={path}: {message}"):
+        spec(path).check(ANY)
+
+
+def test_a_module_that_breaks_when_it_is_imported(written):
+    path = written("1 / 0\n")
+    with pytest.raises(UserError, match=r"can't be imported \(ZeroDivisionError: division by zero\)"):
+        spec(path).check(ANY)
+
+
+def test_a_pairwise_function_says_minus_one_zero_or_one(written):
+    path = written("def fn(p, c, r):\n    return [1, 0, -1] if c[0] == 'one' else [0.5] * len(c)\n")
+    source = spec(path, pairwise=True).build(ANY)
+    assert source.pairwise
+    assert [verdict.reward for verdict in source.score(REQUESTS)] == [1.0, 0.0, -1.0]
+    with pytest.raises(UserError, match=r"gave 0\.5 for completion 0; with reward\.pairwise=true it must give -1, 0 or 1"):
+        source.score(REQUESTS[1:])
+
+
+def test_the_fingerprint_is_of_the_code(written):
+    one, same, other = (spec(written(f"def fn(p, c, r):\n    return [{value}] * len(c)\n")).build(ANY) for value in (1, 1, 2))
+    assert one.fingerprint == spec(one.spec.function).build(ANY).fingerprint
+    assert len({source.fingerprint for source in (one, same, other)}) == 3, "the path tells apart, and so does the code"
