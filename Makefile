@@ -43,7 +43,7 @@ studies: $(VENV)/.installed sft-then-rl
 	for sweep in table3_ablation beta_lambda kl_frontier; do $(PY) -m grao_bench.report runs/$$sweep || exit 2; done
 
 sft-then-rl: $(VENV)/.installed
-	$(PY) -m grao_bench.train +sweeps=sft_first
+	$(PY) -m grao_bench.train +sweeps=sft_then_rl_first
 	first=$$(ls -d runs/sft_then_rl/tiny/world_helpful/sft-*/) && $(PY) -m grao_bench.train +sweeps=sft_then_rl "model.start_from=$${first}seed\$${seed}"
 	$(PY) -m grao_bench.train +sweeps=sft_then_rl_rivals
 	$(PY) -m grao_bench.report runs/sft_then_rl

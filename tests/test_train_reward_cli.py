@@ -25,19 +25,21 @@ def pairs():
     ]
 
 
-@pytest.fixture
-def trained(pairs, tmp_path, command):
-    """(outcome, folder) of a reward model trained on the pairs."""
-    write_rows(tmp_path / "pairs.jsonl", pairs)
+@pytest.fixture(scope="module")
+def trained(pairs, _commands, tmp_path_factory):
+    """(outcome, folder) of a reward model trained on the pairs, in judges/jsonl of a folder that holds them."""
+    home = tmp_path_factory.mktemp("reward")
+    write_rows(home / "pairs.jsonl", pairs)
     fast = ("training.epochs=4", "training.learning_rate=0.005")
-    return command("train_reward", *OWN_PAIRS, *fast, "output=judges/jsonl"), tmp_path / "judges" / "jsonl"
+    return _commands.run(home, "train_reward", *OWN_PAIRS, *fast, "output=judges/jsonl"), home / "judges" / "jsonl"
 
 
-def test_a_reward_model_that_rewards_a_cell(pairs, trained, tmp_path, command):
+def test_a_reward_model_that_rewards_a_cell(pairs, trained, _commands):
     outcome, folder = trained
+    home = folder.parents[1]
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("judges/jsonl: pairs 1")
-    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "judges"}
+    assert {path.name for path in home.iterdir()} == {"pairs.jsonl", "judges"}
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["pairs"] + metrics["dev/pairs"] + metrics["test/pairs"] == len(pairs)
     assert metrics["test/accuracy"] > 0.9
@@ -50,9 +52,9 @@ def test_a_reward_model_that_rewards_a_cell(pairs, trained, tmp_path, command):
     # a cell whose policy is trained on the score, and evaluated by its sign against the reference
     judged = ("reward=reward_model", "reward@evaluation.reward=reward_model_sign")
     paths = ("reward.path='judges/{data}'", "evaluation.reward.path='judges/{data}'")
-    outcome = command("train", "objective=grpo", *OWN_PAIRS, *judged, *paths, "budget=smoke", "evaluation.max_examples=12")
+    outcome = _commands.run(home, "train", "objective=grpo", *OWN_PAIRS, *judged, *paths, "budget=smoke", "evaluation.max_examples=12")
     assert outcome.code == 0, outcome.err
-    found = read_run(tmp_path / outcome.out.splitlines()[-1])
+    found = read_run(home / outcome.out.splitlines()[-1])
     assert found.info.reward == "reward_model_score"
     assert len(found.steps) == 2
     assert found.steps[0].metrics["groups_without_signal"] == 0, "a score tells any two answers apart"

@@ -46,12 +46,7 @@ class Policy(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             _enable_checkpointing(model)
-        # zeros: the first values are 0 for every seed, and no random draw is spent on them
-        self.value_head = nn.Linear(model.config.get_text_config().hidden_size, 1, dtype=torch.float32) if value_head else None
-        if self.value_head is not None:
-            nn.init.zeros_(self.value_head.weight)
-            nn.init.zeros_(self.value_head.bias)
-            self.value_head.to(model.device)
+        self.value_head = _zero_head(model) if value_head else None
 
     def forward(
         self, batch: Batch, entropy: bool = False, temperature: float | None = None, expected: Tensor | None = None
@@ -116,6 +111,14 @@ class Policy(nn.Module):
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The language model's parameters, and the value head's (empty without one)."""
         return list(self.model.parameters()), list(self.value_head.parameters()) if self.value_head is not None else []
+
+
+def _zero_head(model: Any) -> nn.Linear:
+    """Zeros: the first values are 0 for every seed, and no random draw is spent on them."""
+    head = nn.utils.skip_init(nn.Linear, model.config.get_text_config().hidden_size, 1, dtype=torch.float32, device=model.device)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    return head
 
 
 def _enable_checkpointing(model: Any) -> None:

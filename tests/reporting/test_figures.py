@@ -10,7 +10,19 @@ import pytest
 
 from grao_bench.records import ProbeRecord, StepRecord, find_runs
 from grao_bench.reporting.cells import gather
-from grao_bench.reporting.figures import draw_all
+from grao_bench.reporting.curves import beta_lambda_map, group_size_curve
+from grao_bench.reporting.figures import (
+    ablation_curves,
+    beta_lambda,
+    draw_all,
+    group_sizes,
+    kl_frontier,
+    losses,
+    reward_curves,
+    rollout_curves,
+    shares,
+    two_stages,
+)
 from grao_bench.reporting.tables import main_tables, score
 
 from .records import HELPFUL, share, write_run
@@ -27,8 +39,8 @@ def trained(root, objective, ras, *, seeds=(0, 1), parts=("exploration", "imitat
     """Runs with probes at 0 and 2, two steps of 100 generated tokens and 3 seconds; the last probe's reward is ras / 100 + seed / 10."""
     for seed in seeds:
         probes = [ProbeRecord(step, {"reward": step * (ras / 200 + seed / 20), "kl": 0.5 * step}) for step in (0, 2)]
-        losses = {f"loss/{part}": 0.1 * (i + 1) for i, part in enumerate(parts)}
-        steps = [StepRecord(i, {"loss": 1.0 / i, "reward/mean": 0.1 * i} | losses, 1, 8, 100, 500) for i in (1, 2)]
+        terms = {f"loss/{part}": 0.1 * (i + 1) for i, part in enumerate(parts)}
+        steps = [StepRecord(i, {"loss": 1.0 / i, "reward/mean": 0.1 * i} | terms, 1, 8, 100, 500) for i in (1, 2)]
         write_run(root, objective, {KEY: share(ras + seed)}, seed=seed, probes=probes, steps=steps, seconds=[3.0, 3.0], **more)
 
 
@@ -73,17 +85,21 @@ def test_every_figure_of_the_paper_and_the_unpublished_ones(everything):
 def test_a_figure_without_runs_is_not_drawn(tmp_path):
     write_run(tmp_path, "base", {KEY: share(20)}, config_hash="00000000")
     assert drawn(tmp_path).keys() == {f"quartiles-{HELPFUL}-gold"}
-    trained(tmp_path, "grpo", 40, parts=())
-    kinds = {name.partition("-")[0] for name in drawn(tmp_path)}
-    assert not kinds & {"ablations", "loss_shares", "beta_lambda", "group_size", "two_stages_steps"}
-    assert "reward_vs_step" in kinds
+    write_run(tmp_path, "grpo", {KEY: share(40)}, config=config())  # neither steps nor probes
+    cells = gather(find_runs(tmp_path), {})
+    here = ("tiny", HELPFUL, [cell for cell in cells if cell.objective == "grpo"])
+    by_group = (reward_curves, ablation_curves, losses, shares, rollout_curves, kl_frontier)
+    assert [draw(*here) for draw in by_group] == [None] * 6
+    assert two_stages(*here, cells, "steps") is None
+    rows = score(cells, "loss")
+    assert beta_lambda("tiny", HELPFUL, "gold", beta_lambda_map(rows)) is None
+    assert group_sizes("tiny", HELPFUL, "gold", group_size_curve(rows)) is None  # one size is no curve
 
 
 def test_points_say_their_values(everything):
     assert f"grpo (objective.rollouts=8), step 2: 0.55 ± {0.1 / 2**0.5:.2g} (2 seeds)" in says(everything[f"reward_vs_step-{END}"])
     assert "sft, seed 1: RAS 31.0%" in says(everything[f"scores-{HELPFUL}-gold"])
-    shares = says(everything[f"loss_shares-{END}"])
-    assert "grao_no_imitation, step 1: imitation 67%" in shares  # 0.2 of 0.1 + 0.2
+    assert "grao_no_imitation, step 1: imitation 67%" in says(everything[f"loss_shares-{END}"])  # 0.2 of 0.1 + 0.2
     cells = says(everything[f"beta_lambda-{END}-gold"])
     assert "beta 0.1, lambda 0: no finished run" in cells
     assert any(text.startswith("beta 0.5, lambda 0: grao") and text.endswith("RAS 65.0% (one seed)") for text in cells)
@@ -128,6 +144,7 @@ def test_an_inline_svg_is_whole_takes_the_pages_ink_and_has_ids_of_its_own(every
 def test_many_configurations_of_one_objective_are_named_once(tmp_path):
     for i in range(5):
         trained(tmp_path, "grao", 40 + i, config=config(beta=0.1 * i), config_hash=f"a000000{i}", seeds=(0,))
-    text = drawn(tmp_path)[f"reward_vs_step-{END}"]
+    text = reward_curves("tiny", HELPFUL, gather(find_runs(tmp_path), {}))
+    assert text is not None
     assert "grao: 5 configurations" in text.inline
     assert sum("beta=0.4" in line for line in says(text)) == 2  # but each point still says whose it is

@@ -27,7 +27,8 @@ def recorded(store_text):
     codec = TextCodec(word_tokenizer(), "hh", 32)
     example = Example("e0", (Turn("user", "red one"),), "green blue green blue one two three", None, "helpful")
     engine = ScriptedEngine(codec, {"*": ["good bad good bad good bad"]})
-    (record,) = Evaluator(codec, Draw(), Sampling(0.0, 1.0, 8), store_text).evaluate(engine, [example], 0)
+    evaluator = Evaluator(codec, Sampling(0.0, 1.0, 8), store_text)
+    (record,) = evaluator.judge(Draw(), [example], evaluator.draw(engine, [example], 0))
     return record
 
 

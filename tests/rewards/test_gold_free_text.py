@@ -192,8 +192,17 @@ def shuffled(text: str, rng: random.Random) -> str:
     return " ".join(" ".join(rng.sample(words, len(words))) + "." for piece in sentences(text) for words in [piece.rstrip(".").split()])
 
 
-def agreement(change: Changed, broken: bool, prompts: int = 40) -> dict[str, float]:
-    """How far the judges agree on changed answers: correlation, mean distance, and the share of equal verdicts R."""
+def dropped(text: str, rng: random.Random) -> str:
+    return " ".join(" ".join(word for word in piece.rstrip(".").split() if rng.random() > 0.3) + "." for piece in sentences(text))
+
+
+def cut(text: str, rng: random.Random) -> str:
+    words = text.split()
+    return " ".join(words[: max(1, int(len(words) * rng.uniform(0.3, 0.9)))])
+
+
+def agreement(change: Changed, broken: bool, prompts: int = 25) -> dict[str, float]:
+    """How far the judges agree on changed answers: correlation, mean distance, the free-text judge's excess, shares of equal scores and R."""
     gold, free, same = [], [], []
     for subset in ("helpful", "harmless"):
         test = WorldData(f"world_{subset}", subset, 0, 10, 10, prompts, 0.1, 5).build().test
@@ -206,8 +215,14 @@ def agreement(change: Changed, broken: bool, prompts: int = 40) -> dict[str, flo
             references = [judge.score(example, example.chosen, True)[0] for judge in (TEMPLATE, FREE)]
             verdicts = [sign_with_ties(score - y, 0.05) for score, y in zip((gold[-1], free[-1]), references, strict=True)]
             same.append(verdicts[0] == verdicts[1])
-    distance = np.abs(np.array(gold) - np.array(free))
-    return {"r": float(np.corrcoef(gold, free)[0, 1]), "distance": float(distance.mean()), "same verdict": float(np.mean(same))}
+    excess = np.array(free) - np.array(gold)
+    return {
+        "r": float(np.corrcoef(gold, free)[0, 1]),
+        "distance": float(np.abs(excess).mean()),
+        "within 0.05": float((np.abs(excess) <= 0.05 + 1e-9).mean()),
+        "same verdict": float(np.mean(same)),
+        "excess": float(excess.mean()),
+    }
 
 
 @pytest.mark.parametrize(

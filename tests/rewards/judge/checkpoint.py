@@ -37,7 +37,7 @@ def tokenizer_for(documents: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=TEMPLATE, **special)
 
 
-def learn_by_heart(replies: Mapping[str, str], folder: Path, steps: int = 200) -> float:
+def learn_by_heart(replies: Mapping[str, str], folder: Path, steps: int = 800) -> float:
     """Train a tiny Llama until it gives each prompt its reply, save it, and return the last loss."""
     tokenizer = tokenizer_for([*replies, *replies.values()])
     rows = []
@@ -56,7 +56,7 @@ def learn_by_heart(replies: Mapping[str, str], folder: Path, steps: int = 200) -
                 vocab_size=len(tokenizer),
                 hidden_size=64,
                 intermediate_size=128,
-                num_hidden_layers=2,
+                num_hidden_layers=1,
                 num_attention_heads=4,
                 max_position_embeddings=2048,
                 bos_token_id=None,
@@ -65,7 +65,7 @@ def learn_by_heart(replies: Mapping[str, str], folder: Path, steps: int = 200) -
                 tie_word_embeddings=True,
             )
         )
-        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
         loss = torch.tensor(0.0)
         for _ in range(steps):
             # padding stands on the right and is not attended to by what comes before it

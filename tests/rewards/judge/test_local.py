@@ -12,7 +12,7 @@ import yaml
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardSource, RewardSpec, TellingSource
-from grao_bench.models.likelihood import Likelihoods, LikelihoodModel
+from grao_bench.models.likelihood import LikelihoodModel, Likelihoods
 from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.rewards.judge.local import LocalJudge, LocalJudgeSource, ScorerSpec
 from grao_bench.rewards.judge.prompt import VERDICTS
