@@ -48,14 +48,16 @@ sft-then-rl: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=sft_then_rl_rivals
 	$(PY) -m grao_bench.report runs/sft_then_rl
 
-# HH=<folder in the upstream layout>, or GRAO_BENCH_HH
+# HH=<folder in the upstream layout>, or GRAO_BENCH_HH; CORPUS='[file.jsonl.gz,...]': more documents for the base
+CORPUS := []
 ifdef HH
 export GRAO_BENCH_HH := $(HH)
 endif
 hh-tiny: $(VENV)/.installed
-	for set in helpful harmless; do \
-	  test -d runs/reward_models/hh_$$set || $(PY) -m grao_bench.train_reward model=tiny_hh data=hh_$$set max_tokens=256 || exit 2; done
-	$(PY) -m grao_bench.train +sweeps=hh_tiny
+	for set in helpful harmless; do for half in training evaluation; do \
+	  test -d runs/reward_models/hh_$$set-$$half || \
+	  $(PY) -m grao_bench.train_reward model=tiny_hh "model.corpus=$(CORPUS)" data=hh_$$set half=$$half max_tokens=256 || exit 2; done; done
+	$(PY) -m grao_bench.train +sweeps=hh_tiny "model.corpus=$(CORPUS)"
 	$(PY) -m grao_bench.report runs/hh_tiny --note "HH-RLHF pairs from the folder HH. If that is a split of your own, say so beside every number."
 
 $(VENV)/.installed: pyproject.toml

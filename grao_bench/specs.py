@@ -39,7 +39,7 @@ def load(name: str, /, **overrides: Any) -> Any:
 
 
 def _read(name: str) -> dict[str, Any]:
-    """A file's values over those of the files that its defaults list names, in the same group."""
+    """A file's values over those of its defaults list: files of the same group, and `/group@place: choice` for a place within it."""
     path = conf_dir() / f"{name}.yaml"
     if not path.exists():
         choices = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "no such group"
@@ -47,6 +47,22 @@ def _read(name: str) -> dict[str, Any]:
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     merged: dict[str, Any] = {}
     for parent in values.pop("defaults", []):
-        if parent != "_self_":
-            merged |= _read(f"{name.rpartition('/')[0]}/{parent}")
-    return merged | values
+        if isinstance(parent, Mapping):
+            ((choice, file),) = parent.items()
+            group, _, place = choice.lstrip("/").partition("@")
+            nested = _read(f"{group}/{file}")
+            for key in reversed(place.split(".")):
+                nested = {key: nested}
+            merged = _merged(merged, nested)
+        elif parent != "_self_":
+            merged = _merged(merged, _read(f"{name.rpartition('/')[0]}/{parent}"))
+    return _merged(merged, values)
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping over another, mappings within them too."""
+    merged = dict(under)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -27,15 +28,16 @@ def pairs():
 
 @pytest.fixture(scope="module")
 def trained(pairs, _commands, tmp_path_factory):
-    """(outcome, folder) of a reward model trained on the pairs, in judges/jsonl of a folder that holds them."""
+    """(outcome, folder, command) of a reward model trained on the pairs, in judges/jsonl of a folder that holds them."""
     home = tmp_path_factory.mktemp("reward")
     write_rows(home / "pairs.jsonl", pairs)
+    command = partial(_commands.run, home)
     fast = ("training.epochs=4", "training.learning_rate=0.005")
-    return _commands.run(home, "train_reward", *OWN_PAIRS, *fast, "output=judges/jsonl"), home / "judges" / "jsonl"
+    return command("train_reward", *OWN_PAIRS, *fast, "output=judges/jsonl"), home / "judges" / "jsonl", command
 
 
-def test_a_reward_model_that_rewards_a_cell(pairs, trained, _commands):
-    outcome, folder = trained
+def test_a_reward_model_that_rewards_a_cell(pairs, trained):
+    outcome, folder, command = trained
     home = folder.parents[1]
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("judges/jsonl: pairs 1")
@@ -52,7 +54,7 @@ def test_a_reward_model_that_rewards_a_cell(pairs, trained, _commands):
     # a cell whose policy is trained on the score, and evaluated by its sign against the reference
     judged = ("reward=reward_model", "reward@evaluation.reward=reward_model_sign")
     paths = ("reward.path='judges/{data}'", "evaluation.reward.path='judges/{data}'")
-    outcome = _commands.run(home, "train", "objective=grpo", *OWN_PAIRS, *judged, *paths, "budget=smoke", "evaluation.max_examples=12")
+    outcome = command("train", "objective=grpo", *OWN_PAIRS, *judged, *paths, "budget=smoke", "evaluation.max_examples=12")
     assert outcome.code == 0, outcome.err
     found = read_run(home / outcome.out.splitlines()[-1])
     assert found.info.reward == "reward_model_score"
@@ -110,7 +112,7 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, command):
 
 def test_the_report_of_a_reward_model(trained):
     """Every figure that the pairs allow, beside the baseline's; a figure without pairs is left out rather than not a number."""
-    outcome, folder = trained
+    outcome, folder, _ = trained
     metrics = json.loads((folder / "metrics.json").read_text())
     for split in ("dev", "test"):
         assert metrics[f"{split}/ece_bins"] == 10

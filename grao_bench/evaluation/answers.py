@@ -12,16 +12,21 @@ from grao_bench.records import EvalRecord, repetition_of
 from grao_bench.types import Answer, Example, Turn, Verdict
 
 
-def compare(source: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[tuple[float, Verdict]]:
+def compare(
+    source: RewardSource, examples: Sequence[Example], answers: Sequence[Answer], reference_tokens: Sequence[int] | None = None
+) -> list[tuple[float, Verdict]]:
     """(R(answer, reference), the source's own verdict) of each answer.
 
     A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the difference, 0 within its tie margin.
     """
-    requests = [RewardRequest(example, answer.text, answer.finished) for example, answer in zip(examples, answers, strict=True)]
+    pairs = zip(examples, answers, strict=True)
+    requests = [RewardRequest(example, answer.text, answer.finished, len(answer.tokens)) for example, answer in pairs]
     if source.pairwise:
         return [(verdict.reward, verdict) for verdict in source.score(requests)]
     # in one call, within which a model scores an answer that equals its reference to the same last bit
-    verdicts = source.score([*requests, *(RewardRequest(example, example.chosen, True) for example in examples)])
+    lengths = [None] * len(examples) if reference_tokens is None else reference_tokens
+    references = [RewardRequest(example, example.chosen, True, length) for example, length in zip(examples, lengths, strict=True)]
+    verdicts = source.score([*requests, *references])
     return [
         (sign_with_ties(verdict.reward - reference.reward, source.tie_margin), verdict)
         for verdict, reference in zip(verdicts[: len(requests)], verdicts[len(requests) :], strict=True)
@@ -43,6 +48,7 @@ class Evaluator:
 
     def judge(self, reward: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[EvalRecord]:
         """What a reward source says of each answer: one record per example, in order."""
+        lengths = [len(self.codec.answer(example.chosen, sys.maxsize).tokens) for example in examples]
         return [
             EvalRecord(
                 example_id=example.id,
@@ -54,10 +60,12 @@ class Evaluator:
                 prompt=plain_text(example.prompt) if self.store_text else "",
                 reference=example.chosen if self.store_text else "",
                 answer=answer.text if self.store_text else "",
-                reference_tokens=len(self.codec.answer(example.chosen, sys.maxsize).tokens),
+                reference_tokens=length,
                 **repetition_of(answer.text),
             )
-            for example, answer, (R, verdict) in zip(examples, answers, compare(reward, examples, answers), strict=True)
+            for example, answer, length, (R, verdict) in zip(
+                examples, answers, lengths, compare(reward, examples, answers, lengths), strict=True
+            )
         ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean, pstdev
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEng
 from grao_bench.models.policy import Policy
 from grao_bench.ops import no_signal
 from grao_bench.training.reference import ReferenceCache
-from grao_bench.types import Answer, Batch, Example, Needs, Updates
+from grao_bench.types import Answer, Batch, Example, Needs, Updates, Verdict
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ def collect(
     batch = replace(batch, sampler_logp=_sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature))
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
-        rewards = _rewards(collector.reward, examples, rows, needs)
+        rewards, part_metrics = _rewards(collector.reward, examples, rows, needs)
         _require_finite(rewards, collector.reward.name)
         batch = replace(batch, rewards=rewards)
-        metrics |= _reward_metrics(rewards[:, batch.columns("rollout")])
+        metrics |= _reward_metrics(rewards[:, batch.columns("rollout")]) | part_metrics
     batch = to_device(batch, policy.model.device)
     with torch.no_grad():
         if needs.values or (needs.old_logp and updates.count > 1):
@@ -77,20 +78,37 @@ def _answers(collector: Collector, example: Example, rollouts: Sequence[Answer],
     return answers
 
 
-def _rewards(source: RewardSource, examples: Sequence[Example], rows: Sequence[Sequence[Answer]], needs: Needs) -> torch.Tensor:
-    """[P K]: a verdict on every rollout and on the reference. Texts stand for the sampled ids; a rejected answer is not asked for (0)."""
+def _rewards(
+    source: RewardSource, examples: Sequence[Example], rows: Sequence[Sequence[Answer]], needs: Needs
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """[P K]: a verdict on every rollout and on the reference. Texts stand for the sampled ids; a rejected answer is not asked for (0).
+
+    And what the parts of a composed reward said of the rollouts.
+    """
     asked = [(p, k) for p in range(len(rows)) for k, slot in enumerate(needs.slots) if slot != "rejected"]
     requests = [
         # the reference is judged on its full text, whatever was cut for the model
-        RewardRequest(examples[p], examples[p].chosen, finished=True)
+        RewardRequest(examples[p], examples[p].chosen, True, len(rows[p][k].tokens))
         if needs.slots[k] == "chosen"
-        else RewardRequest(examples[p], rows[p][k].text, rows[p][k].finished)
+        else RewardRequest(examples[p], rows[p][k].text, rows[p][k].finished, len(rows[p][k].tokens))
         for p, k in asked
     ]
     rewards = torch.zeros(len(rows), len(needs.slots))
-    for (p, k), verdict in zip(asked, source.score(requests), strict=True):
+    verdicts = dict(zip(asked, source.score(requests), strict=True))
+    for (p, k), verdict in verdicts.items():
         rewards[p, k] = verdict.reward
-    return rewards
+    return rewards, _part_metrics([verdict for (_, k), verdict in verdicts.items() if needs.slots[k] == "rollout"])
+
+
+def _part_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """reward/<part>/mean and /std of each `<part>/reward` in the verdicts, over the rollouts that it was said of (a route sees its own)."""
+    said: dict[str, list[float]] = {}
+    for verdict in verdicts:
+        for name, value in verdict.parts.items():
+            if name.endswith("/reward"):
+                said.setdefault(name.removesuffix("/reward"), []).append(value)
+    moments = {name: (fmean(values), pstdev(values)) for name, values in said.items()}
+    return {f"reward/{name}/{moment}": value for name, pair in moments.items() for moment, value in zip(("mean", "std"), pair, strict=True)}
 
 
 def _sampler_logp(

@@ -1,22 +1,22 @@
 """The gold judge on free text: what it reads, and how far it agrees with the template judge, which knows the world's sentences alone.
 
-Measured on 1,800 answers (150 test prompts of each subset x 3 quality profiles x 2 wordings where there are two), as printed by
-`measured`; truth is the template judge's score of the answer before its wording was changed, or, below the line, of the broken text:
+Measured on 900 answers (150 test prompts of each subset x 3 quality profiles) by `agreement(..., prompts=150)`. The truth is the
+template judge's score of the answer before its wording was changed or, below the line, of the broken text itself:
 
     answers                                     Pearson r   |difference|   within 0.05   same verdict R
-    as drawn                                        1.000          0.000         100 %            100 %
-    markup, case, punctuation                       1.000          0.000         100 %            100 %
-    with a neutral sentence put in                  1.000          0.000         100 %            100 %
-    paraphrased, wordings it was written with       0.999          0.006          95 %             99 %
-    paraphrased, wordings it was not                0.986          0.033          87 %             98 %
+    as drawn                                         1.00           0.00         100 %            100 %
+    markup, case, punctuation                        1.00           0.00         100 %            100 %
+    with a neutral sentence put in                   1.00           0.00          99 %            100 %
+    paraphrased, wordings it was written with        1.00           0.01          95 %            100 %
+    paraphrased, wordings it was not                 0.99           0.03          86 %             98 %
     --
-    cut at 30 to 90 % of the words                  0.78           0.20           24 %             95 %
-    words of each sentence shuffled                 0.21           0.41           14 %             91 %
-    30 % of the words dropped                       0.34           0.45            9 %             88 %
+    cut at 30 to 90 % of the words                   0.78           0.20          24 %             91 %
+    words of each sentence shuffled                  0.20           0.40          18 %             91 %
+    30 % of the words dropped                        0.35           0.44          11 %             89 %
 
-Both kinds of wordings are by one hand, so 0.986 is an upper bound for a stranger's. Below the line the free-text judge is kinder on
-purpose (+0.13, +0.39, +0.40 on average): a readable fragment is neutral where the template judge charges 0.20, and keywords can't see
-the order of words. A policy that is trained on it may therefore learn to write keywords; train by the template judge, and judge
+Both kinds of wordings (wordings.yaml) are by one hand, so 0.99 is an upper bound for a stranger's. Below the line the free-text judge
+is kinder (+0.14, +0.38, +0.39 on average): a readable fragment is neutral where the template judge charges 0.20, and keywords can't see
+the order of words. A policy that is trained on it may therefore learn to write keywords: train by the template judge, and judge
 models from elsewhere by this one.
 """
 
@@ -202,7 +202,7 @@ def cut(text: str, rng: random.Random) -> str:
 
 
 def agreement(change: Changed, broken: bool, prompts: int = 25) -> dict[str, float]:
-    """How far the judges agree on changed answers: correlation, mean distance, the free-text judge's excess, shares of equal scores and R."""
+    """How far the judges agree on changed answers; `excess` is the free-text judge's score above the template judge's."""
     gold, free, same = [], [], []
     for subset in ("helpful", "harmless"):
         test = WorldData(f"world_{subset}", subset, 0, 10, 10, prompts, 0.1, 5).build().test

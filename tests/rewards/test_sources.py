@@ -12,13 +12,14 @@ from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.data.gsm8k import GSM8KData
 from grao_bench.data.world import WorldData
 from grao_bench.errors import UserError
+from grao_bench.records import read_run
 from grao_bench.rewards.callable import PythonReward
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.mixture import Mixture, Routed
 from grao_bench.rewards.reward_model import RewardModel
 from grao_bench.rewards.shaping import Clip, Shaped
 from grao_bench.rewards.verifiable import Verifiable
-from grao_bench.specs import conf_dir
+from grao_bench.specs import conf_dir, load
 from tests.cells import SMALL_WORLD
 
 WORLD = WorldData("world_helpful", "helpful", 0, 5, 5, 5, 0.0, 5)
@@ -145,3 +146,36 @@ def test_a_cell_learns_from_a_shaped_mixture_with_a_function_in_it(tmp_path, com
         assert parts["unshaped/reward"] == pytest.approx(unshaped)
         changes = [parts[f"{name}/reward"] for name in ("unfinished", "repetition", "clip")]
         assert record["reward"] == pytest.approx(parts["unshaped/reward"] + sum(changes))
+
+
+def test_a_notebook_loads_composed_rewards_too():
+    """Without Hydra: the files that the defaults list puts in places of it."""
+    mixture, shaped = load("reward/mixture"), load("reward/shaped", shaping=["clip"])
+    assert mixture == composed("reward=mixture")
+    assert load("reward/routed") == composed("reward=routed")
+    assert (shaped.source, shaped.build(WORLD).name) == (load("reward/gold_score"), "gold_score_clip")
+    assert load("reward/reward_model_margin").mode == "margin"
+
+
+def test_a_step_record_has_the_statistics_of_each_part(tmp_path, command):
+    """reward/<part>/mean and /std over the step's rollouts; the sum of the means, weighted, is the mean of the reward. Shapes that count
+    tokens get them in training, probes and evaluation."""
+    shapes = ("reward=shaped", "reward@reward.source=mixture", "reward.shaping=[length,soft_overlong]", "reward.length.target=4")
+    limits = ("reward.length.per_token=0.01", "reward.soft_overlong.longest=16", "reward.soft_overlong.cache=8")
+    outcome = command("train", "objective=grao", *SMALL_WORLD, *shapes, *limits)
+    assert outcome.code == 0, outcome.err
+    run = read_run(tmp_path / outcome.out.splitlines()[-1])
+    for record in run.steps:
+        found = {key.removeprefix("reward/"): value for key, value in record.metrics.items() if key.startswith("reward/")}
+        assert set(found) == {"mean", "std"} | {
+            f"{part}/{moment}" for part in ("verdict", "score", "unshaped", "length", "soft_overlong") for moment in ("mean", "std")
+        }
+        assert found["unshaped/mean"] == pytest.approx(found["verdict/mean"] + 0.5 * found["score/mean"], abs=1e-6)
+        assert found["mean"] == pytest.approx(found["unshaped/mean"] + found["length/mean"] + found["soft_overlong/mean"], abs=1e-6)
+        assert found["score/std"] > 0
+        # R and the score rise together here, so that the parts' deviations bound the sum's
+        assert found["unshaped/std"] <= found["verdict/std"] + 0.5 * found["score/std"] + 1e-6
+    (records,) = run.evaluations.values()
+    for record in records:
+        assert record.parts["length/reward"] == pytest.approx(-0.01 * max(0, record.num_tokens - 4))
+        assert record.parts["soft_overlong/reward"] == pytest.approx(max(-1.0, min(0.0, (8 - record.num_tokens) / 8)))

@@ -32,7 +32,7 @@ from grao_bench.data.world.recognise import (
     recognise_keywords,
     world_sentences,
 )
-from grao_bench.data.world.recognise import _entity as named_entity
+from grao_bench.data.world.recognise import named_entity
 from grao_bench.types import Example
 
 FREE_TEXT_WORDS = 120

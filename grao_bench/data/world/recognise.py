@@ -125,7 +125,7 @@ def world_sentences() -> list[tuple[str, Statement]]:
 
 
 def _facts(plain: str, subject: str) -> tuple[Statement, ...]:
-    entity = _entity(plain, subject)
+    entity = named_entity(plain, subject)
     if not entity:
         return ()
     denied = _NEGATION.search(plain) is not None
@@ -138,7 +138,7 @@ def _facts(plain: str, subject: str) -> tuple[Statement, ...]:
     return tuple(found)
 
 
-def _entity(plain: str, subject: str) -> str:
+def named_entity(plain: str, subject: str) -> str:
     """The entity that a sentence names (the subject if it is among several), or the subject when only a pronoun stands for it."""
     pattern, by_words = _entity_pattern()
     named = [by_words[words] for words in pattern.findall(plain)]

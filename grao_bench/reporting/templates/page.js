@@ -146,7 +146,7 @@ if ($("answer-data")) {
     if (prompt[1]) box.append(said("prompt", prompt[1]), said("reference", prompt[2]));
     if (before) box.append(said("base", before[4], before));
     const changed = diff.checked && before && before[4] && answer[4];
-    box.append(said(one.name, changed ? diffWords(before[4], answer[4]) : answer[4] || "(no text recorded)", answer));
+    box.append(said(one.name, changed ? diffWords(before[4], answer[4]) : answer[4] || (prompt[1] ? "(empty)" : "(no text recorded)"), answer));
     return box;
   };
   const page = () => {
