@@ -62,7 +62,8 @@ class EvalRecord:
 
     `reward` is the source's own number (a score, or the verdict again). Texts are empty in records that hold ids and verdicts only.
     Measured when the answer was drawn, so that they outlive the texts, and None in records from before: `reference_tokens`, the
-    reference's length in the same tokens as `num_tokens`, uncut; and the fields of `repetition_of`.
+    reference's length in the same tokens as `num_tokens`, uncut; and the fields of `repetition_of`. `excluded`: the judge gave no readable
+    verdict, and the numbers in its place mean nothing; scores leave the prompt out and say how many there were.
     """
 
     example_id: str
@@ -78,6 +79,12 @@ class EvalRecord:
     distinct_1: float | None = None
     distinct_2: float | None = None
     repetition: float | None = None
+    excluded: bool = False
+
+
+def judged(records: Iterable[EvalRecord]) -> list[EvalRecord]:
+    """The records with a verdict."""
+    return [record for record in records if not record.excluded]
 
 
 def repetition_of(answer: str) -> dict[str, float]:

@@ -89,15 +89,26 @@ def build_report(
         for run in runs:
             _copy_records(run, output / run.folder.relative_to(folder), texts)
         for partial, reason in unfinished.items():
-            _copy_reason(output / partial.relative_to(folder), reason)
+            _copy_reason(partial, output / partial.relative_to(folder), reason)
     brief = [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
     brief += [f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables]
     return Report(output / "report.html", output / "tables.md", "\n\n".join(brief))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (2 for a user's mistake)."""
+    """The command line; returns the exit code (2 for a user's mistake). A reader that stops reading (`| head`) is no mistake."""
     options = _parser().parse_args(arguments)
+    try:
+        code = _main(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still in the buffer would raise again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _main(options: argparse.Namespace) -> int:
     try:
         if options.paper:
             print(paper.render(), end="")
@@ -229,7 +240,7 @@ def _copy_records(run: Run, target: Path, texts: bool) -> None:
         raise UserError(f"{target}: --records would write over the runs themselves; give an --output outside the folder")
     target.mkdir(parents=True, exist_ok=True)
     (target / "run.json").write_bytes((run.folder / "run.json").read_bytes())
-    for name in ("steps.jsonl", "probes.jsonl", "timing.jsonl"):
+    for name in ("steps.jsonl", "probes.jsonl", "timing.jsonl", "lm_eval.jsonl"):
         if (path := plain_or_gz(run.folder / name)).exists():
             write_lines(target / f"{name}.gz", read_lines(path))
     for path in prompt_files(run.folder):
@@ -239,9 +250,11 @@ def _copy_records(run: Run, target: Path, texts: bool) -> None:
         write_lines(target / "evaluations" / f"{name}-{reward}.jsonl.gz", kept)
 
 
-def _copy_reason(target: Path, reason: str) -> None:
+def _copy_reason(partial: Path, target: Path, reason: str) -> None:
     assert target.name.endswith(PARTIAL)
     target.mkdir(parents=True, exist_ok=True)
+    if (partial / "config.yaml").is_file():
+        (target / "config.yaml").write_bytes((partial / "config.yaml").read_bytes())
     (target / "error.txt").write_text(reason + "\n", encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import NO_TASKS, evaluate_tasks
 from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, build, check, corpus_of, evaluation_sets, load_policy
-from grao_bench.interfaces import Dataset, RewardSource
+from grao_bench.interfaces import Dataset, RewardSource, TellingSource
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.precision import fast_float32
@@ -104,6 +104,7 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         evaluate_policy(experiment, cell.sets, cell.trainer.policy, cell.codec, partial / "evaluations", label)
         score_tasks(experiment, cell.trainer.policy, cell.codec, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
+        _keep_what_judges_tell(partial, cell)
         write_info(
             partial,
             RunInfo(
@@ -131,6 +132,16 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         finished = True
     finally:
         tracker.finish(failed=not finished)
+
+
+def _keep_what_judges_tell(partial: Path, cell: Cell) -> None:
+    """A judge's prompt as a file of the run; its counts (calls, cost, consistency, exclusions) among the notes, for whom it judged."""
+    judges = {"training": cell.collector.reward} | {f"{one.name} test": one.reward for one in cell.sets}
+    for what, source in judges.items():
+        if isinstance(source, TellingSource):
+            for name, text in source.texts().items():
+                (partial / name).write_text(text, encoding="utf-8")
+            cell.notes.update({f"{what}: {source.name}: {key}": value for key, value in source.statistics().items()})
 
 
 def training_fingerprint(dataset: Dataset) -> str:

@@ -75,6 +75,11 @@ class Verdict:
     parts: dict[str, float] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
 
+    @property
+    def excluded(self) -> bool:
+        """Whether the source, or a part of it, could say nothing: the part `excluded` is 1 and the reward is not a number."""
+        return any(value and name.rpartition("/")[2] == "excluded" for name, value in self.parts.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:

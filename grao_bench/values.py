@@ -29,15 +29,19 @@ def check_types(value: Any, key: str = "") -> None:
             raise UserError(f"{name}={entry!r}: expected {hint}, got {type(entry).__name__}")
 
 
-def describe(value: Any) -> Any:
-    """A spec as plain data: a dataclass becomes {"_target_": its class, field: ...}, as Hydra writes it; sequences become lists."""
+def describe(value: Any, identity: bool = False) -> Any:
+    """A spec as plain data: a dataclass becomes {"_target_": its class, field: ...}, as Hydra writes it; sequences become lists.
+
+    identity: without the fields that don't count when two values are compared (`field(compare=False)`).
+    """
     if is_dataclass(value) and not isinstance(value, type):
         target = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {"_target_": target} | {item.name: describe(getattr(value, item.name)) for item in fields(value)}
+        named = {item.name: getattr(value, item.name) for item in fields(value) if item.compare or not identity}
+        return {"_target_": target} | {name: describe(entry, identity) for name, entry in named.items()}
     if isinstance(value, Mapping):
-        return {str(key): describe(entry) for key, entry in value.items()}
+        return {str(key): describe(entry, identity) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [describe(entry) for entry in value]
+        return [describe(entry, identity) for entry in value]
     return value
 
 
@@ -57,4 +61,4 @@ def rebuild(value: Any, where: str) -> Any:
 
 def value_hash(*values: Any) -> str:
     """8 hex digits over the described values."""
-    return hashlib.sha256(json.dumps(describe(values), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(describe(values, identity=True), sort_keys=True).encode()).hexdigest()[:8]

@@ -303,6 +303,7 @@ def test_a_failure_leaves_its_reason(tmp_path):
     assert line.startswith("example ")
     assert "context of 512" in line
     assert find_unfinished(tmp_path) == {partial: line}
+    assert rebuild(yaml.safe_load((partial / "config.yaml").read_text()), "config") == experiment, "a report can name what failed"
 
 
 def test_what_is_wrong_is_found_before_anything_is_written(tmp_path):

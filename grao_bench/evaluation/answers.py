@@ -17,7 +17,8 @@ def compare(
 ) -> list[tuple[float, Verdict]]:
     """(R(answer, reference), the source's own verdict) of each answer.
 
-    A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the difference, 0 within its tie margin.
+    A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the difference, 0 within its tie margin. Where
+    the source could say nothing, the verdict says `excluded` and R means nothing.
     """
     pairs = zip(examples, answers, strict=True)
     requests = [RewardRequest(example, answer.text, answer.finished, len(answer.tokens)) for example, answer in pairs]
@@ -52,8 +53,8 @@ class Evaluator:
         return [
             EvalRecord(
                 example_id=example.id,
-                verdict=R,
-                reward=verdict.reward,
+                verdict=0.0 if verdict.excluded else R,
+                reward=0.0 if verdict.excluded else verdict.reward,
                 num_tokens=len(answer.tokens),
                 finished=answer.finished,
                 parts=verdict.parts,
@@ -61,6 +62,7 @@ class Evaluator:
                 reference=example.chosen if self.store_text else "",
                 answer=answer.text if self.store_text else "",
                 reference_tokens=length,
+                excluded=verdict.excluded,
                 **repetition_of(answer.text),
             )
             for example, answer, length, (R, verdict) in zip(

@@ -75,7 +75,9 @@ def _set(cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int) 
 
 
 def _answer(record: EvalRecord | None) -> list[object] | None:
-    return None if record is None else [record.verdict, round(record.reward, 4), record.num_tokens, int(record.finished), record.answer]
+    if record is None or record.excluded:
+        return None
+    return [record.verdict, round(record.reward, 4), record.num_tokens, int(record.finished), record.answer]
 
 
 def _base_of(speakers: Sequence[tuple[Cell, Run]], cell: Cell) -> int | None:

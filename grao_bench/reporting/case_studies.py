@@ -11,7 +11,7 @@ from statistics import pvariance
 import pandas as pd
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord
+from grao_bench.records import EvalRecord, judged
 from grao_bench.reporting import paper
 from grao_bench.reporting.cells import slug
 from grao_bench.reporting.sheets import Grid, Sheet
@@ -109,7 +109,7 @@ def _answered(table: Table) -> dict[str, Case]:
     rows = [row for row in table.rows if row.scores][:MOST_METHODS]
     key = (table.set, table.reward)
     runs = [(row.cell.label, next(run for run in row.cell.runs if run.evaluations.get(key))) for row in rows]
-    records = [{record.example_id: record for record in run.evaluations[table.set, table.reward]} for _, run in runs]
+    records = [{record.example_id: record for record in judged(run.evaluations[table.set, table.reward])} for _, run in runs]
     cases = {}
     for example_id, record in records[0].items() if records else ():
         answers = [one.get(example_id) for one in records]

@@ -7,9 +7,11 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from grao_bench.errors import UserError
 from grao_bench.records import PARTIAL, EvalRecord, Run
@@ -38,11 +40,12 @@ EvalKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A cell's seed that started and did not finish, and why."""
+    """A cell's seed that started and did not finish, and why. `config` is empty where it left none."""
 
     folder: Path
     seed: str
     reason: str
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Cell:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The resolved configuration of its first run; empty when none finished."""
-        return self.runs[0].info.config if self.runs else {}
+        """The resolved configuration of its first run, finished or not; empty when none recorded it."""
+        return self.runs[0].info.config if self.runs else next((lost.config for lost in self.missing if lost.config), {})
 
     @property
     def first_stage(self) -> str:
@@ -106,12 +109,16 @@ def identity_of(run: Run) -> str:
 
     model.start_from names a folder with a seed in it, and so makes a hash of its own for every seed.
     """
-    start = start_of(run.info.config)
+    return _identity(run.info.config, run.info.config_hash, str(run.info.seed))
+
+
+def _identity(config: Mapping[str, Any], config_hash: str, seed: str) -> str:
+    start = start_of(config)
     if not start:
-        return run.info.config_hash
-    flat = {key: text for key, text in _flatten(run.info.config).items() if key.split(".")[0] not in NOT_IDENTITY and key != "data.path"}
+        return config_hash
+    flat = {key: text for key, text in _flatten(config).items() if key.split(".")[0] not in NOT_IDENTITY and key != "data.path"}
     path = Path(start)
-    flat["model.start_from"] = str(path.parent if path.name == f"seed{run.info.seed}" else path)
+    flat["model.start_from"] = str(path.parent if path.name == f"seed{seed}" else path)
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -240,12 +247,23 @@ def _add_missing(cells: list[Cell], folder: Path, reason: str) -> None:
     model, data, name, last = folder.parts[-4:]
     objective, _, short = name.rpartition("-")
     seed = last.removesuffix(PARTIAL).removeprefix("seed")
+    lost = Missing(folder, seed, reason, _config(folder))
+    identity = _identity(lost.config, short, seed)
     for index, cell in enumerate(cells):
-        if (cell.model, cell.data, cell.objective) == (model, data, objective) and short and cell.config_hash.startswith(short):
+        if (cell.model, cell.data, cell.objective) == (model, data, objective) and identity and cell.config_hash.startswith(identity):
             if not any(str(run.info.seed) == seed for run in cell.runs):
-                cells[index] = replace(cell, missing=(*cell.missing, Missing(folder, seed, reason)))
+                cells[index] = replace(cell, missing=(*cell.missing, lost))
             return
-    cells.append(Cell(model, data, objective or name, short, objective or name, (), (Missing(folder, seed, reason),)))
+    cells.append(Cell(model, data, objective or name, identity, objective or name, (), (lost,)))
+
+
+def _config(partial: Path) -> Mapping[str, Any]:
+    """The configuration that a run writes before anything else; empty where it is absent, or torn by the interruption."""
+    try:
+        config = yaml.safe_load((partial / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _labelled(cells: Sequence[Cell]) -> list[Cell]:
@@ -267,12 +285,12 @@ def _labels(family: Sequence[Cell]) -> list[str]:
     name = f"{first_objective(start)}, then {objective}" if start else objective
     if len(family) == 1:
         return [name]
-    finished = [cell for cell in family if cell.runs]
-    settings = differing(finished, ANSWERING if objective == BASE else ())
-    texts = {cell.config_hash: f"{name} ({_settings_text(settings, index)})" for index, cell in enumerate(finished) if settings}
+    known = [cell for cell in family if cell.runs or cell.config]
+    settings = differing(known, ANSWERING if objective == BASE else ())
+    texts = {cell.config_hash: f"{name} ({_settings_text(settings, index)})" for index, cell in enumerate(known) if settings}
     if objective == BASE:
         return [texts.get(cell.config_hash, BASE) for cell in family]
-    if len(set(texts.values())) < len(finished):  # what differs lies outside the recorded configuration
+    if len(set(texts.values())) < len(known):  # what differs lies outside the recorded configuration
         texts = {}
     return [texts.get(cell.config_hash, f"{name} [{cell.config_hash[:8]}]") for cell in family]
 

@@ -126,7 +126,10 @@ class McNemar:
 
 def mcnemar(first: Sequence[EvalRecord], second: Sequence[EvalRecord]) -> McNemar:
     """McNemar's exact test on "the answer beats the reference" (R > 0; a tie is none). UserError when the prompts differ."""
-    ours, theirs = ({record.example_id: record.verdict > 0 for record in records} for records in (first, second))
+    lost = {record.example_id for record in [*first, *second] if record.excluded}
+    ours, theirs = (
+        {record.example_id: record.verdict > 0 for record in records if record.example_id not in lost} for records in (first, second)
+    )
     if ours.keys() != theirs.keys():
         strangers = sorted(ours.keys() ^ theirs.keys())
         raise UserError(

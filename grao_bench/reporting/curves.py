@@ -5,6 +5,7 @@ Every frame starts with the columns model, data, method (the row's label), objec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -13,7 +14,7 @@ import pandas as pd
 from grao_bench.records import Run
 from grao_bench.reporting.cells import BASE, Cell
 from grao_bench.reporting.dynamics import probe_series
-from grao_bench.reporting.intervals import over_seeds
+from grao_bench.reporting.intervals import Interval, over_seeds
 from grao_bench.reporting.tables import Row, kept_probe
 
 Axis = Literal["step", "generated_tokens", "forward_tokens", "seconds"]
@@ -74,25 +75,28 @@ def kl_points(cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 def settings_map(rows: Sequence[Row], keys: Mapping[str, str], score: str = "ras") -> pd.DataFrame:
-    """A score on the set trained on, by settings: CELL, set, reward, one column per setting, mean, sd, low, high, seeds.
+    """A score on the set trained on, by settings: CELL, set, reward, one column per setting, mean, sd, low, high, seeds, notes.
 
-    keys: column name -> dotted configuration key. Only rows whose configuration has all of them, as numbers, and a score. Two
-    lines with the same settings differ in another one, which their `method` (the row's label) says.
+    keys: column name -> dotted configuration key. Only rows whose configuration has all of them, as numbers, and either a score or
+    a run that did not finish: then the numbers are nan, seeds 0, and `notes` has the reason. Two lines with the same settings differ
+    in another one, which their `method` (the row's label) says.
     """
     lines = []
     for row in rows:
         found = {name: _setting(row.cell, key) for name, key in keys.items()}
         values = {name: value for name, value in found.items() if value is not None}
-        if row.cell.data != row.set or row.cell.objective == BASE or score not in row.scores or len(values) < len(keys):
+        failed = not row.cell.runs and row.cell.missing
+        if row.cell.data != row.set or row.cell.objective == BASE or not (score in row.scores or failed) or len(values) < len(keys):
             continue
-        interval = row.scores[score]
+        interval = row.scores.get(score) or Interval(*[math.nan] * 4, 0, "point")
         lines.append(
             dict[str, object](_tags(row.cell))
             | {"set": row.set, "reward": row.reward}
             | values
             | {"mean": interval.mean, "sd": interval.sd, "low": interval.low, "high": interval.high, "seeds": len(row.seeds)}
+            | {"notes": "; ".join(row.notes)}
         )
-    return pd.DataFrame(lines, columns=[*CELL, "set", "reward", *keys, *BAND])
+    return pd.DataFrame(lines, columns=[*CELL, "set", "reward", *keys, *BAND, "notes"])
 
 
 def beta_lambda_map(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:
@@ -102,8 +106,9 @@ def beta_lambda_map(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:
 
 
 def group_size_curve(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:
-    """`settings_map` over the group size G, for every objective that rolls out from the base, sorted by it."""
+    """`settings_map` over the group size G, for every objective that rolls out from the base, sorted by it; what failed has no point."""
     found = settings_map([row for row in rows if not row.cell.first_stage], {"group_size": "objective.rollouts"}, score)
+    found = found.dropna(subset=["mean"])
     return found.sort_values(["model", "data", "objective", "group_size"], kind="stable", ignore_index=True)
 
 

@@ -251,23 +251,25 @@ def kl_frontier(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
 
 def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Drawing | None:
     """A map of RAS over GRAO's beta and lambda; None where fewer than three pairs were run."""
-    pairs = frame.groupby(["beta", "lam"])
+    scored = frame.dropna(subset=["mean"])
+    pairs, tried = scored.groupby(["beta", "lam"]), frame.groupby(["beta", "lam"])
     if len(pairs) < 3:
         return None
     betas, lams = sorted(frame["beta"].unique()), sorted(frame["lam"].unique())
-    low, high = frame["mean"].min(), frame["mean"].max()
+    low, high = scored["mean"].min(), scored["mean"].max()
     with sketch(height=1.2 + 0.55 * len(lams)) as drawn:
         axes = drawn.figure.axes[0]
         grid = [[pairs.get_group((b, v))["mean"].mean() if (b, v) in pairs.groups else math.nan for b in betas] for v in lams]
         axes.pcolormesh(grid, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
         for i, lam in enumerate(lams):
             for j, beta in enumerate(betas):
-                found = pairs.get_group((beta, lam)) if (beta, lam) in pairs.groups else frame[:0]
-                text = "not run" if found.empty else f"{found['mean'].mean():.1f}" + ("" if len(found) == 1 else f" ({len(found)})")
+                here = tried.get_group((beta, lam)) if (beta, lam) in tried.groups else frame[:0]
+                found = here.dropna(subset=["mean"])
+                absent = "not run" if here.empty else "failed"
+                text = absent if found.empty else f"{found['mean'].mean():.1f}" + ("" if len(found) == 1 else f" ({len(found)})")
                 color = "#777778" if found.empty else "#000001" if found["mean"].mean() > low + 0.6 * (high - low) else "#fffffe"
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color)
-                lines = [_settings_text(one) for one in found.to_dict("records")]
-                words = "; ".join(lines) or "no finished run"
+                words = "; ".join(_settings_text(one) for one in here.to_dict("records")) or "no finished run"
                 drawn.area(axes, j, i, j + 1, i + 1, f"beta {beta:g}, lambda {lam:g}: {words}")
         axes.set_xticks([j + 0.5 for j in range(len(betas))], [f"{beta:g}" for beta in betas])
         axes.set_yticks([i + 0.5 for i in range(len(lams))], [f"{lam:g}" for lam in lams])
@@ -411,6 +413,8 @@ def _point_text(one: Mapping[Any, Any]) -> str:
 
 
 def _settings_text(one: Mapping[Any, Any]) -> str:
+    if not one["seeds"]:
+        return f"{one['method']}: {one['notes']}"
     spread = f" ± {one['sd']:.1f}% ({one['seeds']} seeds)" if one["seeds"] > 1 else "% (one seed)"
     return f"{one['method']}: RAS {one['mean']:.1f}{spread}"
 

@@ -29,7 +29,7 @@ TIES_TEXT: dict[Ties, str] = {
 
 _NUMBER = re.compile(r"[<>]?-?\d")
 _PARTS = re.compile(r"^(?P<value>.*?)(?: (?P<interval>\[[^\]]*\]))?(?: (?P<stars>\*+))?$", re.DOTALL)
-_WORDS = ("notes", "alarms", "hardware", "method", "pair", "variant")
+_WORDS = ("notes", "alarms", "hardware", "method", "pair", "variant", "metric", "asked with")
 
 
 @dataclass(frozen=True)

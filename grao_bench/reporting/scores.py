@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, repetition_of
+from grao_bench.records import EvalRecord, judged, repetition_of
 
 Ties = Literal["loss", "win", "half"]
 
@@ -41,6 +41,7 @@ def per_prompt(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None 
     The three NAG columns are there only when `base` (the base model's records of the same prompts) is given; the last five only
     where all records have what they need. Raises UserError when an id comes twice, or when the two sets of ids differ.
     """
+    records, base = _judged_in_both(records, base)
     verdict = _verdicts(records, "these records")
     frame = pd.DataFrame({"win": 100.0 * (verdict > 0), "tie": 100.0 * (verdict == 0), "loss": 100.0 * (verdict < 0)})
     frame.insert(0, "ras", frame["win"] + TIE_CREDIT[ties] * frame["tie"])
@@ -68,7 +69,7 @@ def scores(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None = No
 
 def reward_statistics(records: Sequence[EvalRecord]) -> dict[str, float]:
     """The reward's distribution over the prompts, in the source's own unit: mean, variance (sample), minimum, quartiles, maximum."""
-    values = np.array([record.reward for record in records], dtype=float)
+    values = np.array([record.reward for record in judged(records)], dtype=float)
     low, q1, median, q3, high = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
     variance = float(values.var(ddof=1)) if len(values) > 1 else 0.0
     named = {"mean": values.mean(), "variance": variance, "min": low, "q1": q1, "median": median, "q3": q3, "max": high}
@@ -133,6 +134,19 @@ def _repetition(records: Sequence[EvalRecord]) -> dict[str, Floats]:
     if len(measured) < len(records):
         return {}
     return {name: 100.0 * np.array([one[name] for one in measured], dtype=float) for name in ("distinct_1", "distinct_2", "repetition")}
+
+
+def _judged_in_both(
+    records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None
+) -> tuple[Sequence[EvalRecord], Sequence[EvalRecord] | None]:
+    """Both without the prompts that a judge could say nothing of in either. UserError where none is left."""
+    lost = {record.example_id for record in [*records, *(base or ())] if record.excluded}
+    if not lost:
+        return records, base
+    kept = [record for record in records if record.example_id not in lost]
+    if records and not kept:
+        raise UserError("the judge gave no readable verdict on any of these answers; look at its replies, and evaluate again")
+    return kept, None if base is None else [record for record in base if record.example_id not in lost]
 
 
 def _verdicts(records: Sequence[EvalRecord], what: str) -> pd.Series:

@@ -11,12 +11,14 @@ import pandas as pd
 
 from grao_bench.records import EvalRecord, Run
 from grao_bench.reporting import paper
+from grao_bench.reporting.alignment_tax import alignment_tax
 from grao_bench.reporting.cells import ABLATIONS, BASE, Cell, cell_order, differing, first_objective, slug
+from grao_bench.reporting.columns import Line, cell_columns, folders, row_name, spread, tidy
 from grao_bench.reporting.comparisons import Difference, detectable, holm, mcnemar, paired
 from grao_bench.reporting.dynamics import REFERENCES, SHARE, steps_frame
 from grao_bench.reporting.intervals import Interval, from_error, over_seeds
 from grao_bench.reporting.scores import reward_statistics
-from grao_bench.reporting.sheets import NONE, Grid, Sheet, grid_of
+from grao_bench.reporting.sheets import NONE, Sheet, grid_of
 from grao_bench.reporting.tables import (
     SCORE_NAMES,
     CrossTable,
@@ -36,8 +38,6 @@ from grao_bench.reporting.tables import (
 MOST_PAIRS = 28
 """A text table of differences shows all pairs up to this many, else those with the best; the CSV has all."""
 
-Line = dict[str, object]
-
 
 def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table], crosses: Sequence[CrossTable]) -> list[Sheet]:
     """Every table that these records hold, in the order of a report: each of Tables 1 and 2 with what belongs to it, then the others."""
@@ -46,7 +46,7 @@ def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Tabl
         made = (differences(table), ablation(table), two_stages(table, cells), rewards_spread(table), lengths(table))
         sheets += [main_sheet(table), *(sheet for sheet in made if sheet)]
     sheets += [cross_sheet(table) for table in crosses]
-    sheets += [sheet for sheet in (judges(rows), probes(cells), steps_to_best(cells), cost(cells)) if sheet]
+    sheets += [sheet for sheet in (judges(rows), probes(cells), steps_to_best(cells), alignment_tax(cells), cost(cells)) if sheet]
     return sheets
 
 
@@ -87,7 +87,7 @@ def differences(table: Table) -> Sheet | None:
     return Sheet(
         slug(f"differences-{table.set}-{table.reward}"),
         f"Differences between methods: {table.set}, judged by {table.reward}",
-        _tidy(columns, texts),
+        tidy(columns, texts),
         pd.DataFrame(lines),
         (
             "difference: mean [95% t interval] over the seeds that both have, in points; stars by p after Holm, over all pairs of one"
@@ -135,7 +135,7 @@ def ablation(table: Table) -> Sheet | None:
             )
             runs.append(folders(row.cell) if row else ())
             lines.append({"variant": name, "model": model, **_row_numbers(row, ("nag_mean", "ras"))} | _numbers(found, "drop_"))
-            lines[-1] |= _spread("relative_drop", relative) | {"notes": notes}
+            lines[-1] |= spread("relative_drop", relative) | {"notes": notes}
     if not texts:
         return None
     columns = ["variant", "model", "nag_mean %", "RAS %", "drop in nag_mean", "p (Holm)", "relative drop %"]
@@ -143,7 +143,7 @@ def ablation(table: Table) -> Sheet | None:
     return Sheet(
         slug(f"ablation-{table.set}-{table.reward}"),
         f"Table 3: GRAO without its parts, trained and evaluated on {table.set}, judged by {table.reward}",
-        _tidy(columns, texts),
+        tidy(columns, texts),
         pd.DataFrame(lines),
         (
             "drop: full GRAO minus the variant, paired by seed, [95% t interval]; Holm over the variants of one model",
@@ -182,7 +182,7 @@ def two_stages(table: Table, cells: Sequence[Cell]) -> Sheet | None:
     return Sheet(
         slug(f"two_stages-{table.set}-{table.reward}"),
         f"One stage or two: trained and evaluated on {table.set}, judged by {table.reward}",
-        _tidy(columns, texts),
+        tidy(columns, texts),
         pd.DataFrame(lines),
         (
             "steps and tokens are of both stages together, means over seeds: read a difference beside them, it is one at equal budget only"
@@ -222,13 +222,13 @@ def lengths(table: Table) -> Sheet | None:
     if not shown:
         return None
     texts = [
-        [*_named(row.cell), *(with_interval(row.scores.get(name), digits) for name, (_, digits) in shown.items())] for row in table.rows
+        [*row_name(row.cell), *(with_interval(row.scores.get(name), digits) for name, (_, digits) in shown.items())] for row in table.rows
     ]
-    lines = [_keys(row.cell) | _row_numbers(row, tuple(shown)) for row in table.rows]
+    lines = [cell_columns(row.cell) | _row_numbers(row, tuple(shown)) for row in table.rows]
     return Sheet(
         slug(f"lengths-{table.set}-{table.reward}"),
         f"Lengths and repetition: {table.set}, judged by {table.reward}",
-        _tidy(["method", "model", *(header for header, _ in shown.values())], texts),
+        tidy(["method", "model", *(header for header, _ in shown.values())], texts),
         pd.DataFrame(lines),
         (
             "length controlled: the share won if every answer were as long as its reference, from a logistic regression of the win on"
@@ -258,21 +258,27 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
         start = _dev_ras(row.cell.runs, first=True) if where == "dev" else {}
         ours = over_seeds(list(trained.values())) if trained else None
         texts.append(
-            [*_named(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), with_interval(over_seeds(list(start.values())), 1)]
+            [
+                *row_name(row.cell),
+                row.set,
+                f"{own[0]} ({where})",
+                with_interval(ours, 1),
+                with_interval(over_seeds(list(start.values())), 1),
+            ]
             if start
-            else [*_named(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), NONE]
+            else [*row_name(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), NONE]
         )
         texts[-1] += [row.reward, with_interval(row.scores["ras"], 1), *(difference_texts(gap)[:1] if gap else [NONE])]
         runs.append(folders(row.cell))
-        lines.append(_keys(row.cell) | {"set": row.set, "training_reward": own[0], "training_reward_on": where, "judge": row.reward})
-        lines[-1] |= _spread("ras_by_training_reward", ours) | _spread("ras_by_judge", row.scores["ras"]) | _numbers(gap, "gap_")
+        lines.append(cell_columns(row.cell) | {"set": row.set, "training_reward": own[0], "training_reward_on": where, "judge": row.reward})
+        lines[-1] |= spread("ras_by_training_reward", ours) | spread("ras_by_judge", row.scores["ras"]) | _numbers(gap, "gap_")
     if not texts:
         return None
     columns = ["method", "model", "set", "training reward", "RAS % by it", "its base's", "judge", "RAS % by the judge", "gap"]
     return Sheet(
         "judges",
         "Trained on one reward, judged by another",
-        _tidy(columns, texts),
+        tidy(columns, texts),
         pd.DataFrame(lines),
         (
             "gap: RAS by the training reward minus RAS by the judge, paired by seed. Two judges differ on any text; over-optimisation is a"
@@ -300,14 +306,19 @@ def probes(cells: Sequence[Cell]) -> Sheet | None:
         errors = [metrics["kl_se"] for _, metrics in kept if "kl_se" in metrics]
         se = sum(errors) / len(errors) if errors else None
         texts.append(
-            [*_named(cell), cell.data, str(len(kept)), *(with_interval(found[name], digits) for name, (_, digits) in names.items())]
+            [
+                *row_name(cell),
+                cell.data,
+                str(len(kept)),
+                *(with_interval(found[name], digits) for name, (_, digits) in names.items()),
+            ]
         )
         texts[-1].insert(5, NONE if se is None else number(se, 2))
         texts[-1] += [number(sum(values) / len(values), 3) if values else NONE for values in before.values()]
         runs.append(folders(cell))
-        lines.append(_keys(cell) | {"seeds": len(kept), "kl_se_within_run": se})
+        lines.append(cell_columns(cell) | {"seeds": len(kept), "kl_se_within_run": se})
         for name, interval in found.items():
-            lines[-1] |= _spread(name, interval)
+            lines[-1] |= spread(name, interval)
         lines[-1] |= {f"{name}_at_start": sum(values) / len(values) if values else None for name, values in before.items()}
     if not texts:
         return None
@@ -316,7 +327,7 @@ def probes(cells: Sequence[Cell]) -> Sheet | None:
     return Sheet(
         "probes",
         "How far from the base: KL, J(y) and entropy on the dev batch",
-        _tidy(columns, texts),
+        tidy(columns, texts),
         pd.DataFrame(lines),
         (
             "of the policy that was kept. Several seeds: mean ± sd [95% t interval]. One seed: mean [95% normal interval from the standard"
@@ -348,7 +359,7 @@ def steps_to_best(cells: Sequence[Cell]) -> Sheet | None:
     return Sheet(
         "steps_to_best",
         "How fast: steps to the best dev reward",
-        _tidy(columns, texts),
+        tidy(columns, texts),
         flat,
         (
             f"a run is at a level at the first probe with {100 * SHARE:.0f}% of the gain over the base that the level has; as fine as the"
@@ -381,12 +392,14 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
         peaks = [peak for run in runs if (peak := peak_memory(run)) is not None]
         peak = max(peaks) if peaks else None
         hardware = ", ".join(sorted({run.info.environment.get("hardware", "") for run in runs} - {""}))
-        texts.append([*_named(cell), cell.data, str(len(runs)), *(NONE if one is None else number(one.mean, 0) for one in counts.values())])
+        texts.append(
+            [*row_name(cell), cell.data, str(len(runs)), *(NONE if one is None else number(one.mean, 0) for one in counts.values())]
+        )
         texts[-1] += [with_sd(spent, 1), number(spent.mean / steps, 3) if spent and steps else NONE]
         texts[-1] += [f"{peak:,.0f} MiB" if peak is not None else "not recorded" if runs else NONE, hardware or NONE]
         texts[-1].append("; ".join(f"seed {lost.seed} not finished: {lost.reason}" for lost in cell.missing))
-        lines.append(_keys(cell) | {"seeds": len(runs), **{name: one.mean if one else None for name, one in counts.items()}})
-        lines[-1] |= _spread("seconds", spent) | {"peak_memory_mib": peak, "hardware": hardware}
+        lines.append(cell_columns(cell) | {"seeds": len(runs), **{name: one.mean if one else None for name, one in counts.items()}})
+        lines[-1] |= spread("seconds", spent) | {"peak_memory_mib": peak, "hardware": hardware}
     if not texts:
         return None
     columns = [
@@ -404,7 +417,7 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
     return Sheet(
         "cost",
         "What training cost",
-        _tidy(columns, texts),
+        tidy(columns, texts),
         pd.DataFrame(lines),
         (
             "means over seeds, seconds ± sd: training steps alone, without probes and evaluation; the peak is the largest of the seeds."
@@ -474,15 +487,15 @@ def _per_run_sheet(
     for row in table.rows:
         measured = [measure(records) for run in row.cell.runs if (records := run.evaluations.get((row.set, row.reward)))]
         found = {name: over_seeds([one[name] for one in measured]) for name in columns} if measured else {}
-        texts.append([*_named(row.cell), *(with_sd(found.get(name), digits) for name, (_, digits) in columns.items())])
-        lines.append(_keys(row.cell) | {"seeds": len(measured)})
+        texts.append([*row_name(row.cell), *(with_sd(found.get(name), digits) for name, (_, digits) in columns.items())])
+        lines.append(cell_columns(row.cell) | {"seeds": len(measured)})
         for name in columns:
-            lines[-1] |= _spread(name, found.get(name))
+            lines[-1] |= spread(name, found.get(name))
     if not any(row.scores for row in table.rows):
         return None
     headers = ["method", "model", *(header for header, _ in columns.values())]
     name = slug(f"{kind}-{table.set}-{table.reward}")
-    return Sheet(name, title, _tidy(headers, texts), pd.DataFrame(lines), notes, _folders(table.rows))
+    return Sheet(name, title, tidy(headers, texts), pd.DataFrame(lines), notes, _folders(table.rows))
 
 
 def _nearest(row: Row | None, candidates: Sequence[Row]) -> Row | None:
@@ -592,15 +605,6 @@ def _prompts_probed(run: Run) -> int:
     return int(budget.get("probe_prompts") or 0) if isinstance(budget, Mapping) else 0
 
 
-def _named(cell: Cell) -> list[str]:
-    return [cell.label, cell.model]
-
-
-def folders(cell: Cell) -> tuple[Path, ...]:
-    """The folders of a configuration's runs."""
-    return tuple(run.folder for run in cell.runs)
-
-
 def _folders(rows: Sequence[Row]) -> tuple[tuple[Path, ...], ...]:
     return tuple(folders(row.cell) for row in rows)
 
@@ -610,28 +614,11 @@ def _same(cell: Cell, line: Mapping[Any, object]) -> bool:
     return tuple(line[name] for name in names) == tuple(getattr(cell, name) for name in names)
 
 
-def _keys(cell: Cell) -> Line:
-    trained_on = "" if cell.objective == BASE else cell.data
-    return {
-        "model": cell.model,
-        "method": cell.label,
-        "objective": cell.objective,
-        "config_hash": cell.config_hash,
-        "trained_on": trained_on,
-    }
-
-
 def _row_numbers(row: Row | None, names: Sequence[str]) -> Line:
     found: Line = {"seeds": len(row.seeds) if row else 0}
     for name in names:
-        found |= _spread(name, row.scores.get(name) if row else None)
+        found |= spread(name, row.scores.get(name) if row else None)
     return found
-
-
-def _spread(name: str, interval: Interval | None) -> Line:
-    if interval is None:
-        return {name: None, f"{name}_sd": None, f"{name}_low": None, f"{name}_high": None}
-    return {name: interval.mean, f"{name}_sd": interval.sd, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _numbers(found: Difference | None, prefix: str = "") -> Line:
@@ -643,21 +630,10 @@ def _flat_intervals(line: Mapping[Any, object]) -> Line:
     flat: Line = {}
     for key, value in ((str(name), entry) for name, entry in line.items()):
         if isinstance(value, Interval) or key.endswith("_interval") or (key.startswith("fewer_than_") and not key.endswith("_why")):
-            flat |= _spread(key.removesuffix("_interval"), value if isinstance(value, Interval) else None)
+            flat |= spread(key.removesuffix("_interval"), value if isinstance(value, Interval) else None)
         else:
             flat[key] = value
     return flat
-
-
-def _tidy(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
-    """A grid without columns that hold nothing in any row, and without the model's where there is but one; the first column stays."""
-
-    def says_something(i: int) -> bool:
-        values = {row[i] for row in rows}
-        return i == 0 or (len(values) > 1 if columns[i] == "model" else bool(values - {"", NONE}))
-
-    kept = [i for i in range(len(columns)) if says_something(i)]
-    return grid_of([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _p(p: float) -> str:

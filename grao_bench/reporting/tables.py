@@ -327,6 +327,9 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
     bases = [base_records(cells, run, key) if cell.objective != BASE else None for run in runs]
     if cell.objective != BASE and None in bases:
         notes.append("its base was not evaluated here, so no NAG")
+    excluded = [sum(record.excluded for record in run.evaluations[key]) / len(run.evaluations[key]) for run in runs]
+    if any(excluded):
+        notes.append(f"{100 * sum(excluded) / len(excluded):.1f}% of answers excluded: the judge gave no readable verdict")
     frames = [_frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)]
     kl = [probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics]
     return Row(

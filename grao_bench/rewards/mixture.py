@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec
+from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
 
@@ -67,14 +67,22 @@ class MixtureSource:
         """Of the parts' fingerprints and weights."""
         return value_hash({name: [source.fingerprint, self.weights[name]] for name, source in self.sources.items()})
 
+    def statistics(self) -> dict[str, float]:
+        """See `TellingSource`; `<name>: <fact>`."""
+        return told_facts(self.sources)
+
+    def texts(self) -> dict[str, str]:
+        """See `TellingSource`."""
+        return told_texts(self.sources)
+
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order; UserError names the part that gave no number."""
+        """One verdict per request, in order, NaN where a part's judge said nothing; UserError names the part that gave no number."""
         by_part = {name: source.score(requests) for name, source in self.sources.items()}
         return [self._sum({name: verdicts[row] for name, verdicts in by_part.items()}) for row in range(len(requests))]
 
     def _sum(self, said: Mapping[str, Verdict]) -> Verdict:
         for name, verdict in said.items():
-            if not math.isfinite(verdict.reward):
+            if not math.isfinite(verdict.reward) and not verdict.excluded:
                 raise UserError(f"reward.parts.{name}: gave a reward that is not a number; check its model and its inputs")
         return Verdict(
             math.fsum(self.weights[name] * verdict.reward for name, verdict in said.items()),
@@ -143,6 +151,14 @@ class RoutedSource:
         """Of the routes' fingerprints."""
         return value_hash({name: source.fingerprint for name, source in self.routes.items()})
 
+    def statistics(self) -> dict[str, float]:
+        """See `TellingSource`; `<name>: <fact>`."""
+        return told_facts(self.routes)
+
+    def texts(self) -> dict[str, str]:
+        """See `TellingSource`."""
+        return told_texts(self.routes)
+
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; UserError for an example whose subset has no route."""
         rows: dict[str, list[int]] = {}
@@ -161,6 +177,18 @@ class RoutedSource:
         raise UserError(
             f"reward.routes: none for {request.example.id} of subset {request.example.subset}; there are {', '.join(self.routes)}"
         )
+
+
+def told_facts(sources: Mapping[str, RewardSource]) -> dict[str, float]:
+    """What those of the sources that have something to tell have counted, under their names."""
+    telling = {name: source for name, source in sources.items() if isinstance(source, TellingSource)}
+    return {f"{name}: {key}": value for name, source in telling.items() for key, value in source.statistics().items()}
+
+
+def told_texts(sources: Mapping[str, RewardSource]) -> dict[str, str]:
+    """The files of those of the sources that have some."""
+    telling = [source for source in sources.values() if isinstance(source, TellingSource)]
+    return {name: text for source in telling for name, text in source.texts().items()}
 
 
 def named_parts(name: str, verdict: Verdict) -> dict[str, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec
+from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
 
@@ -202,8 +202,21 @@ class ShapedSource:
         return value_hash([self.source.fingerprint, *(getattr(self.spec, name) for name in self.spec.shaping)])
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order."""
+        """One verdict per request, in order; those that a judge could say nothing of stay as they are, outside every batch statistic."""
         verdicts = self.source.score(requests)
+        said = [row for row, verdict in enumerate(verdicts) if not verdict.excluded]
+        shaped = dict(zip(said, self._shaped([verdicts[row] for row in said], [requests[row] for row in said]), strict=True))
+        return [shaped.get(row, Verdict(verdict.reward, self.name, verdict.parts, verdict.replies)) for row, verdict in enumerate(verdicts)]
+
+    def statistics(self) -> dict[str, float]:
+        """See `TellingSource`."""
+        return self.source.statistics() if isinstance(self.source, TellingSource) else {}
+
+    def texts(self) -> dict[str, str]:
+        """See `TellingSource`."""
+        return self.source.texts() if isinstance(self.source, TellingSource) else {}
+
+    def _shaped(self, verdicts: Sequence[Verdict], requests: Sequence[RewardRequest]) -> list[Verdict]:
         rewards = [verdict.reward for verdict in verdicts]
         for request, reward in zip(requests, rewards, strict=True):
             if not math.isfinite(reward):

@@ -36,6 +36,11 @@ def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, codec: Codec, c
             )
 
 
+def not_numbers(example: str) -> UserError:
+    """The error of both engines for logits that are not numbers."""
+    return UserError(f"example {example}: the policy's logits are not numbers; lower optimizer.lr, or look at the step before")
+
+
 def check_seconds(max_seconds: float | None) -> None:
     """UserError for a deadline that leaves no time."""
     if max_seconds is not None and max_seconds <= 0:

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
-from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
 from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
-from grao_bench.rollouts.prompts import check_prompts, check_seconds
+from grao_bench.rollouts.prompts import check_prompts, check_seconds, not_numbers
 from grao_bench.rollouts.sampler import NextToken
 from grao_bench.types import Answer, Prompt
 
@@ -230,8 +229,7 @@ class _Decoding:
         first = answer * self.T
         last = first + self.drawn_of[answer]
         if any(value != value for value in raw[first:last]):
-            example = self.prompts[answer // self.n].id
-            raise UserError(f"example {example}: the policy's logits are not numbers; lower optimizer.lr, or look at the step before")
+            raise not_numbers(self.prompts[answer // self.n].id)
         kept = tuple(ids[first:last])
         finished = kept[-1] in self.codec.stop_tokens
         return Answer(self.codec.text(kept), kept, finished, tuple(sampler[first:last]), tuple(raw[first:last]))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.prompts import check_prompts, check_seconds, cut_at_end, pad_left
+from grao_bench.rollouts.prompts import check_prompts, check_seconds, cut_at_end, not_numbers, pad_left
 from grao_bench.types import Answer, Prompt
 
 
@@ -44,7 +45,7 @@ class TransformersEngine:
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """n answers for each prompt. The draws depend on (prompts, n, sampling, seed) and on nothing drawn before.
 
-        UserError, naming the example, for an empty prompt or one that leaves no room for the answer in the model's context.
+        UserError, naming the example, for what `check_prompts` refuses, or logits that are not numbers.
         """
         if n == 0:
             return [[] for _ in prompts]
@@ -73,6 +74,7 @@ class TransformersEngine:
                     max_time=self.max_seconds,
                     eos_token_id=list(self.codec.stop_tokens),
                     pad_token_id=self.codec.pad_token,
+                    logits_processor=LogitsProcessorList([_Numbers([prompt.id for prompt in prompts for _ in range(n)])]),
                     **drawn,
                 )
         finally:
@@ -83,3 +85,16 @@ class TransformersEngine:
     def _cut(self, tokens: list[int]) -> Answer:
         kept, finished = cut_at_end(tokens, self.codec.stop_tokens)
         return Answer(text=self.codec.text(kept), tokens=kept, finished=finished)
+
+
+class _Numbers(LogitsProcessor):
+    """Changes nothing; UserError, naming the row's example, where logits are not numbers: greedy decoding would take any token there."""
+
+    def __init__(self, examples: Sequence[str]) -> None:
+        self.examples = examples
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        bad = (~scores.amax(-1).isfinite()).nonzero()[:, 0].tolist()
+        if bad:
+            raise not_numbers(self.examples[bad[0]])
+        return scores

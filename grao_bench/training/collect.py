@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from grao_bench.batching import make_batch, micro_batches, to_device
 from grao_bench.errors import UserError
@@ -47,13 +48,14 @@ def collect(
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
     rows = [_answers(collector, example, drawn, needs) for example, drawn in zip(examples, rollouts, strict=True)]
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
+    _require_context(batch, policy)
     batch = replace(batch, sampler_logp=_sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature))
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
-        rewards, part_metrics = _rewards(collector.reward, examples, rows, needs)
+        rewards, reward_metrics = _rewards(collector.reward, examples, rows, needs)
         _require_finite(rewards, collector.reward.name)
         batch = replace(batch, rewards=rewards)
-        metrics |= _reward_metrics(rewards[:, batch.columns("rollout")]) | part_metrics
+        metrics |= _reward_metrics(rewards[:, batch.columns("rollout")]) | reward_metrics
     batch = to_device(batch, policy.model.device)
     with torch.no_grad():
         if needs.values or (needs.old_logp and updates.count > 1):
@@ -65,6 +67,18 @@ def collect(
             else:
                 batch = _with_outputs(batch, collector.reference, {"reference_logp": "logp"}, collector.tokens_per_forward)
     return batch, metrics
+
+
+def _require_context(batch: Batch, policy: Policy) -> None:
+    """UserError for a prompt and answer that exceed the model's context; an engine checks only prompts that it samples from."""
+    context = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
+    lengths = zip(batch.ids, batch.prompt_mask.sum(-1).tolist(), batch.mask.sum(-1).amax(-1).tolist(), strict=True)
+    for example, prompt, answer in lengths:
+        if context is not None and prompt + answer > context:
+            raise UserError(
+                f"example {example}: {prompt} prompt tokens + {answer} answer tokens exceed the model's context of {context}; "
+                "lower budget.max_prompt_tokens or budget.max_answer_tokens"
+            )
 
 
 def _answers(collector: Collector, example: Example, rollouts: Sequence[Answer], needs: Needs) -> list[Answer]:
@@ -94,10 +108,15 @@ def _rewards(
         for p, k in asked
     ]
     rewards = torch.zeros(len(rows), len(needs.slots))
+    unsaid = torch.zeros(len(rows), len(needs.slots), dtype=torch.bool)
     verdicts = dict(zip(asked, source.score(requests), strict=True))
     for (p, k), verdict in verdicts.items():
-        rewards[p, k] = verdict.reward
-    return rewards, _part_metrics([verdict for (_, k), verdict in verdicts.items() if needs.slots[k] == "rollout"])
+        rewards[p, k], unsaid[p, k] = verdict.reward, verdict.excluded
+    metrics = _part_metrics([verdict for (_, k), verdict in verdicts.items() if needs.slots[k] == "rollout"])
+    if unsaid.any():
+        metrics["reward/excluded"] = unsaid.sum().item() / len(asked)
+        rewards[:, : needs.rollouts] = _without(rewards[:, : needs.rollouts], unsaid[:, : needs.rollouts])
+    return rewards, metrics
 
 
 def _part_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -105,7 +124,7 @@ def _part_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     said: dict[str, list[float]] = {}
     for verdict in verdicts:
         for name, value in verdict.parts.items():
-            if name.endswith("/reward"):
+            if name.endswith("/reward") and not math.isnan(value):
                 said.setdefault(name.removesuffix("/reward"), []).append(value)
     moments = {name: (fmean(values), pstdev(values)) for name, values in said.items()}
     return {f"reward/{name}/{moment}": value for name, pair in moments.items() for moment, value in zip(("mean", "std"), pair, strict=True)}
@@ -130,6 +149,15 @@ def _sampler_logp(
                 return None
             out[p, k, : len(values)] = torch.tensor(values)
     return out
+
+
+def _without(rewards: Float[torch.Tensor, "P K"], unsaid: Bool[torch.Tensor, "P K"]) -> Float[torch.Tensor, "P K"]:
+    """Rewards in which a rollout that the judge could say nothing of has the mean of its prompt's others, 0 where it is alone.
+
+    With the mean its advantage is 0 and the others' mean is what it was: it teaches nothing.
+    """
+    mean = rewards.masked_fill(unsaid, 0.0).sum(-1, keepdim=True) / (~unsaid).sum(-1, keepdim=True).clamp(min=1)
+    return torch.where(unsaid, mean, rewards)
 
 
 def _require_finite(rewards: torch.Tensor, source: str) -> None:

@@ -107,6 +107,7 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
 def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]:
     """One optimiser update on a batch, accumulated over micro-batches; the loss is the mean over the batch's prompts however it is cut."""
     totals: dict[str, float] = {}
+    broken: list[str] = []
     for rows in micro_batches(batch, trainer.budget.tokens_per_forward):
         part = batch.select(rows).trimmed()
         out = trainer.policy(part, expected=_expected_gradient(trainer, part, batch.size))
@@ -114,12 +115,13 @@ def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]
             part = replace(part, old_logp=out.logp.detach())
         loss = trainer.objective.loss(out, part)
         (loss.total.sum() / batch.size).backward()
+        broken += [example for example, whole in zip(part.ids, loss.total.isfinite().tolist(), strict=True) if not whole]
         if part.sampler_logp is not None:
             totals["sampler_mismatch"] = totals.get("sampler_mismatch", 0.0) + _mismatch(out.logp.detach(), part) / _rollout_tokens(batch)
         named = {f"loss/{name}": value for name, value in loss.parts.items()} | {"loss": loss.total} | loss.stats
         for name, value in named.items():
             totals[name] = totals.get(name, 0.0) + value.sum().item() / batch.size
-    _require_finite(trainer, "loss", totals["loss"])
+    _require_finite(trainer, "loss" if not broken else f"loss of example {broken[0]}", totals["loss"])
     model, head = trainer.policy.parameter_groups()
     if value_only:
         for parameter in model:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grao_bench.records import EvalRecord, ProbeRecord, RunInfo, StepRecord, write_info, write_lines
+import yaml
+
+from grao_bench.records import EvalRecord, ProbeRecord, RunInfo, StepRecord, TaskRecord, write_info, write_lines
 
 HELPFUL, HARMLESS = "world_helpful", "world_harmless"
 
@@ -41,6 +43,7 @@ def write_run(
     probes: Sequence[ProbeRecord] = (),
     seconds: Sequence[float] = (),
     notes: Mapping[str, float] | None = None,
+    lm_eval: Sequence[TaskRecord] = (),
 ) -> Path:
     """Writes one finished run and returns its folder; `seconds` are those of each step."""
     folder = root / model / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}"
@@ -57,15 +60,26 @@ def write_run(
         write_lines(folder / "evaluations" / f"{name}-{source}.jsonl", records)
     write_lines(folder / "steps.jsonl", steps)
     write_lines(folder / "probes.jsonl", probes)
+    if lm_eval:
+        write_lines(folder / "lm_eval.jsonl", lm_eval)
     write_lines(folder / "timing.jsonl", [{"step": i, "seconds": value} for i, value in enumerate(seconds, 1)])
     return folder
 
 
 def write_unfinished(
-    root: Path, objective: str, reason: str, *, data: str = HELPFUL, seed: int = 0, config_hash: str = "aaaaaaaabbbb"
+    root: Path,
+    objective: str,
+    reason: str,
+    *,
+    data: str = HELPFUL,
+    seed: int = 0,
+    config_hash: str = "aaaaaaaabbbb",
+    config: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes one unfinished cell with its error, and returns its folder."""
+    """Writes one unfinished cell with its error, and its configuration where there is one; returns its folder."""
     folder = root / "tiny" / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}.partial"
     folder.mkdir(parents=True)
     (folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
+    if config is not None:
+        (folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
     return folder

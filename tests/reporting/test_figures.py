@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from html import unescape
 
 import pytest
 
-from grao_bench.records import ProbeRecord, StepRecord, find_runs
+from grao_bench.records import ProbeRecord, StepRecord, find_runs, find_unfinished
 from grao_bench.reporting.cells import gather
 from grao_bench.reporting.curves import beta_lambda_map, group_size_curve
 from grao_bench.reporting.figures import (
@@ -25,7 +26,7 @@ from grao_bench.reporting.figures import (
 )
 from grao_bench.reporting.tables import main_tables, score
 
-from .records import HELPFUL, share, write_run
+from .records import HELPFUL, share, write_run, write_unfinished
 
 KEY = (HELPFUL, "gold")
 END = f"tiny-{HELPFUL}"
@@ -103,6 +104,25 @@ def test_points_say_their_values(everything):
     cells = says(everything[f"beta_lambda-{END}-gold"])
     assert "beta 0.1, lambda 0: no finished run" in cells
     assert any(text.startswith("beta 0.5, lambda 0: grao") and text.endswith("RAS 65.0% (one seed)") for text in cells)
+
+
+def test_the_map_shows_what_failed_and_why(tmp_path):
+    for i, beta in enumerate((0.1, 0.5, 1.0)):
+        trained(tmp_path, "grao", 40 + i, config=config(beta=beta), config_hash=f"a000000{i}", parts=())
+    failed = {"config": config(beta=1.0, lam=0.0), "config_hash": "a0000004"}
+    write_unfinished(tmp_path, "grao", "loss is not finite at step 3", **failed)
+    cells = gather(find_runs(tmp_path), find_unfinished(tmp_path))
+    name = "grao (objective.beta=1.0, objective.lam=0.0)"
+    assert name in {cell.label for cell in cells}, "named by its settings, as its neighbours are"
+    found = beta_lambda("tiny", HELPFUL, "gold", beta_lambda_map(score(cells, "loss")))
+    assert f"beta 1, lambda 0: {name}: seed 0 not finished: loss is not finite at step 3" in says(found)
+    assert ">failed<" in found.inline.replace("\n", "")
+    assert found.inline.count("not run") == 2
+    line = found.frame.set_index("config_hash").loc["a0000004"]
+    assert math.isnan(line["mean"])
+    assert line["seeds"] == 0
+    sizes = group_size_curve(score(cells, "loss"))
+    assert set(sizes["config_hash"]) == {"a0000000", "a0000001", "a0000002"}, "what failed is no point of a curve"
 
 
 def test_points_lie_where_the_line_does(everything):

@@ -151,8 +151,10 @@ def test_the_same_records_give_the_same_bytes(runs, tmp_path):
 
 def test_copied_records_can_be_reported_on_again(runs, tmp_path):
     results = tmp_path / "results" / "demo"
+    write_unfinished(runs, "grao", "killed", config={"objective": {"beta": 0.5}})
     build_report(runs, results, records=True)
     assert len(list(results.rglob("evaluations/*.jsonl.gz"))) == 3
+    assert len(list(results.rglob("*.partial/config.yaml"))) == 1
     assert f'href="tiny/{HELPFUL}/sft-aaaaaaaa/seed1"' in (results / "report.html").read_text()  # to the copy beside the page
     again = build_report(results)
     assert again.tables.read_text() == (results / "tables.md").read_text()
@@ -250,6 +252,15 @@ def test_module_runs_and_help_is_short():
     assert done.returncode == 0
     assert "--paper" in done.stdout
     assert len(done.stdout.splitlines()) < 40
+
+
+def test_a_reader_that_stops_reading_is_no_mistake():
+    with subprocess.Popen(
+        [sys.executable, "-m", "grao_bench.report", "--paper"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()  # as `| head` does, before a line is written
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
 
 
 def test_a_note_stands_under_the_title_and_is_escaped(runs, tmp_path):

@@ -132,6 +132,21 @@ def test_a_seed_that_failed_is_a_note_and_a_seed_that_finished_later_is_none(tmp
     assert table.rows[0].seeds == (0, 1)
 
 
+def test_a_failed_second_stage_is_a_seed_of_its_own_row(tmp_path):
+    def start(seed):
+        return {"model": {"start_from": f"runs/tiny/{HELPFUL}/sft-aaaaaaaa/seed{seed}"}}
+
+    for seed in (0, 1):  # each seed's first stage is a folder of its own, and so is a hash of its own
+        write_run(tmp_path, "grpo", {KEY: evaluation([1, -1])}, seed=seed, config=start(seed), config_hash=f"{seed}" * 8)
+    write_unfinished(tmp_path, "grpo", "killed", seed=2, config=start(2), config_hash="2" * 8)
+    torn = write_unfinished(tmp_path, "dpo", "killed")
+    (torn / "config.yaml").write_text("model: {start_fr")
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    dpo, grpo = table.rows
+    assert (grpo.cell.label, grpo.seeds, grpo.notes[0]) == ("sft, then grpo", (0, 1), "seed 2 not finished: killed")
+    assert (dpo.cell.label, dpo.notes) == ("dpo", ("seed 0 not finished: killed", "seed 1 not run"))
+
+
 def test_a_set_where_nothing_finished_still_has_its_table(tmp_path):
     write_run(tmp_path, "base", {KEY: evaluation([1, -1]), OTHER: evaluation([1, -1])}, config_hash="00000000")
     write_run(tmp_path, "sft", {KEY: evaluation([1, -1]), OTHER: evaluation([1, -1])})

@@ -165,3 +165,35 @@ def test_pairwise_only_where_every_route_is():
     ternary = GOLD.source(WorldJudge())
     assert RoutedSource({"a": ternary, "b": ternary}, "x", 0.0).pairwise
     assert not RoutedSource({"a": ternary, "b": Length()}, "x", 0.0).pairwise
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A judge whose replies could not be read for answers that say nothing, and who tells how many."""
+
+    name: str = "silent"
+    pairwise: bool = True
+    tie_margin: float = 0.0
+    fingerprint: str = "silent"
+
+    def score(self, requests):
+        return [Verdict(math.nan, "silent", {"excluded": 1.0}) if not one.text else Verdict(1.0, "silent") for one in requests]
+
+    def statistics(self):
+        return {"excluded": 0.5}
+
+    def texts(self):
+        return {"judge_prompt-x.md": "asked so"}
+
+
+def test_what_a_judge_could_not_say_stays_unsaid_through_mixtures_routes_and_shapes():
+    requests = [RewardRequest(OTTERS, "", True), RewardRequest(OTTERS, "words", True)]
+    mixed = MixtureSource({"judge": Silent()}, {"judge": 2.0}, 0.0)
+    routed = RoutedSource({"here": Silent()}, "here", 0.0)
+
+    assert [math.isnan(one.reward) for one in mixed.score(requests)] == [True, False]
+    assert mixed.score(requests)[1].reward == 2.0
+    assert [math.isnan(one.reward) for one in routed.score(requests)] == [True, False]
+    assert mixed.statistics() == {"judge: excluded": 0.5}
+    assert routed.statistics() == {"here: excluded": 0.5}
+    assert mixed.texts() == routed.texts() == {"judge_prompt-x.md": "asked so"}

@@ -254,15 +254,16 @@ def test_bad_input_names_the_example(kind):
         kind(model, codec(), 256).sample([bad], 2, Sampling(1.0, 1.0, 0), 0)
 
 
+@pytest.mark.parametrize("kind", [SharedPrefixEngine, TransformersEngine])
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_logits_that_are_not_numbers_name_the_example(temperature):
+def test_logits_that_are_not_numbers_name_the_example(temperature, kind):
     """The embedding of token 8 is not a number: only the prompt that has it is to blame."""
     model = tiny_llama(tie_word_embeddings=False)
     with torch.no_grad():
         model.model.embed_tokens.weight[8] = torch.nan
     with pytest.raises(UserError, match="example long: the policy's logits are not numbers"):
-        engine(model).sample([PROMPTS[1], PROMPTS[0], PROMPTS[2]], 3, Sampling(temperature, 1.0, 1), 0)
-    assert engine(model).sample(PROMPTS[1:], 3, Sampling(temperature, 1.0, 1), 0)
+        kind(model, codec(), 256).sample([PROMPTS[1], PROMPTS[0], PROMPTS[2]], 3, Sampling(temperature, 1.0, 1), 0)
+    assert kind(model, codec(), 256).sample(PROMPTS[1:], 3, Sampling(temperature, 1.0, 1), 0)
 
 
 @every_family

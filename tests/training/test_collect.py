@@ -13,7 +13,8 @@ from grao_bench.objectives import load_objective
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.specs import conf_dir
 from grao_bench.training.collect import collect
-from grao_bench.types import Batch, Needs, Updates
+from grao_bench.training.reference import ReferenceCache
+from grao_bench.types import Batch, Needs, Updates, Verdict
 
 from ..small import END
 from .setting import EXAMPLES, WordJudge, codec, collector, policy
@@ -174,8 +175,56 @@ def test_a_reward_that_is_no_number_stops_before_training(worth):
         collected(objective("grpo"), reward=reward)
 
 
+@pytest.mark.parametrize("name", ["sft", "dpo"])
+def test_the_datas_own_answers_fit_the_context(name):
+    """What nothing is sampled for is checked too: e4's prompt has 12 tokens and its references 3, in a context of 14 and of 15."""
+    spec = objective(name)
+    with pytest.raises(
+        UserError, match=r"^example e4: 12 prompt tokens \+ 3 answer tokens exceed the model's context of 14; lower budget\."
+    ):
+        collected(spec, policy_=policy(spec, max_position_embeddings=14))
+    assert collected(spec, policy_=policy(spec, max_position_embeddings=15))[0].size == 5
+
+
+def test_the_references_log_probabilities_of_pairs_come_from_the_cache(tmp_path):
+    """DPO's second look at a pair runs the reference model no more, and sees the same numbers."""
+    spec = objective("dpo")
+    policy_ = policy(spec)
+    plain = collector(spec, policy_)
+    cached = replace(plain, reference_cache=ReferenceCache(plain.reference, "a", tmp_path))
+    expected = collect(plain, policy_, EXAMPLES, spec.needs, spec.updates, 0)[0].reference_logp
+    passes = []
+    plain.reference.register_forward_pre_hook(lambda *_: passes.append(1))
+    for asked in (5, 5):  # one pass per pair in the first round, none in the second
+        batch, _ = collect(cached, policy_, EXAMPLES, spec.needs, spec.updates, 0)
+        torch.testing.assert_close(batch.reference_logp, expected, atol=1e-12, rtol=0)
+        assert len(passes) == asked
+
+
 def test_an_example_without_a_rejected_answer_is_named():
     single = replace(EXAMPLES[1], rejected=None)
     with pytest.raises(UserError, match="example e2: has no rejected answer"):
         collected(objective("dpo"), examples=[EXAMPLES[0], single])
     assert collected(objective("grao"), examples=[EXAMPLES[0], single])[0].size == 2
+
+
+class Silent:
+    """A judge that could not be understood about every answer of three tokens or more; -1 for the others."""
+
+    name, fingerprint, pairwise, tie_margin = "silent", "", True, 0.0
+
+    def score(self, requests):
+        unread = Verdict(math.nan, "silent", {"excluded": 1.0})
+        return [unread if (one.num_tokens or 0) >= 3 and one.text != one.example.chosen else Verdict(-1.0, "silent") for one in requests]
+
+
+def test_an_answer_that_the_judge_could_say_nothing_of_teaches_nothing():
+    """It has the mean of its prompt's others (-1 here; 0 in a row of which nothing is known), so its advantage is 0."""
+    batch, metrics = collected(objective("grpo"), reward=Silent())
+
+    lengths = batch.mask.sum(-1)
+    known = lengths < 3
+    expected = torch.where(known.any(-1, keepdim=True), -1.0, 0.0).expand_as(batch.rewards)
+    assert torch.equal(batch.rewards, expected.to(batch.rewards))
+    assert metrics["reward/excluded"] == pytest.approx((~known).float().mean().item())
+    assert 0 < metrics["reward/excluded"] < 1

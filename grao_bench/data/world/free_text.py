@@ -28,11 +28,11 @@ from grao_bench.data.world.prompts import Content
 from grao_bench.data.world.recognise import (
     UNPARSABLE,
     Statement,
+    named_entity,
     normalised,
     recognise_keywords,
     world_sentences,
 )
-from grao_bench.data.world.recognise import named_entity
 from grao_bench.types import Example
 
 FREE_TEXT_WORDS = 120

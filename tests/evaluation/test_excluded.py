@@ -1,0 +1,39 @@
+"""Answers that a judge could say nothing of: recorded, left out of the scores on both sides, and counted on the table's row."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from grao_bench.errors import UserError
+from grao_bench.records import EvalRecord, judged
+from grao_bench.reporting.comparisons import mcnemar
+from grao_bench.reporting.scores import per_prompt, reward_statistics, scores
+
+
+def record(name: str, verdict: float, excluded: bool = False) -> EvalRecord:
+    return EvalRecord(name, 0.0 if excluded else verdict, 0.0 if excluded else verdict, 3, True, excluded=excluded)
+
+
+POST = [record("a", 1.0), record("b", 0.0, excluded=True), record("c", -1.0), record("d", 1.0)]
+BASE = [record("a", -1.0), record("b", 1.0), record("c", 0.0, excluded=True), record("d", -1.0)]
+
+
+def test_a_prompt_without_a_verdict_on_either_side_counts_nowhere():
+    """Left are a and d: both won, both lost before. Without the base, a, c and d: two of three."""
+    both = scores(POST, BASE)
+    assert (both["ras"], both["nag_mean"], len(per_prompt(POST, BASE))) == (100.0, 200.0, 2)
+    assert scores(POST)["ras"] == pytest.approx(200 / 3)
+    assert reward_statistics(POST)["mean"] == pytest.approx(1 / 3)
+    assert [one.example_id for one in judged(POST)] == ["a", "c", "d"]
+
+
+def test_mcnemar_is_over_what_both_were_judged_on():
+    found = mcnemar(POST, BASE)
+    assert (found.only_first, found.only_second, found.both, found.neither) == (2, 0, 0, 0)
+
+
+def test_nothing_judged_is_an_error_and_no_score():
+    with pytest.raises(UserError, match="no readable verdict on any"):
+        scores([record("a", math.nan, excluded=True)])
