@@ -301,7 +301,9 @@ def load_policy(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
 
 def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCache:
     """Where answers are the data's own, the reference model needs to see each pair once, in all cells that share it."""
-    spec, made = experiment.model, (torch.__version__, str(reference.model.device), experiment.threads)  # which decide the last bits
+    spec = experiment.model
+    # which decide the last bits
+    made = torch.__version__, str(reference.model.device), experiment.threads, experiment.budget.tokens_per_forward
     identity = value_hash(weights_fingerprint(reference.model), spec.dtype, spec.logp_temperature, *made)
     return ReferenceCache(reference, identity, cache_folder())
 

@@ -48,7 +48,8 @@ class ProbeRecord:
 
     metrics: kl (nats per answer to the base, from untruncated T = 1 samples), kl_token (per token), their standard errors over the
     prompts kl_se and kl_token_se, entropy (nats per token of the same samples), j_reference (mean log-prob per token of the
-    references), reward (mean of the training reward's own number at the training temperature), ras (share of R > 0 against the
+    references), sampler_mismatch (mean |difference| of sampler's and policy's log-probs of those samples, where the engine tells its
+    own), reward (mean of the training reward's own number at the training temperature), ras (share of R > 0 against the
     reference, 0..1), truncated, length.
     """
 

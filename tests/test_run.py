@@ -60,6 +60,7 @@ def test_every_objective_trains_evaluates_and_records(objective, tmp_path):
     # the probe before the first step measures the base against itself
     assert found.probes[0].metrics["kl"] == pytest.approx(0, abs=1e-5)
     assert found.probes[2].metrics["kl"] != pytest.approx(0, abs=1e-5)
+    assert all(0 < probe.metrics["sampler_mismatch"] <= 1e-5 for probe in found.probes)
 
     assert [*found.evaluations] == [("world_helpful", "gold")]
     records = found.evaluations["world_helpful", "gold"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from grao_bench.interfaces import Codec, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.ops import masked_mean, masked_sum, stream_seed
 from grao_bench.records import ProbeRecord
-from grao_bench.types import Batch, Example, Needs
+from grao_bench.types import Answer, Batch, Example, Needs
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Prober:
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
         references = [self.codec.answer(example.chosen, self.sampling.max_new_tokens) for example in self.examples]
         verdicts = compare(self.reward, self.examples, answers, [len(reference.tokens) for reference in references])
+        judged = [(R, verdict.reward) for R, verdict in verdicts if not verdict.excluded]
         batch = make_batch(
             [prompt.tokens for prompt in prompts],
             [list(pair) for pair in zip(samples, references, strict=True)],
@@ -46,12 +47,13 @@ class Prober:
             Needs(rollouts=1, chosen=True),
             self.codec.pad_token,
         )
+        batch = replace(batch, sampler_logp=_sampled_logp(batch, samples))
         return ProbeRecord(
             step=step,
             metrics=self._likelihoods(policy, to_device(batch, policy.model.device))
             | {
-                "reward": sum(verdict.reward for _, verdict in verdicts) / len(verdicts),
-                "ras": sum(R > 0 for R, _ in verdicts) / len(verdicts),
+                "reward": sum(reward for _, reward in judged) / max(1, len(judged)),
+                "ras": sum(R > 0 for R, _ in judged) / max(1, len(judged)),
                 "truncated": sum(not answer.finished for answer in answers) / len(answers),
                 "length": sum(len(answer.tokens) for answer in answers) / len(answers),
             },
@@ -59,7 +61,7 @@ class Prober:
 
     @torch.no_grad()
     def _likelihoods(self, policy: Policy, batch: Batch) -> dict[str, float]:
-        kl, tokens, entropy, j_reference = [], [], [], []
+        kl, tokens, entropy, j_reference, mismatch = [], [], [], [], []
         for rows in micro_batches(batch, self.tokens_per_forward):
             part = batch.select(rows).trimmed()
             ours, base = policy(part, entropy=True, temperature=1.0), self.base(part, temperature=1.0)
@@ -68,6 +70,8 @@ class Prober:
             entropy.append(masked_sum(ours.entropy, mask)[:, sample])
             tokens.append(mask.sum(-1)[:, sample])
             j_reference.append(masked_mean(ours.logp, mask)[:, part.column("chosen")])
+            if part.sampler_logp is not None:
+                mismatch.append(masked_sum((ours.logp - part.sampler_logp).abs(), mask)[:, sample])
         per_answer, lengths = torch.cat(kl).double(), torch.cat(tokens).double()
         count = lengths.sum().item()
         return {
@@ -77,7 +81,17 @@ class Prober:
             "kl_token_se": ratio_error(per_answer, lengths),
             "entropy": torch.cat(entropy).sum().item() / count,
             "j_reference": torch.cat(j_reference).mean().item(),
-        }
+        } | ({"sampler_mismatch": torch.cat(mismatch).sum().item() / count} if mismatch else {})
+
+
+def _sampled_logp(batch: Batch, samples: Sequence[Answer]) -> Float[Tensor, "P K T"] | None:
+    """The sampler's raw log-probabilities in the rollouts' place; None from an engine that gives none."""
+    out = torch.zeros(batch.tokens.shape)
+    for row, answer in enumerate(samples):
+        if answer.logp is None:
+            return None
+        out[row, batch.column("rollout"), : len(answer.logp)] = torch.tensor(answer.logp)
+    return out
 
 
 def ratio_error(totals: Float[Tensor, "P"], counts: Float[Tensor, "P"]) -> float:

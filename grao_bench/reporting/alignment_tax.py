@@ -13,6 +13,7 @@ import pandas as pd
 from grao_bench.records import Run, TaskRecord
 from grao_bench.reporting.cells import BASE, Cell
 from grao_bench.reporting.columns import Line, cell_columns, folders, row_name, spread, tidy
+from grao_bench.reporting.comparisons import detectable
 from grao_bench.reporting.intervals import Interval, from_error, over_seeds
 from grao_bench.reporting.sheets import NONE, Sheet
 from grao_bench.reporting.tables import with_interval
@@ -56,6 +57,12 @@ class Compared:
             return None
         return over_seeds([record.value - self.before[seed] for seed, record in self.records.items()])
 
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference from the base that these seeds would find: power 80%, two-sided 5%; nan for one seed."""
+        found = self.difference
+        return detectable(found.sd, found.n) if found else math.nan
+
 
 def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
     """Each method's score on every lm-eval task that a run was asked, its base's, and the difference; None where none was asked.
@@ -74,15 +81,17 @@ def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
         for cell in shown:
             compared, notes = _compare(cell, cells, asked, question)
             base = sorted(set(compared.before.values()))
-            texts.append([*_task_texts(question, example, twins), *row_name(cell), cell.data, _seeds(compared)])
-            texts[-1] += [with_interval(compared.score, DIGITS), f"{base[0]:.{DIGITS}f}" if len(base) == 1 else NONE]
-            texts[-1] += [with_interval(compared.difference, DIGITS), "; ".join(notes)]
+            task, metric, *how = _task_texts(question, example, twins)
+            texts.append([task, metric, *row_name(cell), cell.data, with_interval(compared.difference, DIGITS)])
+            texts[-1] += [with_interval(compared.score, DIGITS), f"{base[0]:.{DIGITS}f}" if len(base) == 1 else NONE, _seeds(compared)]
+            least = compared.detectable
+            texts[-1] += [NONE if math.isnan(least) else f"{least:.{DIGITS}f}", "; ".join(notes), *how]
             lines.append(_numbers(question, example, cell, compared) | {"notes": "; ".join(notes)})
             runs.append(folders(cell))
     if not texts:
         return None
-    columns = ["task", "metric", "better", "documents", "few-shot", "asked with", "method", "model", "trained on", "seeds"]
-    columns += ["score", "base", "minus base", "notes"]
+    columns = ["task", "metric", "method", "model", "trained on", "minus base", "score", "base", "seeds", "smallest detectable", "notes"]
+    columns += ["better", "documents", "few-shot", "asked with"]
     unasked = len(trained) - len(shown)
     return Sheet(
         "alignment_tax",
@@ -93,7 +102,8 @@ def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
             "in lm-eval's own units. Several seeds: mean ± sd [95% t interval over seeds], of the score and of its difference from the"
             " base, which is one model. One seed: [95% normal interval from lm-eval's standard error over documents]; its difference has"
             " none, for how the two scores vary together is not recorded",
-            "the tax is a difference to the worse side. The intervals are not adjusted for the number of tasks and methods",
+            "the tax is a difference to the worse side; smallest detectable: the true one that these seeds find with power 80%, two-sided"
+            " 5%. The intervals are not adjusted for the number of tasks and methods",
             *([f"{unasked} of {len(trained)} methods were asked no task"] if unasked else []),
         ),
         tuple(runs),
@@ -171,5 +181,5 @@ def _numbers(question: Question, example: TaskRecord, cell: Cell, compared: Comp
     line |= {"settings": question.settings, "task_version": question.task_version, "fingerprint": example.fingerprint}
     line |= {"seeds": len(compared.records)} | spread("score", compared.score)
     base = set(compared.before.values())
-    line |= {"base": base.pop() if len(base) == 1 else math.nan}
+    line |= {"base": base.pop() if len(base) == 1 else math.nan, "detectable": compared.detectable}
     return line | spread("minus_base", compared.difference)

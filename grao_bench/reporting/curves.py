@@ -88,7 +88,7 @@ def settings_map(rows: Sequence[Row], keys: Mapping[str, str], score: str = "ras
         failed = not row.cell.runs and row.cell.missing
         if row.cell.data != row.set or row.cell.objective == BASE or not (score in row.scores or failed) or len(values) < len(keys):
             continue
-        interval = row.scores.get(score) or Interval(*[math.nan] * 4, 0, "point")
+        interval = row.scores.get(score) or Interval(math.nan, math.nan, math.nan, math.nan, 0, "point")
         lines.append(
             dict[str, object](_tags(row.cell))
             | {"set": row.set, "reward": row.reward}

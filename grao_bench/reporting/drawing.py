@@ -152,5 +152,6 @@ def _inline(svg: str, name: str, title: str) -> str:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 sans-serif", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # hundredths of a 72nd of an inch are enough
+    # hundredths of a 72nd of an inch are enough for a place; a label, which stands between tags, keeps its digits
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag.group()), svg)
     return re.sub(r"\n\s*", "\n", svg.replace("xlink:href", "href").replace(INK, "currentColor").replace(PAPER, "none"))

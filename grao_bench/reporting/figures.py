@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from grao_bench.reporting.cells import ABLATIONS, BASE, METHOD_ORDER, Cell, first_objective
 from grao_bench.reporting.curves import Axis, beta_lambda_map, component_shares, group_size_curve, kl_points, probe_curve, step_curve
@@ -267,15 +267,17 @@ def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
                 found = here.dropna(subset=["mean"])
                 absent = "not run" if here.empty else "failed"
                 text = absent if found.empty else f"{found['mean'].mean():.1f}" + ("" if len(found) == 1 else f" ({len(found)})")
-                color = "#777778" if found.empty else "#000001" if found["mean"].mean() > low + 0.6 * (high - low) else "#fffffe"
+                color = {"not run": "#777778", "failed": "#c2571a"}.get(text) or (
+                    "#000001" if found["mean"].mean() > low + 0.6 * (high - low) else "#fffffe"
+                )
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color)
                 words = "; ".join(_settings_text(one) for one in here.to_dict("records")) or "no finished run"
                 drawn.area(axes, j, i, j + 1, i + 1, f"beta {beta:g}, lambda {lam:g}: {words}")
         axes.set_xticks([j + 0.5 for j in range(len(betas))], [f"{beta:g}" for beta in betas])
         axes.set_yticks([i + 0.5 for i in range(len(lams))], [f"{lam:g}" for lam in lams])
         axes.grid(False)
-        axes.set_xlabel("beta (weight of imitation)")
-        axes.set_ylabel("lambda (weight of the regulariser)")
+        axes.set_xlabel("beta (imitation)")
+        axes.set_ylabel("lambda (regulariser)")
         return finish(
             drawn,
             f"beta_lambda-{model}-{name}-{reward}",
@@ -365,6 +367,7 @@ def quartiles(table: Table) -> Drawing | None:
         names_shown = [f"{one['model']} {one['method']}" if several else str(one["method"]) for one in frame.to_dict("records")]
         axes.set_yticks(range(len(frame)), [_short(name, 34) for name in names_shown])
         axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("reward, in the judge's own unit")
         return finish(
             drawn,

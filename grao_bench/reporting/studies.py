@@ -38,6 +38,8 @@ from grao_bench.reporting.tables import (
 MOST_PAIRS = 28
 """A text table of differences shows all pairs up to this many, else those with the best; the CSV has all."""
 
+DETECTABLE = "smallest detectable: the true difference that this pair's seeds find with power 80%, two-sided 5%, before Holm"
+
 
 def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table], crosses: Sequence[CrossTable]) -> list[Sheet]:
     """Every table that these records hold, in the order of a report: each of Tables 1 and 2 with what belongs to it, then the others."""
@@ -75,11 +77,10 @@ def differences(table: Table) -> Sheet | None:
     of = {(row.cell.model, row.cell.label): folders(row.cell) for row in table.rows}
     for one in table.comparisons:
         for found in one.differences:
-            least = detectable(found.sd, found.seeds) if found.seeds > 1 else math.nan
-            lines.append({"model": one.model, "score": one.score, **_numbers(found), "detectable": least})
+            lines.append({"model": one.model, "score": one.score, **_numbers(found), "detectable": detectable(found.sd, found.seeds)})
             if len(one.differences) <= MOST_PAIRS or one.best in (found.first, found.second):
                 pair = f"{found.first} - {found.second}"
-                texts.append([pair, one.model, SCORE_NAMES[one.score], *difference_texts(found), _p(found.p), _least(least)])
+                texts.append([pair, one.model, SCORE_NAMES[one.score], *difference_texts(found), _p(found.p), _least(found)])
                 runs.append(of[one.model, found.first] + of[one.model, found.second])
     if not any(one.tested for one in table.comparisons):
         return None
@@ -92,7 +93,7 @@ def differences(table: Table) -> Sheet | None:
         (
             "difference: mean [95% t interval] over the seeds that both have, in points; stars by p after Holm, over all pairs of one"
             " model and score",
-            "smallest detectable: the true difference that this pair's seeds find with power 80%, two-sided 5%, before Holm",
+            DETECTABLE,
         ),
         tuple(runs),
     )
@@ -127,6 +128,7 @@ def ablation(table: Table) -> Sheet | None:
                     *_pair_of_scores(row),
                     _drop(found),
                     _p(found.p_holm) if found else NONE,
+                    _least(found),
                     with_interval(relative, 1),
                     *printed,
                     row.cell.label if row else NONE,
@@ -138,7 +140,7 @@ def ablation(table: Table) -> Sheet | None:
             lines[-1] |= spread("relative_drop", relative) | {"notes": notes}
     if not texts:
         return None
-    columns = ["variant", "model", "nag_mean %", "RAS %", "drop in nag_mean", "p (Holm)", "relative drop %"]
+    columns = ["variant", "model", "nag_mean %", "RAS %", "drop in nag_mean", "p (Holm)", "smallest detectable", "relative drop %"]
     columns += [*(f"paper's {model}: NAG (drop %)" for model in paper.MODELS), "method", "notes"]
     return Sheet(
         slug(f"ablation-{table.set}-{table.reward}"),
@@ -147,6 +149,7 @@ def ablation(table: Table) -> Sheet | None:
         pd.DataFrame(lines),
         (
             "drop: full GRAO minus the variant, paired by seed, [95% t interval]; Holm over the variants of one model",
+            DETECTABLE,
             "relative drop: 1 - nag_mean of the variant / that of full GRAO, per seed; none where full GRAO gained nothing in one",
             '"without exploration" is alpha = 0, which leaves lambda A_i J(o_i) in the regulariser; "at all" takes that out too:'
             " the paper does not say which it means",
@@ -174,11 +177,11 @@ def two_stages(table: Table, cells: Sequence[Cell]) -> Sheet | None:
         lost = [] if len(known) == len(counts) else ["the first stage's run is not in this folder, so its cost is not known"]
         notes = "; ".join([*row.notes, *lost])
         cost_texts = [number(budget[name].mean, 0) if budget else NONE for name in COUNTED]
-        vs = [*difference_texts(found)[::2], _p(found.p)] if found else [NONE, NONE, NONE]
-        texts.append([row.cell.label, row.cell.model, *_pair_of_scores(row)[::-1], seeds_text(row), vs[0], vs[2], *cost_texts, notes])
+        vs = [difference_texts(found)[0], _p(found.p), _least(found)] if found else [NONE, NONE, NONE]
+        texts.append([row.cell.label, row.cell.model, *_pair_of_scores(row)[::-1], seeds_text(row), *vs, *cost_texts, notes])
         lines.append({"method": row.cell.label, "model": row.cell.model, **_row_numbers(row, ("ras", "nag_mean"))})
         lines[-1] |= _numbers(found, "vs_grao_") | {name: budget[name].mean if budget else None for name in COUNTED} | {"notes": notes}
-    columns = ["method", "model", "RAS %", "nag_mean %", "seeds", "RAS: minus GRAO", "p", *COUNTED.values(), "notes"]
+    columns = ["method", "model", "RAS %", "nag_mean %", "seeds", "RAS: minus GRAO", "p", "smallest detectable", *COUNTED.values(), "notes"]
     return Sheet(
         slug(f"two_stages-{table.set}-{table.reward}"),
         f"One stage or two: trained and evaluated on {table.set}, judged by {table.reward}",
@@ -188,6 +191,7 @@ def two_stages(table: Table, cells: Sequence[Cell]) -> Sheet | None:
             "steps and tokens are of both stages together, means over seeds: read a difference beside them, it is one at equal budget only"
             " where they agree",
             "minus GRAO: paired by seed, [95% t interval]; p of that test alone, not adjusted",
+            DETECTABLE,
         ),
         _folders(shown),
     )
@@ -255,26 +259,30 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
         twin = next((other for other in rows if other.cell is row.cell and other.set == row.set and other.reward == own[0]), None)
         trained, where = _by_training_reward(row, twin)
         gap = paired("training reward", row.reward, trained, row.means["ras"]) if trained else None
-        start = _dev_ras(row.cell.runs, first=True) if where == "dev" else {}
+        started = _started(row, rows, own[0], where)
+        by_judge = _base_ras(row, rows, row.reward)
+        beyond = NONE if started is None or by_judge is None else number(started.mean - by_judge.mean, 1)
         ours = over_seeds(list(trained.values())) if trained else None
-        texts.append(
-            [
-                *row_name(row.cell),
-                row.set,
-                f"{own[0]} ({where})",
-                with_interval(ours, 1),
-                with_interval(over_seeds(list(start.values())), 1),
-            ]
-            if start
-            else [*row_name(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), NONE]
-        )
-        texts[-1] += [row.reward, with_interval(row.scores["ras"], 1), *(difference_texts(gap)[:1] if gap else [NONE])]
+        texts.append([*row_name(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), with_interval(started, 1)])
+        texts[-1] += [row.reward, with_interval(row.scores["ras"], 1), difference_texts(gap)[0] if gap else NONE, beyond]
         runs.append(folders(row.cell))
         lines.append(cell_columns(row.cell) | {"set": row.set, "training_reward": own[0], "training_reward_on": where, "judge": row.reward})
         lines[-1] |= spread("ras_by_training_reward", ours) | spread("ras_by_judge", row.scores["ras"]) | _numbers(gap, "gap_")
+        lines[-1] |= {"base_by_training_reward": started.mean if started else None, "base_by_judge": by_judge.mean if by_judge else None}
     if not texts:
         return None
-    columns = ["method", "model", "set", "training reward", "RAS % by it", "its base's", "judge", "RAS % by the judge", "gap"]
+    columns = [
+        "method",
+        "model",
+        "set",
+        "training reward",
+        "RAS % by it",
+        "its base's",
+        "judge",
+        "RAS % by the judge",
+        "gap",
+        "its base's gap",
+    ]
     return Sheet(
         "judges",
         "Trained on one reward, judged by another",
@@ -588,6 +596,19 @@ def _by_training_reward(row: Row, twin: Row | None) -> tuple[Mapping[int, float]
     return _dev_ras(row.cell.runs), "dev"
 
 
+def _started(row: Row, rows: Sequence[Row], reward: str, where: str) -> Interval | None:
+    """The base's RAS by the training reward, where the row's own was taken: on the test set, or on dev."""
+    if where == "test":
+        return _base_ras(row, rows, reward)
+    start = _dev_ras(row.cell.runs, first=True)
+    return over_seeds(list(start.values())) if start else None
+
+
+def _base_ras(row: Row, rows: Sequence[Row], reward: str) -> Interval | None:
+    bases = (one for one in rows if one.cell.objective == BASE and (one.set, one.reward) == (row.set, reward))
+    return next((one.scores.get("ras") for one in bases if one.cell.base_fingerprint == row.cell.base_fingerprint), None)
+
+
 def _dev_ras(runs: Sequence[Run], first: bool = False) -> dict[int, float]:
     found = {run.info.seed: (run.probes[0] if first and run.probes else kept_probe(run)) for run in runs}
     return {seed: 100.0 * probe.metrics["ras"] for seed, probe in found.items() if probe and "ras" in probe.metrics}
@@ -640,5 +661,7 @@ def _p(p: float) -> str:
     return NONE if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _least(value: float) -> str:
+def _least(found: Difference | None) -> str:
+    """The smallest true difference that a pair's seeds would find."""
+    value = detectable(found.sd, found.seeds) if found else math.nan
     return NONE if math.isnan(value) else number(value, 1)

@@ -57,6 +57,7 @@ def test_the_difference_from_the_base_over_seeds(base):
     # 2 1 6: mean 3, sd 2.6458, times 4.3027 / sqrt 3 = 6.572
     assert found["text", "grao"]["minus base"] == "3.000 ± 2.646 [-3.572, 9.572]"
     assert found["text", "grao"]["better"] == "lower"
+    assert quiz["smallest detectable"] == "0.131"  # 3.264 sd at 3 seeds, from the noncentral t
     assert "notes" not in quiz, "nothing to say in any row"
     assert sheet.notes[-1] == "1 of 2 methods were asked no task"
     numbers = sheet.frame.set_index(["task", "method"]).loc["quiz", "grao"]

@@ -51,6 +51,10 @@ def drawn(root):
     return {drawing.name: drawing for drawing in draw_all(cells, rows, main_tables(rows, "loss"))}
 
 
+def texts_of(svg):
+    return [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")] or [element.text for element in svg.iter("text")]
+
+
 def says(drawing):
     return [unescape(text) for text in re.findall(r'class="hit"[^>]*><title>([^<]*)</title>', drawing.inline)]
 
@@ -154,6 +158,7 @@ def test_an_inline_svg_is_whole_takes_the_pages_ink_and_has_ids_of_its_own(every
         assert "http" not in drawing.inline
         assert "<image" not in drawing.inline  # a picture within would not scale
         ids += [value for element in root.iter() if (value := element.get("id"))]
+        assert texts_of(ElementTree.fromstring(drawing.svg)) == texts_of(root), "no label is cut"
         used = re.findall(r'(?:href="#|url\(#)([^")]+)', drawing.inline)
         assert set(used) <= set(ids)
         assert drawing.png.startswith(b"\x89PNG")

@@ -123,6 +123,10 @@ def test_the_training_reward_beside_the_judge_on_the_same_answers(tmp_path):
     assert line["RAS % by it"].startswith("85.0 ± 7.1")
     assert line["RAS % by the judge"].startswith("48.0 ± 2.8")
     assert line["gap"].startswith("37.0 [")
+    assert "its base's gap" not in line, "the base was not judged"
+    write_run(tmp_path, "base", {(HELPFUL, "model"): share(30), KEY: share(BASE_RAS)}, config_hash="00000000")
+    (line,) = lines(sheets_of(tmp_path)["judges"]).values()
+    assert (line["its base's"][:4], line["its base's gap"]) == ("30.0", "10.0")
 
 
 def test_the_training_reward_on_dev_where_the_test_answers_were_judged_by_another_alone(tmp_path):

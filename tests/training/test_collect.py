@@ -215,7 +215,7 @@ class Silent:
 
     def score(self, requests):
         unread = Verdict(math.nan, "silent", {"excluded": 1.0})
-        return [unread if (one.num_tokens or 0) >= 3 and one.text != one.example.chosen else Verdict(-1.0, "silent") for one in requests]
+        return [unread if (one.num_tokens or 0) >= 3 else Verdict(-1.0, "silent") for one in requests]
 
 
 def test_an_answer_that_the_judge_could_say_nothing_of_teaches_nothing():
