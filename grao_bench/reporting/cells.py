@@ -296,7 +296,7 @@ def _labels(family: Sequence[Cell]) -> list[str]:
 
 
 def _settings_text(settings: Mapping[str, Sequence[str]], index: int, most: int = 3) -> str:
-    texts = [f"{key}={values[index]}" for key, values in settings.items()]
+    texts = [f"{key.removeprefix('objective.')}={values[index]}" for key, values in settings.items()]  # whose it is stands before it
     more = [f"and {len(texts) - most} more settings"] if len(texts) > most else []
     return ", ".join(texts[:most] + more)
 

@@ -492,8 +492,7 @@ def _close(drawn: Sketch, shown: Sequence[object]) -> None:
 
 
 def _short(text: str, most: int) -> str:
-    """A row's label for a figure: without the group that its settings are of, cut."""
-    text = text.replace("objective.", "")
+    """A row's label for a figure, cut."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -60,7 +60,9 @@ def _compared(found: Comparison, scored: Sequence[Row]) -> tuple[str, list[str]]
     sentences = [f"{found.best} has the highest mean RAS, {_percent(best)}{_seeds(best)}."]
     if not found.tested:
         verdict = "No difference can be tested"
-        sentences.append(f"Next is {_of(pairs, others[0].cell.label)}; a test takes two seeds that both methods have.")
+        sentences.append(
+            f"Next is {_of(pairs, others[0].cell.label)}; a test takes two seeds that both methods have, and differences that vary."
+        )
     elif not level:
         verdict = f"{found.best} leads"
         sentences.append(f"It is ahead of every other method; of the next, by {_of(pairs, behind[0])}.")

@@ -102,7 +102,7 @@ def test_a_figure_without_runs_is_not_drawn(tmp_path):
 
 
 def test_points_say_their_values(everything):
-    assert f"grpo (objective.rollouts=8), step 2: 0.55 ± {0.1 / 2**0.5:.2g} (2 seeds)" in says(everything[f"reward_vs_step-{END}"])
+    assert f"grpo (rollouts=8), step 2: 0.55 ± {0.1 / 2**0.5:.2g} (2 seeds)" in says(everything[f"reward_vs_step-{END}"])
     assert "sft, seed 1: RAS 31.0%" in says(everything[f"scores-{HELPFUL}-gold"])
     assert "grao_no_imitation, step 1: imitation 67%" in says(everything[f"loss_shares-{END}"])  # 0.2 of 0.1 + 0.2
     cells = says(everything[f"beta_lambda-{END}-gold"])
@@ -116,7 +116,7 @@ def test_the_map_shows_what_failed_and_why(tmp_path):
     failed = {"config": config(beta=1.0, lam=0.0), "config_hash": "a0000004"}
     write_unfinished(tmp_path, "grao", "loss is not finite at step 3", **failed)
     cells = gather(find_runs(tmp_path), find_unfinished(tmp_path))
-    name = "grao (objective.beta=1.0, objective.lam=0.0)"
+    name = "grao (beta=1.0, lam=0.0)"
     assert name in {cell.label for cell in cells}, "named by its settings, as its neighbours are"
     found = beta_lambda("tiny", HELPFUL, "gold", beta_lambda_map(score(cells, "loss")))
     assert f"beta 1, lambda 0: {name}: seed 0 not finished: loss is not finite at step 3" in says(found)

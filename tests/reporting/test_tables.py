@@ -81,10 +81,7 @@ def test_the_papers_values_stand_beside_its_methods_only(tmp_path):
     write_run(tmp_path, "grao", {KEY: evaluation([1, -1])}, config=other, config_hash="22222222")
     (table,) = main_tables(rows_of(tmp_path), "loss")
     column = "paper's Qwen2.5-7B: RAS / NAG"
-    shown = {
-        method: line(table_grid(table), method)[column]
-        for method in ("sft", "grao_clip0", "grao (objective.beta=0.5)", "grao (objective.beta=0.1)")
-    }
+    shown = {method: line(table_grid(table), method)[column] for method in ("sft", "grao_clip0", "grao (beta=0.5)", "grao (beta=0.1)")}
     assert list(shown.values()) == ["30.95 / 0.28", "-", "64.60 / 67.98", "-"]
     assert table.number == 1
 
@@ -321,8 +318,8 @@ def test_seeds_that_start_from_seeds_are_one_row_named_by_both_stages(tmp_path):
     assert [(row.cell.label, row.seeds) for row in table.rows] == [
         ("sft", (0, 1)),
         ("grpo", (0,)),
-        (f"sft, then grpo (model.start_from={start.parent.parent / 'sft-aaaaaaaa' / 'seed0'}, objective.kl=0.1)", (0, 1)),
-        (f"sft, then grpo (model.start_from={start}, objective.kl=0.2)", (2,)),
+        (f"sft, then grpo (model.start_from={start.parent.parent / 'sft-aaaaaaaa' / 'seed0'}, kl=0.1)", (0, 1)),
+        (f"sft, then grpo (model.start_from={start}, kl=0.2)", (2,)),
     ]
     assert line(table_grid(table), "grpo")["paper's Qwen2.5-7B: RAS / NAG"] == "60.89 / 60.74"
     chained = table_grid(table).rows[2]
