@@ -54,6 +54,15 @@ class RewardExperiment:
         if self.half not in get_args(Half):
             raise UserError(f"half={self.half}: unknown; choose one of {', '.join(get_args(Half))}")
 
+    def check(self) -> None:
+        """UserError for a value that can't be, or a model that is there already."""
+        self.training.check()
+        for key in ("max_tokens", "threads"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key}={getattr(self, key)}: must be at least 1")
+        if self.folder.exists():
+            raise UserError(f"output={self.folder}: is there already; remove it to train anew, or give another output=")
+
     @property
     def folder(self) -> Path:
         """Where the checkpoint goes."""
@@ -81,9 +90,8 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
     from grao_bench.rewards.reward_model import PairEncoder, write_pairs
     from grao_bench.training.bradley_terry import fit_reward_model, pair_margins
 
+    experiment.check()
     folder = experiment.folder
-    if folder.exists():
-        raise UserError(f"output={folder}: is there already; remove it to train anew, or give another output=")
     torch.set_num_threads(experiment.threads)
     spec, dataset = experiment.model, experiment.data.build()
     splits = pairs_of(dataset, experiment.half)

@@ -96,6 +96,8 @@ def test_an_existing_model_is_not_overwritten(tmp_path, command):
             ["data=jsonl", "data.train=no_pairs.jsonl", "half=some"],
             "grao_bench: half=some: unknown; choose one of all, training, evaluation",
         ),
+        (["data=jsonl", "data.train=no_pairs.jsonl", "training.batch_size=0"], "grao_bench: training.batch_size=0: must be at least 1"),
+        (["data=jsonl", "data.train=no_pairs.jsonl", "max_tokens=0"], "grao_bench: max_tokens=0: must be at least 1"),
         (["data=jsonl", "data.train=no_pairs.jsonl", "epochs=2"], "Could not override 'epochs'"),
     ],
 )

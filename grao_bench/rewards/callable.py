@@ -33,7 +33,9 @@ class PythonReward:
     tie_margin: float
 
     def check(self, data: DataSpec) -> None:
-        """UserError if the function can't be found."""
+        """UserError if the function can't be found, or the margin is below 0."""
+        if not self.tie_margin >= 0:
+            raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
         load_function(self.function)
 
     def build(self, data: DataSpec) -> PythonSource:

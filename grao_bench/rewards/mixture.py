@@ -194,9 +194,11 @@ def told_texts(sources: Mapping[str, RewardSource]) -> dict[str, str]:
 def named_parts(name: str, verdict: Verdict) -> dict[str, float]:
     """A verdict's reward and parts under the name of whoever said them.
 
-    `<name>/reward` is the convention by which a part of a composed reward gets its mean and deviation into the step records.
+    `<name>/reward` is the convention by which a part of a composed reward gets its mean and deviation into the step records. It is
+    absent where nothing could be said: records are JSON, which has no NaN.
     """
-    return {f"{name}/reward": verdict.reward, **{f"{name}/{key}": value for key, value in verdict.parts.items()}}
+    said = {} if verdict.excluded else {f"{name}/reward": verdict.reward}
+    return said | {f"{name}/{key}": value for key, value in verdict.parts.items()}
 
 
 def _named(key: str, spec: RewardSpec, data: DataSpec) -> None:

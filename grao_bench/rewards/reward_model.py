@@ -50,16 +50,20 @@ class RewardModel:
     disjoint_from: str | None
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise UserError(f"reward.mode={self.mode}: unknown; choose score, sign or margin")
+        for key, known in (("mode", get_args(Mode)), ("unfinished", ("lose", "judge")), ("prompt_format", get_args(PairFormat))):
+            if getattr(self, key) not in known:
+                raise UserError(f"reward.{key}={getattr(self, key)}: unknown; choose one of {', '.join(known)}")
         if not self.tie_margin >= 0:
             raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
 
     def check(self, data: DataSpec) -> None:
-        """UserError if a local path holds no model, or shares training pairs with `disjoint_from`.
+        """UserError if a number is out of range, a local path holds no model, or it shares training pairs with `disjoint_from`.
 
         A hub id (owner/name) is only looked up when it is loaded.
         """
+        for key in ("max_tokens", "batch_size"):
+            if getattr(self, key) < 1:
+                raise UserError(f"reward.{key}={getattr(self, key)}: must be at least 1")
         path = self.path_for(data)
         if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "runs/"))):
             raise UserError(f"reward.path={path}: no such folder; train one with python -m grao_bench.train_reward data={data.name}")

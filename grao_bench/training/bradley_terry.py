@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from grao_bench.errors import UserError
 from grao_bench.ops import stream_seed
 from grao_bench.rewards.reward_model import PairEncoder, classify
 from grao_bench.types import Example
@@ -31,6 +32,18 @@ class RewardTraining:
     learning_rate: float
     weight_decay: float
     clip_norm: float
+
+    def check(self) -> None:
+        """UserError for a value that can't be."""
+        for key, right, rule in (
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("clip_norm", self.clip_norm > 0, "above 0"),
+        ):
+            if not right:
+                raise UserError(f"training.{key}={getattr(self, key)}: must be {rule}")
 
 
 def fit_reward_model(

@@ -98,6 +98,11 @@ def test_a_function_that_is_not_there_is_found_before_anything_is_trained(path, 
         spec(path).check(ANY)
 
 
+def test_a_margin_below_0_is_a_users_error():
+    with pytest.raises(UserError, match=r"^reward\.tie_margin=-1\.0: must not be negative"):
+        spec("math.dist", tie_margin=-1.0).check(ANY)
+
+
 def test_a_module_that_breaks_when_it_is_imported(written):
     path = written("1 / 0\n")
     with pytest.raises(UserError, match=r"can't be imported \(ZeroDivisionError: division by zero\)"):

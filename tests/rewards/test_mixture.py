@@ -194,6 +194,9 @@ def test_what_a_judge_could_not_say_stays_unsaid_through_mixtures_routes_and_sha
     assert [math.isnan(one.reward) for one in mixed.score(requests)] == [True, False]
     assert mixed.score(requests)[1].reward == 2.0
     assert [math.isnan(one.reward) for one in routed.score(requests)] == [True, False]
+    # a record's parts are JSON: no NaN among them
+    assert [one.parts for one in mixed.score(requests)] == [{"judge/excluded": 1.0}, {"judge/reward": 1.0}]
+    assert [one.parts for one in routed.score(requests)] == [{"here/excluded": 1.0}, {"here/reward": 1.0}]
     assert mixed.statistics() == {"judge: excluded": 0.5}
     assert routed.statistics() == {"here: excluded": 0.5}
     assert mixed.texts() == routed.texts() == {"judge_prompt-x.md": "asked so"}

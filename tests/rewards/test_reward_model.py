@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from functools import cache
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -384,3 +385,14 @@ def test_what_does_not_say_its_pairs_can_not_be_shown_to_be_disjoint(tmp_path):
 def test_bad_fields_are_a_users_error():
     with pytest.raises(UserError, match=r"reward\.tie_margin=-1\.0: must not be negative"):
         replace(SPEC, tie_margin=-1.0)
+    for key in ("max_tokens", "batch_size"):
+        with pytest.raises(UserError, match=rf"reward\.{key}=0: must be at least 1"):
+            replace(SPEC, **{key: 0}).check(load("data/hh_helpful"))
+
+
+def test_an_unknown_choice_names_those_there_are(monkeypatch):
+    """As installed: without the signature checks of the tests."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for key, known in (("mode", "score, sign, margin"), ("unfinished", "lose, judge"), ("prompt_format", "hh, chat, pair")):
+        with pytest.raises(UserError, match=rf"^reward\.{key}=some: unknown; choose one of {known}$"):
+            replace(SPEC, **{key: "some"})

@@ -78,6 +78,9 @@ class Endpoint:
         ):
             if not right:
                 raise UserError(f"reward.{key}={getattr(self, key)}: must be {rule}")
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            # it may well be the key itself, so it is not repeated
+            raise UserError("reward.api_key_env: must name an environment variable that holds the key, and not be the key itself")
         if not re.match(r"https?://", self.base_url):
             raise UserError(f"reward.base_url={self.base_url}: must be an http:// or https:// address")
         for package in ("openai", "tenacity"):
@@ -390,7 +393,12 @@ def _reply_in(body: Any) -> Reply | None:
         model = body.get("model") or ""
     except (TypeError, KeyError, IndexError, AttributeError):
         return None
-    return Reply(text, model) if isinstance(text, str) and isinstance(model, str) else None
+    return Reply(_storable(text), _storable(model)) if isinstance(text, str) and isinstance(model, str) else None
+
+
+def _storable(text: str) -> str:
+    """Without half a surrogate pair, which a reply cut in the middle of an emoji may end with, and which no file takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _usage_in(body: Any) -> Usage | None:

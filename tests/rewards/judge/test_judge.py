@@ -101,6 +101,12 @@ def test_what_can_not_be_read_is_asked_again_and_then_excluded_and_never_a_tie(t
         assert server.log.calls == 3
 
 
+def test_a_reply_cut_in_the_middle_of_an_emoji_is_stored(tmp_path):
+    with serving(replace(CLEAN, reply="1 > 2 \ud83d")) as server:
+        (verdict,) = judge(server.url, tmp_path / "j.sqlite").score([request("e", "ee")])
+    assert (verdict.reward, verdict.replies) == (1.0, ("1 > 2 ?",))
+
+
 def test_with_one_order_unread_the_judgement_is_excluded(tmp_path):
     asked = request("e", "ee")
     with serving(CLEAN) as server:
@@ -352,6 +358,7 @@ def as_installed():
         ({"max_cost": -1.0}, r"reward\.max_cost=-1.0: must be at least 0"),
         ({"base_url": "localhost:8000"}, r"reward\.base_url=localhost:8000: must be an http"),
         ({"prompt": "nope"}, r"reward\.prompt=nope"),
+        ({"api_key_env": "sk-a-key"}, r"^reward\.api_key_env: must name an environment variable .* and not be the key itself$"),
         ({"api_key_env": "NOT_SET_ANYWHERE"}, r"reward\.api_key_env=NOT_SET_ANYWHERE: this environment variable is not set"),
     ],
 )
