@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: lint types
 	$(PY) -m pytest -n 2 -q -m "not slow"
 
-# the slow tests too, and the peers' own code beside ours (the extra "parity")
+# the slow tests too, the peers' own code beside ours (the extra "parity") and a real model server ("serving")
 test-all: lint types $(VENV)/.parity
 	$(PY) -m pytest -n 2 -q
 
@@ -68,7 +68,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.installed
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev,parity]"
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev,parity,serving]"
 	touch $@
 
 # small faults put into objectives/ and ops.py, in a copy; each must fail a test. Half an hour on one core; tests/MUTANTS.md has what survives

@@ -104,7 +104,8 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         evaluate_policy(experiment, cell.sets, cell.trainer.policy, cell.codec, partial / "evaluations", label)
         score_tasks(experiment, cell.trainer.policy, cell.codec, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
-        _keep_what_judges_tell(partial, cell)
+        judges = {"training": cell.collector.reward} | {f"{one.name} test": one.reward for one in cell.sets}
+        cell.notes.update(_told_by(judges, partial))
         write_info(
             partial,
             RunInfo(
@@ -134,14 +135,18 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         tracker.finish(failed=not finished)
 
 
-def _keep_what_judges_tell(partial: Path, cell: Cell) -> None:
-    """A judge's prompt as a file of the run; its counts (calls, cost, consistency, exclusions) among the notes, for whom it judged."""
-    judges = {"training": cell.collector.reward} | {f"{one.name} test": one.reward for one in cell.sets}
+def _told_by(judges: Mapping[str, RewardSource], folder: Path) -> dict[str, float]:
+    """What judges have counted (calls, cost, consistency, exclusions), for whom they judged; their prompts become files of the folder.
+
+    Counts are this process's: of a resumed run since it was started again, and with the base's answers where it judged those.
+    """
+    told: dict[str, float] = {}
     for what, source in judges.items():
         if isinstance(source, TellingSource):
             for name, text in source.texts().items():
-                (partial / name).write_text(text, encoding="utf-8")
-            cell.notes.update({f"{what}: {source.name}: {key}": value for key, value in source.statistics().items()})
+                (folder / name).write_text(text, encoding="utf-8")
+            told |= {f"{what}: {source.name}: {key}": value for key, value in source.statistics().items()}
+    return told
 
 
 def training_fingerprint(dataset: Dataset) -> str:
@@ -351,7 +356,8 @@ def evaluate_again(experiment: Experiment, folder: Path, on_task: OnTask | None 
         base, _ = load_policy(experiment, base_spec(experiment).checkpoint(corpus_of(experiment)))
         evaluate_base(experiment, sets, base, codec, folder.parents[2], label, on_task)
         # what stands there already was said when the run was made
-        write_info(folder, replace(info, fingerprints=fingerprints_of(sets, label) | info.fingerprints))
+        told = _told_by({f"{one.name} test{label}": one.reward for one in sets}, folder)
+        write_info(folder, replace(info, fingerprints=fingerprints_of(sets, label) | info.fingerprints, notes=info.notes | told))
     kept = [folder / "evaluations" / f"{one.name}-{one.reward.name}{label}.jsonl" for one in sets]
     return written, [path for path in kept if path not in written]
 

@@ -154,7 +154,8 @@ def _sampler_logp(
 def _without(rewards: Float[torch.Tensor, "P K"], unsaid: Bool[torch.Tensor, "P K"]) -> Float[torch.Tensor, "P K"]:
     """Rewards in which a rollout that the judge could say nothing of has the mean of its prompt's others, 0 where it is alone.
 
-    With the mean its advantage is 0 and the others' mean is what it was: it teaches nothing.
+    With the mean its advantage is 0 and the others' mean is what it was: it teaches nothing where advantages are relative to the group.
+    PPO, whose critic takes the number for what it is, learns from it; `reward/excluded` says how much of that there is.
     """
     mean = rewards.masked_fill(unsaid, 0.0).sum(-1, keepdim=True) / (~unsaid).sum(-1, keepdim=True).clamp(min=1)
     return torch.where(unsaid, mean, rewards)
