@@ -10,6 +10,8 @@ from grao_bench.errors import UserError
 from grao_bench.records import EvalRecord, judged
 from grao_bench.reporting.comparisons import mcnemar
 from grao_bench.reporting.scores import per_prompt, reward_statistics, scores
+from grao_bench.run import _told_by
+from grao_bench.types import Verdict
 
 
 def record(name: str, verdict: float, excluded: bool = False) -> EvalRecord:
@@ -37,3 +39,26 @@ def test_mcnemar_is_over_what_both_were_judged_on():
 def test_nothing_judged_is_an_error_and_no_score():
     with pytest.raises(UserError, match="no readable verdict on any"):
         scores([record("a", math.nan, excluded=True)])
+
+
+class Telling:
+    """A judge with a prompt and counts."""
+
+    name, pairwise, tie_margin, fingerprint = "judge", True, 0.0, "judge"
+
+    def score(self, requests):
+        return [Verdict(1.0, "judge") for _ in requests]
+
+    def statistics(self):
+        return {"excluded": 0.25, "calls": 8.0}
+
+    def texts(self):
+        return {"judge_prompt-mine.md": "Which is better?"}
+
+
+def test_a_judge_leaves_its_prompt_and_its_counts_with_the_run(tmp_path):
+    told = _told_by({"training": Telling(), "world_helpful test": Telling()}, tmp_path)
+
+    assert told["training: judge: calls"] == told["world_helpful test: judge: calls"] == 8.0
+    assert {name.partition(":")[0] for name in told} == {"training", "world_helpful test"}
+    assert (tmp_path / "judge_prompt-mine.md").read_text() == "Which is better?"
