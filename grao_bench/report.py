@@ -50,12 +50,14 @@ def build_report(
 
     tables/ holds every table as LaTeX (booktabs) and as CSV; figures/ every figure as PNG, SVG and the numbers drawn, and figures.tex;
     tables.csv is all rows of Tables 1, 2 and the cross tables in one. records: also copy each run's records (evaluations compressed)
-    below `output`, so that it can be reported on again; texts=False empties the prompts, references and answers in the copies.
-    note: a paragraph under the title, say of where the data come from. cases: how Tables 4 and 5 choose their prompts, see
-    `case_studies`. Raises UserError where there is no finished run, or runs that cannot stand in one table.
+    below `output`, so that it can be reported on again. texts=False leaves prompts, references and answers out, on the page and in
+    the copies. note: a paragraph under the title, say of where the data come from. cases: how Tables 4 and 5 choose their prompts,
+    see `case_studies`. Raises UserError where there is no finished run, or runs that cannot stand in one table.
     """
     output = folder / "report" if output is None else output
     runs, unfinished = _read(folder, output)
+    if not texts:
+        runs = [_without_texts(run) for run in runs]
     cells = gather(runs, unfinished)
     rows = score(cells, ties)
     tables, crosses = main_tables(rows, ties), cross_tables(rows, ties)
@@ -87,7 +89,7 @@ def build_report(
     (output / "report.html").write_text(page.render(contents, folder, link), encoding="utf-8")
     if records:
         for run in runs:
-            _copy_records(run, output / run.folder.relative_to(folder), texts)
+            _copy_records(run, output / run.folder.relative_to(folder))
         for partial, reason in unfinished.items():
             _copy_reason(partial, output / partial.relative_to(folder), reason)
     brief = [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
@@ -158,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: <folder>/report)")
     parser.add_argument("--records", action="store_true", help="also copy the runs' records there, compressed")
     parser.add_argument("--note", default="", metavar="TEXT", help="a paragraph under the title, say of where the data come from")
-    parser.add_argument("--no-texts", action="store_true", help="with --records: leave out prompts, references and answers")
+    parser.add_argument("--no-texts", action="store_true", help="leave out prompts, references and answers, on the page and in records")
     parser.add_argument(
         "--ties", choices=("loss", "win", "half"), default="loss", help="what a tie counts for in RAS (default: loss, the paper's formula)"
     )
@@ -235,7 +237,13 @@ def _markdown(folder: Path, contents: Contents) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _copy_records(run: Run, target: Path, texts: bool) -> None:
+def _without_texts(run: Run) -> Run:
+    """Ids and verdicts. A length in words that the texts alone would give is lost with them, where a record has none in tokens."""
+    blank = {key: [replace(one, prompt="", reference="", answer="") for one in records] for key, records in run.evaluations.items()}
+    return replace(run, evaluations=blank)
+
+
+def _copy_records(run: Run, target: Path) -> None:
     if target.resolve() == run.folder.resolve():
         raise UserError(f"{target}: --records would write over the runs themselves; give an --output outside the folder")
     target.mkdir(parents=True, exist_ok=True)
@@ -246,8 +254,7 @@ def _copy_records(run: Run, target: Path, texts: bool) -> None:
     for path in prompt_files(run.folder):
         (target / path.name).write_bytes(path.read_bytes())
     for (name, reward), records in run.evaluations.items():
-        kept = records if texts else [replace(record, prompt="", reference="", answer="") for record in records]
-        write_lines(target / "evaluations" / f"{name}-{reward}.jsonl.gz", kept)
+        write_lines(target / "evaluations" / f"{name}-{reward}.jsonl.gz", records)
 
 
 def _copy_reason(partial: Path, target: Path, reason: str) -> None:
