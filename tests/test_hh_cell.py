@@ -1,10 +1,10 @@
-"""The two-step version of sweeps/hh_tiny.yaml on real dialogues: a reward model for each set, then a cell that is judged by both."""
+"""The two-step version of sweeps/hh_tiny.yaml on real dialogues: two reward models for each set, then a cell that all four judge."""
 
 from __future__ import annotations
 
 import gzip
 import os
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
@@ -33,10 +33,11 @@ def excerpt(tmp_path):
 
 def test_reward_models_and_a_cell(excerpt, tmp_path, command):
     base = (*TINY_BASE, "model.steps=30", f"data.path={excerpt}")
-    for subset in SUBSETS:
-        outcome = command("train_reward", "model=tiny_hh", f"data=hh_{subset}", "max_tokens=256", "training.epochs=1", *base)
+    for subset, half in product(SUBSETS, ("training", "evaluation")):
+        of = f"data=hh_{subset}", f"half={half}"
+        outcome = command("train_reward", "model=tiny_hh", *of, "max_tokens=256", "training.epochs=1", *base)
         assert outcome.code == 0, outcome.err
-        assert (tmp_path / "runs" / "reward_models" / f"hh_{subset}" / "metrics.json").is_file()
+        assert (tmp_path / "runs" / "reward_models" / f"hh_{subset}-{half}" / "metrics.json").is_file()
 
     small = ("budget.steps=2", "budget.answers_per_step=16", "budget.probe_prompts=4", "evaluation.max_examples=6")
     outcome = command("train", "experiment=hh_tiny", "objective=grao", *base, *small)
@@ -46,7 +47,8 @@ def test_reward_models_and_a_cell(excerpt, tmp_path, command):
     found = read_run(folder)
     assert (found.info.model, found.info.reward) == ("tiny_hh", "reward_model_score")
     assert len(found.steps) == 2
-    assert set(found.evaluations) == {(f"hh_{subset}", "reward_model_sign") for subset in SUBSETS}
+    # the judge that training did not see, and the one that it did
+    assert set(found.evaluations) == set(product([f"hh_{subset}" for subset in SUBSETS], ["reward_model_sign", "reward_model_score"]))
     for records in found.evaluations.values():
         assert 1 <= len(records) <= 6
         assert {record.verdict for record in records} <= {-1.0, 0.0, 1.0}

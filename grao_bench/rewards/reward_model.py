@@ -66,7 +66,8 @@ class RewardModel:
                 raise UserError(f"reward.{key}={getattr(self, key)}: must be at least 1")
         path = self.path_for(data)
         if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "runs/"))):
-            raise UserError(f"reward.path={path}: no such folder; train one with python -m grao_bench.train_reward data={data.name}")
+            half = next((f" half={half}" for half in ("training", "evaluation") if path.endswith(f"-{half}")), "")
+            raise UserError(f"reward.path={path}: no such folder; train one with python -m grao_bench.train_reward data={data.name}{half}")
         if self.disjoint_from is not None:
             require_disjoint(Path(path), Path(self.disjoint_from.replace("{data}", data.name)))
 
