@@ -11,7 +11,7 @@ from typing import Any
 from grao_bench.records import EvalRecord, Run
 from grao_bench.reporting.cells import BASE, Cell, EvalKey, set_order
 
-MOST_BYTES = 2_000_000
+MOST_BYTES = 1_000_000
 """All answers of a page together, so that the page of a large sweep stays under 5 MB."""
 
 Link = Callable[[Path], str]
