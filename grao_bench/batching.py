@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from grao_bench.types import Answer, Batch, Needs
 
@@ -28,6 +31,18 @@ def make_batch(
             mask[p, k, : len(answer.tokens)] = True
             finished[p, k] = answer.finished
     return Batch(needs.slots, tuple(ids), prompt_ids, prompt_mask, tokens, mask, finished)
+
+
+def on_rollouts(batch: Batch, rollouts: Sequence[Sequence[Answer]], name: Literal["logp", "sampler_logp"]) -> Float[Tensor, "P K T"] | None:
+    """What an engine said of its tokens, in the rollouts' places of a batch (they come first), 0 elsewhere; None where it said nothing."""
+    out = torch.zeros(batch.tokens.shape)
+    for p, drawn in enumerate(rollouts):
+        for k, answer in enumerate(drawn):
+            values = getattr(answer, name)
+            if values is None:
+                return None
+            out[p, k, : len(values)] = torch.tensor(values)
+    return out
 
 
 def packed_tokens(batch: Batch) -> list[int]:

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grao_bench.batching import make_batch, micro_batches, to_device
+from grao_bench.batching import make_batch, micro_batches, on_rollouts, to_device
 from grao_bench.evaluation.answers import compare
 from grao_bench.interfaces import Codec, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.ops import masked_mean, masked_sum, stream_seed
 from grao_bench.records import ProbeRecord
-from grao_bench.types import Answer, Batch, Example, Needs
+from grao_bench.types import Batch, Example, Needs
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Prober:
             Needs(rollouts=1, chosen=True),
             self.codec.pad_token,
         )
-        batch = replace(batch, sampler_logp=_sampled_logp(batch, samples))
+        batch = replace(batch, sampler_logp=on_rollouts(batch, [[sample] for sample in samples], "logp"))
         return ProbeRecord(
             step=step,
             metrics=self._likelihoods(policy, to_device(batch, policy.model.device))
@@ -82,16 +82,6 @@ class Prober:
             "entropy": torch.cat(entropy).sum().item() / count,
             "j_reference": torch.cat(j_reference).mean().item(),
         } | ({"sampler_mismatch": torch.cat(mismatch).sum().item() / count} if mismatch else {})
-
-
-def _sampled_logp(batch: Batch, samples: Sequence[Answer]) -> Float[Tensor, "P K T"] | None:
-    """The sampler's raw log-probabilities in the rollouts' place; None from an engine that gives none."""
-    out = torch.zeros(batch.tokens.shape)
-    for row, answer in enumerate(samples):
-        if answer.logp is None:
-            return None
-        out[row, batch.column("rollout"), : len(answer.logp)] = torch.tensor(answer.logp)
-    return out
 
 
 def ratio_error(totals: Float[Tensor, "P"], counts: Float[Tensor, "P"]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,9 +76,9 @@ class AnswerCache:
         self._answers: dict[int, tuple[Tensor, Tensor]] = {}
         self._changed = True
         self._rows = self._groups = self._per_group = self._prompt_width = self._answer_width = self._held = self._layer = 0
-        self._grouped = False
-        self._together = torch.zeros(2 * slots * n, dtype=torch.long, device=device)
-        self._apart = torch.zeros(2 * slots, dtype=torch.long, device=device)
+        self._grouped = self._seen = False
+        self._together = torch.zeros(slots * n, dtype=torch.long, device=device)
+        self._apart = torch.zeros(slots, dtype=torch.long, device=device)
         # within a step: who may look where, and where new keys go, by what they depend on
         self._biases: dict[tuple[int | None, torch.dtype], Tensor] = {}
         self._places: dict[int, Tensor] = {}
@@ -198,7 +197,7 @@ class AnswerCache:
             members[group].append(row)
         self._groups, self._per_group = count, max(map(len, members))
         if self.buckets.coarse:
-            self._groups, self._per_group = min(self.slots, 4 ** math.ceil(math.log(count, 4))), self.n
+            self._groups, self._per_group = min(self.slots, 4 ** -(-(count - 1).bit_length() // 2)), self.n
         together, apart = [0] * (self._groups * self._per_group), [0] * rows
         for group, of_group in enumerate(members):
             for k, row in enumerate(of_group):

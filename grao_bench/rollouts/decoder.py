@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from grao_bench.attention import prepared_mask
+from grao_bench.errors import UserError
 from grao_bench.rollouts.cache import AnswerCache, Buckets
 
 WARM_UP_PASSES = 2
@@ -19,8 +20,7 @@ class Decoder:
 
     On a GPU, with coarse buckets, a step's kernels are recorded once per shape and replayed with one launch: a small model's step is
     hundreds of kernels that each take less time than their launch. A graph reads and writes the memory it was recorded on, so a decoder
-    is kept between calls while it fits them. A model that can't be recorded (a mixture of experts waits for its routing on the host) is
-    run kernel by kernel.
+    is kept between calls while it fits them.
     """
 
     def __init__(self, model: Any, slots: int, n: int, prompt_capacity: int, answer_capacity: int, buckets: Buckets) -> None:
@@ -66,18 +66,16 @@ class Decoder:
     def _replayed(self) -> Tensor:
         shape = self.cache.shape
         if shape not in self._recorded:
-            try:
-                self._recorded[shape] = self._record()
-            except RuntimeError:
-                self.graphs = False
-                torch.cuda.synchronize()
-                return self._forward(again=True)
+            self._recorded[shape] = self._record()
         graph, logits = self._recorded[shape]
         graph.replay()
         return logits
 
     def _record(self) -> tuple[Any, Tensor]:
-        """A step's graph and where it leaves its logits. A step that is run twice writes the same keys to the same places."""
+        """A step's graph and where it leaves its logits. A step that is run twice writes the same keys to the same places.
+
+        UserError for a model that can't be recorded: a mixture of experts waits for its routing on the host.
+        """
         if not self._recorded:
             self._pool = torch.cuda.graph_pool_handle()
         side = torch.cuda.Stream()
@@ -87,6 +85,12 @@ class Decoder:
                 self._forward(again=True)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            logits = self._forward(again=True)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                logits = self._forward(again=True)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"rollout.cuda_graphs=true: a decoding step of this model can't be recorded ({reason}); use false") from None
         return graph, logits

@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 import torch
 from jaxtyping import Bool, Float
 
-from grao_bench.batching import make_batch, micro_batches, to_device
+from grao_bench.batching import make_batch, micro_batches, on_rollouts, to_device
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
@@ -137,18 +137,10 @@ def _sampler_logp(
 
     None where neither is, or the engine gives none.
     """
-    name = "logp" if temperature == 1 else "sampler_logp"
     whole = sampling.top_p == 1 and sampling.top_k == 0 and sampling.min_p == 0
     if not any(rollouts) or not (temperature == 1 or (whole and temperature == sampling.temperature)):
         return None
-    out = torch.zeros(batch.tokens.shape)
-    for p, drawn in enumerate(rollouts):
-        for k, answer in enumerate(drawn):
-            values = getattr(answer, name)
-            if values is None:
-                return None
-            out[p, k, : len(values)] = torch.tensor(values)
-    return out
+    return on_rollouts(batch, rollouts, "logp" if temperature == 1 else "sampler_logp")
 
 
 def _without(rewards: Float[torch.Tensor, "P K"], unsaid: Bool[torch.Tensor, "P K"]) -> Float[torch.Tensor, "P K"]:
