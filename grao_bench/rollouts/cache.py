@@ -60,11 +60,17 @@ class AnswerCache:
 
     An answer's queries meet its prompt's keys together with those of the prompt's other answers, in one product per prompt, so the
     keys of a prompt are kept and read once for all its answers. Prompts in use lie in [0, groups). Everything is allocated once, and stays
-    where it is: `shape` says all that a step's kernels depend on beside the memory's contents. n: answers per prompt.
+    where it is: `shape` says all that a step's kernels depend on beside the memory's contents. n: answers per prompt; prompts: how
+    many will be added in all.
     """
 
-    def __init__(self, slots: int, n: int, prompt_capacity: int, answer_capacity: int, device: torch.device, buckets: Buckets) -> None:
+    def __init__(
+        self, slots: int, n: int, prompts: int, prompt_capacity: int, answer_capacity: int, device: torch.device, buckets: Buckets
+    ) -> None:
         self.slots, self.n, self.device, self.buckets = slots, n, device, buckets
+        # a prompt whose answers begin in turns is added each time; rounded up, since an unshared prompt has a row of its own
+        at_once = not buckets.coarse and prompts * n <= slots
+        self.prompt_slots = min(slots, _rounded(prompts, buckets)) if at_once else slots
         self.capacities = _up(prompt_capacity, buckets.prompt), _up(answer_capacity, buckets.answer)
         self.alive = self.clock = 0
         self.prompt_lengths = torch.zeros(slots, dtype=torch.long, device=device)
@@ -88,7 +94,8 @@ class AnswerCache:
         if not self._prompts:
             capacity = self.capacities[0]
             self._prompts = [
-                (_buffer(keys, self.slots, capacity), _buffer(values, self.slots, capacity)) for keys, values in prefill.layers
+                (_buffer(keys, self.prompt_slots, capacity), _buffer(values, self.prompt_slots, capacity))
+                for keys, values in prefill.layers
             ]
         first = len(self._group_lengths)
         for kept, new in zip(self._prompts, prefill.layers, strict=True):
@@ -197,7 +204,7 @@ class AnswerCache:
             members[group].append(row)
         self._groups, self._per_group = count, max(map(len, members))
         if self.buckets.coarse:
-            self._groups, self._per_group = min(self.slots, 4 ** -(-(count - 1).bit_length() // 2)), self.n
+            self._groups, self._per_group = min(self.prompt_slots, 4 ** -(-(count - 1).bit_length() // 2)), self.n
         together, apart = [0] * (self._groups * self._per_group), [0] * rows
         for group, of_group in enumerate(members):
             for k, row in enumerate(of_group):

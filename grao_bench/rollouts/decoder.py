@@ -23,10 +23,10 @@ class Decoder:
     is kept between calls while it fits them.
     """
 
-    def __init__(self, model: Any, slots: int, n: int, prompt_capacity: int, answer_capacity: int, buckets: Buckets) -> None:
+    def __init__(self, model: Any, slots: int, n: int, prompts: int, prompt_capacity: int, answer_capacity: int, buckets: Buckets) -> None:
         device = model.device
         self.model, self.graphs = model, device.type == "cuda" and buckets.coarse
-        self.cache = AnswerCache(slots, n, prompt_capacity, answer_capacity, device, buckets)
+        self.cache = AnswerCache(slots, n, prompts, prompt_capacity, answer_capacity, device, buckets)
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
         self._mask = prepared_mask(device)
         self._recorded: dict[tuple[int, ...], tuple[Any, Tensor]] = {}

@@ -85,11 +85,11 @@ class SharedPrefixEngine:
             drawn[i] = answers[rank * n : (rank + 1) * n]
         return drawn
 
-    def decoder(self, slots: int, n: int, prompt_capacity: int, answer_capacity: int) -> Decoder:
+    def decoder(self, slots: int, n: int, prompts: int, prompt_capacity: int, answer_capacity: int) -> Decoder:
         """An empty decoder of that capacity: the last call's, where its graphs can be used again."""
         kept, self._decoder = self._decoder, None
         if kept is None or not kept.fits(self.model, slots, n, prompt_capacity, answer_capacity):
-            kept = Decoder(self.model, slots, n, prompt_capacity, answer_capacity, self.buckets)
+            kept = Decoder(self.model, slots, n, prompts, prompt_capacity, answer_capacity, self.buckets)
         kept.cache.clear()
         self._decoder = kept if kept.graphs else None
         return kept
@@ -118,7 +118,7 @@ class _Decoding:
         self.count = len(prompts) * n
         self.slots = min(max(1, engine.answers_per_call), self.count)
         self.deadline = None if engine.max_seconds is None else time.monotonic() + engine.max_seconds
-        self.decoder = engine.decoder(self.slots, n, max(len(prompt.tokens) for prompt in prompts), self.T)
+        self.decoder = engine.decoder(self.slots, n, len(prompts), max(len(prompt.tokens) for prompt in prompts), self.T)
         self.cache = self.decoder.cache
         self.mask = prepared_mask(self.device)
         precision = torch.promote_types(self.model.dtype, torch.float32)
