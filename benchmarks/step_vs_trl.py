@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.machine import describe
 from benchmarks.settings import CACHED, OURS, PLAIN, TRL, arms_for, peer_of
-from benchmarks.workload import SHAPES, Task, Workload
+from benchmarks.workload import SHAPES, Shape, Task, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_ARMS = (CACHED, "trl-fp32", "trl-defaults", "trl-fp32-8", "trl-fp32-8-medium", "trl-bf16-8", "trl-precomputed-8")
@@ -132,6 +132,7 @@ def measure(options: argparse.Namespace, objective: str, model: str, folder: Pat
     work = workload(options, objective, model)
     tasks = work.tasks()
     arms: list[Arm] = []
+    before = measure_rates(options, model) if objective == "grpo" else None
     try:
         for name in arms_for(objective, options.arms):
             progress.print(f"{objective} {model}: starting {name}")
@@ -145,6 +146,7 @@ def measure(options: argparse.Namespace, objective: str, model: str, folder: Pat
     finally:
         for arm in arms:
             arm.close()
+    floors = None if before is None else floor_seconds(options, work, SHAPES[model], [before, measure_rates(options, model)])
     return {
         "objective": objective,
         "model": model,
@@ -154,8 +156,27 @@ def measure(options: argparse.Namespace, objective: str, model: str, folder: Pat
         "device": options.device,
         "gpu": arms[0].gpu,
         "warmup": options.warmup,
-        "arms": {arm.name: summary(arm, arms, options) for arm in arms},
+        "floor": floors,
+        "arms": {arm.name: summary(arm, arms, options, floors) for arm in arms},
     }
+
+
+def measure_rates(options: argparse.Namespace, model: str) -> dict[str, Any]:
+    """`floor.Rates` of the model's products in our arm's dtype, from a process of its own."""
+    request = {"rates": model, "threads": options.threads, "device": options.device, "dtype": options.dtype}
+    found: dict[str, Any] = json.loads(subprocess.run(worker(request), check=True, stdout=subprocess.PIPE, **setting(options)).stdout)
+    return found
+
+
+def floor_seconds(options: argparse.Namespace, work: Workload, shape: Shape, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The least that each GRPO step can cost here (`floor`): with its products at the better of the rates measured before and after."""
+    from benchmarks.floor import Rates, fastest_of, rollout_needs, train_needs
+
+    rates = fastest_of(*(Rates(**one) for one in measured))
+    tasks, width = work.tasks(), 4 if options.dtype == "float32" else 2
+    rows = [tasks[start : start + work.prompts] for start in range(0, len(tasks), work.prompts)]
+    needs = [(rollout_needs(shape, row, work.max_answer_tokens, width), train_needs(shape, row, work.max_answer_tokens)) for row in rows]
+    return {"rates": asdict(rates), "seconds": [sum(need.seconds(rates) for need in pair) for pair in needs]}
 
 
 def workload(options: argparse.Namespace, objective: str, model: str) -> Workload:
@@ -222,12 +243,13 @@ def setting(options: argparse.Namespace) -> dict[str, Any]:
     return {"cwd": ROOT, "env": os.environ | threads}
 
 
-def summary(arm: Arm, arms: Sequence[Arm], options: argparse.Namespace) -> dict[str, Any]:
-    """An arm's medians, and its ratios to ours: seconds in the same round, and peak memory."""
+def summary(arm: Arm, arms: Sequence[Arm], options: argparse.Namespace, floors: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An arm's medians, and its ratios to ours: seconds in the same round, and peak memory; and to the floor where there is one."""
     by_name = {one.name: one for one in arms}
     ours = by_name[peer_of(arm.name, list(by_name))]
     timed = arm.steps[options.warmup :]
     ratios = [step["seconds"] / own["seconds"] for step, own in zip(arm.steps, ours.steps, strict=False)][options.warmup :]
+    least = [] if floors is None else [step["seconds"] / floor for step, floor in zip(arm.steps, floors["seconds"], strict=False)]
     rates = {
         "rollout_tokens_per_s": median(step["generated"] / step["rollout"] for step in timed) if timed[0]["rollout"] else None,
         "train_tokens_per_s": median(step["sequence_tokens"] / (step["seconds"] - step["rollout"]) for step in timed),
@@ -244,6 +266,7 @@ def summary(arm: Arm, arms: Sequence[Arm], options: argparse.Namespace) -> dict[
         "peak_rss_mb": arm.steps[-1]["peak_rss_mb"],
         "peak_device_mb": arm.steps[-1]["peak_device_mb"],
         "seconds_over_ours": spread(ratios),
+        "seconds_over_floor": spread(least[options.warmup :]) if least else None,
         "memory_over_ours": arm.steps[-1][key] / ours.steps[len(arm.steps) - 1][key],
         "steps": arm.steps,
     }
@@ -279,6 +302,7 @@ def show(run: dict[str, Any]) -> None:
         "peak (base) MB",
         "x ours",
         "memory x ours",
+        "x floor",
         "rounds",
     ):
         table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
@@ -294,12 +318,19 @@ def show(run: dict[str, Any]) -> None:
             peak if arm["peak_device_mb"] is None else f"{arm['peak_device_mb']:.0f} (device)",
             "" if name in OURS else _range(arm["seconds_over_ours"]),
             "" if name in OURS else f"{arm['memory_over_ours']:.2f}",
+            _range(arm["seconds_over_floor"]) if arm["seconds_over_floor"] else "",
             str(len(arm["steps"]) - run["warmup"]),
         )
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     if best:
         console.print(f"* the fastest of TRL's settings tried: {TRL[best].says}")
+    if run["floor"]:
+        rates = run["floor"]["rates"]
+        console.print(
+            f"floor: the products that the step needs, at {rates['layers'] / 1e9:.0f} GFLOP/s in the layers and "
+            f"{rates['head'] / 1e9:.0f} in the head, measured in this run (benchmarks/floor.py)"
+        )
 
 
 def _range(values: dict[str, float]) -> str:

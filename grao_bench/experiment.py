@@ -290,13 +290,19 @@ def base_spec(experiment: Experiment) -> ModelSpec:
 
 
 def load_policy(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
-    """A policy without a value head, and the codec of its tokenizer."""
-    spec = experiment.model
+    """A policy without a value head, and the codec of its tokenizer; UserError where the budget's lengths exceed the model's context."""
+    spec, budget = experiment.model, experiment.budget
     model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and budget.max_prompt_tokens + budget.max_answer_tokens > context:
+        raise UserError(
+            f"budget.max_prompt_tokens={budget.max_prompt_tokens} + budget.max_answer_tokens={budget.max_answer_tokens} exceed the model's "
+            f"context of {context}; lower budget.max_prompt_tokens or budget.max_answer_tokens"
+        )
     ends = model.generation_config.eos_token_id
     stop_tokens = ends if isinstance(ends, list) else []
-    codec = TextCodec(tokenizer, spec.prompt_format, experiment.budget.max_prompt_tokens, stop_tokens)
-    return Policy(model, spec.logp_temperature, value_head=False, tokens_per_forward=experiment.budget.tokens_per_forward), codec
+    codec = TextCodec(tokenizer, spec.prompt_format, budget.max_prompt_tokens, stop_tokens)
+    return Policy(model, spec.logp_temperature, value_head=False, tokens_per_forward=budget.tokens_per_forward), codec
 
 
 def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCache:

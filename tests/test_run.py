@@ -294,15 +294,15 @@ def test_a_run_can_start_from_another_ones_model(tmp_path):
 
 
 def test_a_failure_leaves_its_reason(tmp_path):
-    experiment = cell("grao", tmp_path, budget=load("budget/smoke", max_answer_tokens=600))
+    experiment = cell("sft", tmp_path, budget=load("budget/smoke", max_answer_tokens=600))
 
     with pytest.raises(UserError, match=r"exceed the model's context of 512; lower budget\.max_prompt_tokens"):
         run(experiment)
 
     partial = experiment.folder.with_name("seed0.partial")
     (line,) = (partial / "error.txt").read_text().splitlines()
-    assert line.startswith("example ")
-    assert "context of 512" in line
+    assert line.startswith("budget.max_prompt_tokens=128 + budget.max_answer_tokens=600 exceed the model's context of 512")
+    assert not [*partial.glob("steps.jsonl")], "found before a step is trained, also where nothing is sampled before the evaluation"
     assert find_unfinished(tmp_path) == {partial: line}
     assert rebuild(yaml.safe_load((partial / "config.yaml").read_text()), "config") == experiment, "a report can name what failed"
 

@@ -139,7 +139,7 @@ def test_a_grid_that_starts_from_no_run_trains_nothing(tmp_path, command):
 
 
 def test_a_cell_that_fails_does_not_stop_the_grid(tmp_path, command):
-    # the first cell's answers do not fit the model's context, which shows when it samples
+    # the first cell's answers do not fit the model's context, which shows when the model is loaded
     outcome = command("train", "-m", "objective=sft", "budget.max_answer_tokens=600,32", *SMALL_WORLD, "sweep=grid")
 
     assert outcome.code != 0
