@@ -123,9 +123,10 @@ def measure(point: Point, options: argparse.Namespace, scratch: Path) -> dict[st
     """Medians over a point's steps, their floors (means over the same steps), and on a GPU utilisation and peak memory."""
     import torch
 
-    from benchmarks.floor import fastest_of, measure_rates, rollout_needs, train_needs
+    from benchmarks.floor import fastest_of, rollout_needs, train_needs
     from benchmarks.ours import build, timed_steps
     from benchmarks.pipe import Clock
+    from benchmarks.rates import measure_rates
 
     folder = scratch / f"vocabulary-{point.shape.vocab}"
     if not folder.exists():

@@ -22,6 +22,11 @@ class Trl:
     weights: str = "float32"
     precompute_reference: bool = False
 
+    @property
+    def dtype(self) -> str:
+        """Of its products."""
+        return "bfloat16" if self.bf16 else self.weights
+
 
 PLAIN, CACHED = "ours", "ours-cached"
 OURS = {

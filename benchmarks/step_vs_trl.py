@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.floor import Rates, fastest_of, rollout_needs, train_needs
 from benchmarks.machine import describe
 from benchmarks.settings import CACHED, OURS, PLAIN, TRL, arms_for, peer_of
 from benchmarks.workload import SHAPES, Shape, Task, Workload
@@ -119,9 +120,14 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and lengths")
     parser.add_argument("--out", type=Path, help="a JSON file")
     options = parser.parse_args(words)
-    for name in ("repeats", "slow_repeats", "threads"):
+    for name in ("repeats", "slow_repeats", "threads", "sequences", "answers", "max_answer_tokens"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: must be at least 1")
+    if options.warmup < 0:
+        parser.error(f"--warmup {options.warmup}: must be at least 0")
+    least, most = options.prompt_tokens
+    if not 8 <= least <= most:
+        parser.error(f"--prompt-tokens {least} {most}: must be at least 8, the least first")
     if options.sequences % options.answers or options.sequences % 2:
         parser.error(f"--sequences {options.sequences}: must be even, and a multiple of --answers {options.answers}")
     return options
@@ -146,7 +152,7 @@ def measure(options: argparse.Namespace, objective: str, model: str, folder: Pat
     finally:
         for arm in arms:
             arm.close()
-    floors = None if before is None else floor_seconds(options, work, SHAPES[model], [before, measure_rates(options, model)])
+    floors = None if before is None else floor_seconds(options, work, SHAPES[model], [before, measured_after(options, model, before)])
     return {
         "objective": objective,
         "model": model,
@@ -168,10 +174,17 @@ def measure_rates(options: argparse.Namespace, model: str) -> dict[str, Any]:
     return found
 
 
+def measured_after(options: argparse.Namespace, model: str, before: dict[str, Any]) -> dict[str, Any]:
+    """The rates once more, after the rounds; where that fails those measured before, so that the rounds are not lost."""
+    try:
+        return measure_rates(options, model)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        progress.print(f"{model}: the floor is of the rates measured before the rounds alone: {error}")
+        return before
+
+
 def floor_seconds(options: argparse.Namespace, work: Workload, shape: Shape, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The least that each GRPO step can cost here (`floor`): with its products at the better of the rates measured before and after."""
-    from benchmarks.floor import Rates, fastest_of, rollout_needs, train_needs
-
     rates = fastest_of(*(Rates(**one) for one in measured))
     tasks, width = work.tasks(), 4 if options.dtype == "float32" else 2
     rows = [tasks[start : start + work.prompts] for start in range(0, len(tasks), work.prompts)]
@@ -244,12 +257,17 @@ def setting(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def summary(arm: Arm, arms: Sequence[Arm], options: argparse.Namespace, floors: dict[str, Any] | None = None) -> dict[str, Any]:
-    """An arm's medians, and its ratios to ours: seconds in the same round, and peak memory; and to the floor where there is one."""
+    """An arm's medians, and its ratios to ours: seconds in the same round, and peak memory; and to the floor where there is one.
+
+    `floors` are of our arm's dtype: an arm whose products are in another has no ratio to them.
+    """
     by_name = {one.name: one for one in arms}
     ours = by_name[peer_of(arm.name, list(by_name))]
     timed = arm.steps[options.warmup :]
     ratios = [step["seconds"] / own["seconds"] for step, own in zip(arm.steps, ours.steps, strict=False)][options.warmup :]
-    least = [] if floors is None else [step["seconds"] / floor for step, floor in zip(arm.steps, floors["seconds"], strict=False)]
+    same_products = arm.name in OURS or TRL[arm.name].dtype == options.dtype
+    floor = floors["seconds"] if floors and same_products else []
+    least = [step["seconds"] / seconds for step, seconds in zip(arm.steps, floor, strict=False)]
     rates = {
         "rollout_tokens_per_s": median(step["generated"] / step["rollout"] for step in timed) if timed[0]["rollout"] else None,
         "train_tokens_per_s": median(step["sequence_tokens"] / (step["seconds"] - step["rollout"]) for step in timed),

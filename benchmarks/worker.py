@@ -21,7 +21,7 @@ def main() -> None:
     import torch
     from transformers.utils import logging
 
-    from benchmarks.floor import measure_rates
+    from benchmarks.rates import measure_rates
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -32,8 +32,12 @@ class Layout(Protocol):
 
 
 def use_shared_prefix(model: Any) -> None:
-    """Make a transformers model take layouts; its other calls stay SDPA's. UserError where its attention can't be replaced."""
-    if model.config._attn_implementation == NAME:
+    """Make a transformers model take layouts; its other calls stay SDPA's.
+
+    UserError where its attention can't be replaced, or isn't all that mixes tokens: three short prompts packed are held against each alone.
+    """
+    before = model.config._attn_implementation
+    if before == NAME:
         return
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -54,11 +58,50 @@ def use_shared_prefix(model: Any) -> None:
 
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
+    name = type(model).__name__
     try:
         model.set_attn_implementation(NAME)
     except ValueError as error:
-        name = type(model).__name__
         raise UserError(f"{name}: its attention can't be replaced ({error}); the engine needs transformers' attention interface") from None
+    try:
+        _check(model)
+    except (UserError, torch.OutOfMemoryError):
+        model.set_attn_implementation(before)
+        raise
+    except Exception as error:  # whatever a model's code says to arguments that it doesn't know
+        model.set_attn_implementation(before)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{name}: it can't run prompts packed in one row ({reason}); the shared-prefix engine doesn't support it") from None
+
+
+@torch.no_grad()
+def _check(model: Any) -> None:
+    """UserError unless packed prompts have the hidden states that each has alone. A model that mixes tokens elsewhere too (convolution,
+    linear attention, state space), or doesn't hand its attention the layout, lets prompts see each other."""
+    vocabulary, training = model.config.get_text_config().vocab_size, model.training
+    prompts = [[token % vocabulary for token in range(count)] for count in (1, 2, 4)]
+    packed, decoder = pack_prompts(prompts, model.device), model.get_decoder()
+    model.eval()
+    try:
+        together = decoder(
+            input_ids=packed.tokens,
+            attention_mask=prepared_mask(model.device),
+            position_ids=packed.positions,
+            use_cache=False,
+            layout=packed,
+        ).last_hidden_state[0]
+        apart = torch.cat(
+            [decoder(input_ids=torch.tensor([ids], device=model.device), use_cache=False).last_hidden_state[0] for ids in prompts]
+        )
+    finally:
+        model.train(training)
+    off = (together - apart).float().norm(dim=-1) / apart.float().norm(dim=-1)
+    # in half precision rounding alone may send a token to another expert; a mix-up shows in all but the first prompt
+    if off.max() > 1e-3 if apart.dtype in (torch.float32, torch.float64) else off.median() > 0.1:
+        raise UserError(
+            f"{type(model).__name__}: packed in one row, its prompts see each other; attention must be all that mixes tokens, and "
+            "go through transformers' attention interface"
+        )
 
 
 def prepared_mask(device: torch.device) -> Bool[Tensor, "1 1 1 1"]:

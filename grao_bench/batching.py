@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grao_bench.errors import UserError
 from grao_bench.types import Answer, Batch, Needs
 
 
@@ -43,6 +44,26 @@ def on_rollouts(batch: Batch, rollouts: Sequence[Sequence[Answer]], name: Litera
                 return None
             out[p, k, : len(values)] = torch.tensor(values)
     return out
+
+
+def check_length(example: str, prompt: int, answer: int, config: Any) -> None:
+    """UserError where a prompt and its answer, in tokens, exceed the context of a transformers model with this config."""
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and prompt + answer > context:
+        raise UserError(
+            f"example {example}: {prompt} prompt tokens + {answer} answer tokens exceed the model's context of {context}; "
+            "lower budget.max_prompt_tokens or budget.max_answer_tokens"
+        )
+
+
+def check_ids(example: str, highest: int, config: Any) -> None:
+    """UserError where an example's highest token id has no place in the model's vocabulary."""
+    vocabulary = config.get_text_config().vocab_size
+    if highest >= vocabulary:
+        raise UserError(
+            f"example {example}: the tokenizer's id {highest} is not in the model's vocabulary of {vocabulary}; "
+            "tokenizer and model don't belong together"
+        )
 
 
 def packed_tokens(batch: Batch) -> list[int]:

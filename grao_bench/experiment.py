@@ -13,10 +13,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from grao_bench.batching import check_length
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
@@ -214,9 +215,9 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     reference = base if start == path else load_policy(experiment, start)[0].requires_grad_(False)
     sets = tuple(
         replace(one, training_reward=_second_judge(experiment, data))
-        for one, data in zip(evaluation_sets(experiment, codec), experiment.evaluation_sets, strict=True)
+        for one, data in zip(evaluation_sets(experiment, policy, codec), experiment.evaluation_sets, strict=True)
     )
-    examples, lengths = within_length(dataset.train, codec, budget, needs)
+    examples, lengths = within_length(dataset.train, codec, policy.model.config, budget, needs)
     engine = experiment.rollout.build(policy.model, codec)
     reward = experiment.reward.build(data)
     collector = Collector(
@@ -230,7 +231,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         tokens_per_forward=budget.tokens_per_forward,
     )
     _require_left(examples, budget, dataset.name)
-    dev, _ = within_length(dataset.dev, codec, budget, Needs(chosen=True))
+    dev, _ = within_length(dataset.dev, codec, policy.model.config, budget, Needs(rollouts=1, chosen=True))
     prober = Prober(
         codec=codec,
         engine=engine,
@@ -259,11 +260,11 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     )
 
 
-def evaluation_sets(experiment: Experiment, codec: TextCodec) -> tuple[EvaluationSet, ...]:
+def evaluation_sets(experiment: Experiment, policy: Policy, codec: TextCodec) -> tuple[EvaluationSet, ...]:
     """The sets to evaluate on, read, and their rewards, loaded; UserError for what can't be."""
     sets = []
     for data in experiment.evaluation_sets:
-        examples, lengths = within_length(data.build().test, codec, experiment.budget, Needs(chosen=True))
+        examples, lengths = within_length(data.build().test, codec, policy.model.config, experiment.budget, Needs(rollouts=1, chosen=True))
         del lengths["training examples"]
         lengths["examples"] = float(len(examples[: experiment.evaluation.max_examples]))
         reward = experiment.judge.build(data)
@@ -290,17 +291,11 @@ def base_spec(experiment: Experiment) -> ModelSpec:
 
 
 def load_policy(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
-    """A policy without a value head, and the codec of its tokenizer; UserError where the budget's lengths exceed the model's context."""
+    """A policy without a value head, and the codec of its tokenizer."""
     spec, budget = experiment.model, experiment.budget
     model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if context is not None and budget.max_prompt_tokens + budget.max_answer_tokens > context:
-        raise UserError(
-            f"budget.max_prompt_tokens={budget.max_prompt_tokens} + budget.max_answer_tokens={budget.max_answer_tokens} exceed the model's "
-            f"context of {context}; lower budget.max_prompt_tokens or budget.max_answer_tokens"
-        )
     ends = model.generation_config.eos_token_id
-    stop_tokens = ends if isinstance(ends, list) else []
+    stop_tokens = ends if isinstance(ends, list) else [] if ends is None else [ends]
     codec = TextCodec(tokenizer, spec.prompt_format, budget.max_prompt_tokens, stop_tokens)
     return Policy(model, spec.logp_temperature, value_head=False, tokens_per_forward=budget.tokens_per_forward), codec
 
@@ -334,16 +329,22 @@ def require_examples(dataset: Dataset, objective: Objective) -> None:
 
 
 def within_length(
-    examples: tuple[Example, ...], codec: TextCodec, budget: Budget, needs: Needs
+    examples: tuple[Example, ...], codec: TextCodec, config: Any, budget: Budget, needs: Needs
 ) -> tuple[tuple[Example, ...], dict[str, float]]:
-    """The examples that the budget's `long_references` rule keeps, and how many prompts and answers are longer than it allows."""
+    """The examples that the budget's `long_references` rule keeps, and how many prompts and answers are longer than it allows.
+
+    UserError for an example that the model (its transformers config) has no room for, now and not when its turn comes. needs.rollouts:
+    an answer may be sampled, of any length up to the budget's.
+    """
     counter = TextCodec(codec.tokenizer, codec.prompt_format, codec.max_prompt_tokens)
     kept = []
     for example in examples:
-        counter.prompt(example.id, example.prompt)
+        prompt = counter.prompt(example.id, example.prompt)
         texts = [example.chosen, *([example.rejected] if needs.rejected and example.rejected else [])]
-        finished = [counter.answer(text, budget.max_answer_tokens).finished for text in texts]
-        if all(finished) or budget.long_references == "cut":
+        answers = [counter.answer(text, budget.max_answer_tokens) for text in texts]
+        if all(answer.finished for answer in answers) or budget.long_references == "cut":
+            longest = budget.max_answer_tokens if needs.rollouts else max(len(answer.tokens) for answer in answers)
+            check_length(example.id, len(prompt.tokens), longest, config)
             kept.append(example)
     count = counter.truncation
     return tuple(kept), {

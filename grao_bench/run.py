@@ -348,7 +348,7 @@ def evaluate_again(experiment: Experiment, folder: Path, on_task: OnTask | None 
     info = read_info(folder)
     own = rebuild(info.config, str(folder / "run.json"))
     policy, codec = load_policy(experiment, str(folder / "model"))
-    sets = evaluation_sets(experiment, codec)
+    sets = evaluation_sets(experiment, policy, codec)
     label = _label(info, own, experiment, sets)
     written = evaluate_policy(experiment, sets, policy, codec, folder / "evaluations", label)
     written += score_tasks(experiment, policy, codec, folder, on_task)

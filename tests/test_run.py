@@ -12,7 +12,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grao_bench.errors import UserError
-from grao_bench.experiment import build
+from grao_bench.experiment import build, load_policy
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import EvalRecord, find_unfinished, read_records, read_run
 from grao_bench.run import peak_memory, reset_peak_memory, run, summary
@@ -20,6 +20,7 @@ from grao_bench.specs import load
 from grao_bench.training.loop import train
 from grao_bench.values import rebuild, value_hash
 from tests.cells import OBJECTIVES, RESULTS, cell, contents, small, snapshot
+from tests.small import tiny_llama, word_tokenizer
 
 SETS = ("world_helpful", "world_harmless")
 
@@ -293,6 +294,16 @@ def test_a_run_can_start_from_another_ones_model(tmp_path):
         run(cell("grpo", tmp_path, model=small("model/tiny", start_from=str(tmp_path))))
 
 
+@pytest.mark.parametrize(("said", "stops"), [(None, (0,)), (9, (0, 9)), ([9, 0, 12], (0, 9, 12))])
+def test_an_answer_ends_where_the_models_generation_settings_say(said, stops, tmp_path):
+    """Beside the tokenizer's own end token, 0: as one number or as a list, as checkpoints have it."""
+    model = tiny_llama()
+    model.generation_config.eos_token_id = said
+    model.save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    assert load_policy(cell("sft", tmp_path), str(tmp_path))[1].stop_tokens == stops
+
+
 def test_a_failure_leaves_its_reason(tmp_path):
     experiment = cell("sft", tmp_path, budget=load("budget/smoke", max_answer_tokens=600))
 
@@ -301,7 +312,8 @@ def test_a_failure_leaves_its_reason(tmp_path):
 
     partial = experiment.folder.with_name("seed0.partial")
     (line,) = (partial / "error.txt").read_text().splitlines()
-    assert line.startswith("budget.max_prompt_tokens=128 + budget.max_answer_tokens=600 exceed the model's context of 512")
+    assert line.startswith("example ")
+    assert "600 answer tokens exceed the model's context of 512" in line
     assert not [*partial.glob("steps.jsonl")], "found before a step is trained, also where nothing is sampled before the evaluation"
     assert find_unfinished(tmp_path) == {partial: line}
     assert rebuild(yaml.safe_load((partial / "config.yaml").read_text()), "config") == experiment, "a report can name what failed"

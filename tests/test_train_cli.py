@@ -50,6 +50,7 @@ MISTAKES = {
     "rate below zero": (["optimizer.lr=-0.1"], "grao_bench: optimizer.lr=-0.1: must be at least 0"),
     "clip below zero": (["optimizer.clip_norm=-1"], "grao_bench: optimizer.clip_norm=-1: must be above 0"),
     "one beta": (["optimizer.betas=[0.9]"], "grao_bench: optimizer.betas=[0.9]: must be two numbers"),
+    "no forward pass": (["budget.tokens_per_forward=0"], "grao_bench: budget.tokens_per_forward=0: must be at least 1"),
     "no threads": (["threads=0"], "grao_bench: threads=0: must be at least 1"),
     "no examples": (["evaluation.max_examples=0"], "grao_bench: evaluation.max_examples=0: must be at least 1, or null"),
     "no nucleus": (["rollout.top_p=0"], "grao_bench: rollout.top_p=0: must be above 0"),
@@ -139,7 +140,7 @@ def test_a_grid_that_starts_from_no_run_trains_nothing(tmp_path, command):
 
 
 def test_a_cell_that_fails_does_not_stop_the_grid(tmp_path, command):
-    # the first cell's answers do not fit the model's context, which shows when the model is loaded
+    # the first cell's answers do not fit the model's context, which shows when the data are read
     outcome = command("train", "-m", "objective=sft", "budget.max_answer_tokens=600,32", *SMALL_WORLD, "sweep=grid")
 
     assert outcome.code != 0

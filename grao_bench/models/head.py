@@ -120,25 +120,29 @@ class _Logprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
-        ready = ctx.ready
-        if ready is not None:
-            ctx.head.guesses_hold &= torch.equal(grads[0], ctx.expected)
+        # kept nowhere else, so that autograd may take them as they are
+        ready, ctx.ready = ctx.ready, None
         if ready is None or not torch.equal(grads[0], ctx.expected):
+            ctx.head.guesses_hold &= ready is None
             ready = _zeros(ctx.needs_input_grad[:3], hidden, weight, bias)
             for rows in _chunks(len(hidden), len(weight)):
                 logits = _logits(hidden[rows], weight, bias, ctx.softcap, ctx.temperature)
                 slope = _slope(logits, ctx)
                 _, total = _exponentiate(logits)
                 _add_gradients(ctx, ready, logits, total, slope, hidden, weight, targets, grads[0], rows)
-        return *ready, None, None, None, None, None
+        inputs = zip(ready, (hidden, weight, bias), strict=True)
+        return *(None if sums is None else sums.to(of.dtype) for sums, of in inputs), None, None, None, None, None
 
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def _zeros(wanted: tuple[bool, bool, bool], hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Gradients:
-    of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
-    return torch.empty_like(hidden) if wanted[0] else None, torch.zeros_like(weight) if wanted[1] else None, of_bias
+    """Room for the gradients. Those summed over chunks are in float32 at least: in half precision every chunk would add its rounding."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    of_weight = torch.zeros_like(weight, dtype=dtype) if wanted[1] else None
+    of_bias = torch.zeros_like(bias, dtype=dtype) if bias is not None and wanted[2] else None
+    return torch.empty_like(hidden) if wanted[0] else None, of_weight, of_bias
 
 
 def _slope(logits: Float[Tensor, "M V"], ctx: Any) -> Float[Tensor, "M V"] | None:
@@ -174,7 +178,9 @@ def _add_gradients(
     of_hidden, of_weight, of_bias = into
     if of_hidden is not None:
         torch.mm(d_logits, weight, out=of_hidden[rows])
-    if of_weight is not None:
+    if of_weight is not None and of_weight.dtype == hidden.dtype:
         of_weight.addmm_(d_logits.t(), hidden[rows])
+    elif of_weight is not None:
+        of_weight += d_logits.t() @ hidden[rows]  # a half-precision product sums in float32 inside and is rounded once
     if of_bias is not None:
-        of_bias += d_logits.sum(0)
+        of_bias += d_logits.sum(0, dtype=of_bias.dtype)

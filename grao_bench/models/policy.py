@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from grao_bench.attention import PackedLayout, pack, prepared_mask, use_shared_prefix
 from grao_bench.batching import packed_tokens
@@ -127,24 +128,42 @@ def _enable_checkpointing(model: Any) -> None:
         model.activation_checkpointing_enable(options)
     else:
         model.gradient_checkpointing_enable(options)
+    layers = _checkpointed_layers(model)
+    if not layers:
+        name = type(model).__name__
+        raise UserError(f"budget.gradient_checkpointing=true: {name} has no layers that transformers checkpoints; use false")
+    for layer in layers:
+        layer._gradient_checkpointing_func = partial(_in_evaluation_mode, layer, layer._gradient_checkpointing_func)
+
+
+def _checkpointed_layers(model: Any) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def _in_evaluation_mode(layer: Any, checkpointed: Callable[..., Any], forward: Callable[..., Any], *args: Any) -> Any:
+    """The layer's checkpointed forward pass without the layer's own dropout, also when it is run again."""
+
+    def run(*args: Any) -> Any:
+        training, layer.training = layer.training, False
+        try:
+            return forward(*args)
+        finally:
+            layer.training = training
+
+    return checkpointed(run, *args)
 
 
 @contextmanager
 def _checkpointing(model: Any, on: bool) -> Iterator[None]:
-    """transformers checkpoints layers only of a model in training mode, where it may also drop out: the mode without the dropout."""
-    if not on:
-        yield
-        return
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
+    """transformers checkpoints layers in training mode alone: the layers are put into it, and nothing in or around them."""
+    layers = _checkpointed_layers(model) if on else []
+    for layer in layers:
+        layer.training = True
     try:
         yield
     finally:
-        model.eval()
+        for layer in layers:
+            layer.training = False
 
 
 def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
@@ -157,11 +176,11 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         what = "is not a checkpoint that transformers can load" if Path(path).is_dir() else "is neither a folder nor a reachable hub id"
         raise UserError(f"model.path={path}: {what} ({str(error).splitlines()[0]}); give a local folder or check the network") from None
-    if len(tokenizer) > model.config.get_text_config().vocab_size:
-        raise UserError(
-            f"model.path={path}: the tokenizer has {len(tokenizer)} tokens, the model {model.config.get_text_config().vocab_size}; "
-            "they don't belong together"
-        )
+    vocabulary = model.config.get_text_config().vocab_size
+    # special tokens beyond it are of no use here and do no harm: Gemma 3's text models have none for their tokenizer's image token
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    if any(token >= vocabulary and token not in special for token in tokenizer.get_vocab().values()):
+        raise UserError(f"model.path={path}: the tokenizer has {len(tokenizer)} tokens, the model {vocabulary}; they don't belong together")
     return model.to(resolve_device(device)), tokenizer
 
 

@@ -61,14 +61,16 @@ class AnswerCache:
     An answer's queries meet its prompt's keys together with those of the prompt's other answers, in one product per prompt, so the
     keys of a prompt are kept and read once for all its answers. Prompts in use lie in [0, groups). Everything is allocated once, and stays
     where it is: `shape` says all that a step's kernels depend on beside the memory's contents. n: answers per prompt; prompts: how
-    many will be added in all.
+    many the call has.
     """
 
     def __init__(
         self, slots: int, n: int, prompts: int, prompt_capacity: int, answer_capacity: int, device: torch.device, buckets: Buckets
     ) -> None:
         self.slots, self.n, self.device, self.buckets = slots, n, device, buckets
-        # a prompt whose answers begin in turns is added each time; rounded up, since an unshared prompt has a row of its own
+        # room for the call's prompts is enough where each is added once: one whose answers begin in turns is added each time. Coarse
+        # buckets are a kept decoder's, and later calls have other numbers of prompts (`Decoder.fits` doesn't look at them).
+        # Rounded up, since an unshared prompt has a row of its own
         at_once = not buckets.coarse and prompts * n <= slots
         self.prompt_slots = min(slots, _rounded(prompts, buckets)) if at_once else slots
         self.capacities = _up(prompt_capacity, buckets.prompt), _up(answer_capacity, buckets.answer)

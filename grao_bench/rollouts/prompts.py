@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grao_bench.batching import check_ids, check_length
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.types import Prompt
@@ -16,24 +17,13 @@ from grao_bench.types import Prompt
 def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, codec: Codec, config: Any) -> None:
     """UserError, naming the example, for an empty prompt, one that leaves no room for an answer in the model's context, no tokens to
     answer with, or ids that the model doesn't have."""
-    config = config.get_text_config()
-    context, vocabulary = getattr(config, "max_position_embeddings", None), config.vocab_size
     for prompt in prompts:
         if sampling.max_new_tokens < 1:
             raise UserError(f"example {prompt.id}: budget.max_answer_tokens={sampling.max_new_tokens}: must be at least 1")
         if not prompt.tokens:
             raise UserError(f"example {prompt.id}: its prompt is empty; drop it from the data")
-        if context is not None and len(prompt.tokens) + sampling.max_new_tokens > context:
-            raise UserError(
-                f"example {prompt.id}: {len(prompt.tokens)} prompt tokens + {sampling.max_new_tokens} answer tokens exceed the model's "
-                f"context of {context}; lower budget.max_prompt_tokens or budget.max_answer_tokens"
-            )
-        strange = max(*prompt.tokens, *codec.stop_tokens)
-        if strange >= vocabulary:
-            raise UserError(
-                f"example {prompt.id}: the tokenizer's id {strange} is not in the model's vocabulary of {vocabulary}; "
-                "tokenizer and model don't belong together"
-            )
+        check_length(prompt.id, len(prompt.tokens), sampling.max_new_tokens, config)
+        check_ids(prompt.id, max(*prompt.tokens, *codec.stop_tokens), config)
 
 
 def not_numbers(example: str) -> UserError:
@@ -41,8 +31,10 @@ def not_numbers(example: str) -> UserError:
     return UserError(f"example {example}: the policy's logits are not numbers; lower optimizer.lr, or look at the step before")
 
 
-def check_seconds(max_seconds: float | None) -> None:
-    """UserError for a deadline that leaves no time."""
+def check_settings(answers_per_call: int, max_seconds: float | None) -> None:
+    """UserError for a call without rows, or a deadline that leaves no time."""
+    if answers_per_call < 1:
+        raise UserError(f"rollout.answers_per_call={answers_per_call}: must be at least 1")
     if max_seconds is not None and max_seconds <= 0:
         raise UserError(f"rollout.max_seconds={max_seconds}: must be above 0, or null for no deadline")
 

@@ -21,7 +21,7 @@ from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
 from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
-from grao_bench.rollouts.prompts import check_prompts, check_seconds, not_numbers
+from grao_bench.rollouts.prompts import check_prompts, check_settings, not_numbers
 from grao_bench.rollouts.sampler import NextToken
 from grao_bench.types import Answer, Prompt
 
@@ -48,8 +48,8 @@ class SharedPrefixRollout:
     cuda_graphs: bool
 
     def build(self, model: Any, codec: Codec) -> SharedPrefixEngine:
-        """An engine that samples from `model` as it is at each call. UserError for a deadline that leaves no time."""
-        check_seconds(self.max_seconds)
+        """An engine that samples from `model` as it is at each call. UserError for calls without rows or without time."""
+        check_settings(self.answers_per_call, self.max_seconds)
         return SharedPrefixEngine(model, codec, self.answers_per_call, self.max_seconds, GRAPHED if self.cuda_graphs else EAGER)
 
 

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.prompts import check_prompts, check_seconds, cut_at_end, not_numbers, pad_left
+from grao_bench.rollouts.prompts import check_prompts, check_settings, cut_at_end, not_numbers, pad_left
 from grao_bench.types import Answer, Prompt
 
 
@@ -31,8 +31,8 @@ class TransformersRollout:
     max_seconds: float | None
 
     def build(self, model: Any, codec: Codec) -> TransformersEngine:
-        """An engine that samples from `model` as it is at each call. UserError for a deadline that leaves no time."""
-        check_seconds(self.max_seconds)
+        """An engine that samples from `model` as it is at each call. UserError for calls without rows or without time."""
+        check_settings(self.answers_per_call, self.max_seconds)
         return TransformersEngine(model, codec, self.answers_per_call, self.max_seconds)
 
 

@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 import torch
 from jaxtyping import Bool, Float
 
-from grao_bench.batching import make_batch, micro_batches, on_rollouts, to_device
+from grao_bench.batching import check_ids, check_length, make_batch, micro_batches, on_rollouts, to_device
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
@@ -48,7 +48,7 @@ def collect(
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
     rows = [_answers(collector, example, drawn, needs) for example, drawn in zip(examples, rollouts, strict=True)]
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
-    _require_context(batch, policy)
+    _require_room(batch, policy)
     batch = replace(batch, sampler_logp=_sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature))
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
@@ -69,16 +69,14 @@ def collect(
     return batch, metrics
 
 
-def _require_context(batch: Batch, policy: Policy) -> None:
-    """UserError for a prompt and answer that exceed the model's context; an engine checks only prompts that it samples from."""
-    context = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
-    lengths = zip(batch.ids, batch.prompt_mask.sum(-1).tolist(), batch.mask.sum(-1).amax(-1).tolist(), strict=True)
-    for example, prompt, answer in lengths:
-        if context is not None and prompt + answer > context:
-            raise UserError(
-                f"example {example}: {prompt} prompt tokens + {answer} answer tokens exceed the model's context of {context}; "
-                "lower budget.max_prompt_tokens or budget.max_answer_tokens"
-            )
+def _require_room(batch: Batch, policy: Policy) -> None:
+    """UserError for what the model has no room or no embedding for; an engine checks only prompts that it samples from."""
+    ids, config = (batch.prompts * batch.prompt_mask).amax(-1), policy.model.config
+    ids = ids.maximum((batch.tokens * batch.mask).amax((-2, -1)))
+    lengths = batch.prompt_mask.sum(-1).tolist(), batch.mask.sum(-1).amax(-1).tolist()
+    for example, prompt, answer, highest in zip(batch.ids, *lengths, ids.tolist(), strict=True):
+        check_length(example, prompt, answer, config)
+        check_ids(example, highest, config)
 
 
 def _answers(collector: Collector, example: Example, rollouts: Sequence[Answer], needs: Needs) -> list[Answer]:

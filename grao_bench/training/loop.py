@@ -49,7 +49,14 @@ class Budget:
 
     def check(self) -> None:
         """UserError for a number that can't be."""
-        leasts = {"steps": 0, "answers_per_step": 1, "max_prompt_tokens": 2, "max_answer_tokens": 1, "probe_prompts": 2}
+        leasts = {
+            "steps": 0,
+            "answers_per_step": 1,
+            "max_prompt_tokens": 2,
+            "max_answer_tokens": 1,
+            "tokens_per_forward": 1,
+            "probe_prompts": 2,
+        }
         for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise UserError(f"budget.{name}={getattr(self, name)}: must be at least {least}")

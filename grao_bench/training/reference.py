@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from grao_bench.types import Batch
 
 
 class ReferenceCache:
-    """Log-probabilities by (prompt ids, answer ids), for one reference model and temperature.
+    """Log-probabilities of the answers to a prompt, for one reference model and temperature.
 
-    Each row is computed by itself, so that what is stored does not depend on the batch that asked first. Processes may share a file.
+    A key stands for all that a value was computed from: a row's prompt and all its answers, since these are computed together and the
+    rounding of one depends on the others, and which of them it is. So a value is the same to the bit, whatever was stored before and
+    whichever batch asked first. Processes may share a file.
     """
 
     def __init__(self, reference: Policy, identity: str, folder: Path) -> None:
@@ -33,7 +36,7 @@ class ReferenceCache:
         """The reference's log-probabilities of the batch's answers, 0 outside the mask; only what is not stored yet is computed."""
         out = torch.zeros(batch.tokens.shape, dtype=torch.promote_types(self.reference.model.dtype, torch.float32))
         for row in range(batch.size):
-            keys = [_key(batch, row, k) for k in range(len(batch.slots))]
+            keys = _keys(batch, row)
             stored = [value for key in keys if (value := self._read(key)) is not None]
             if len(stored) < len(keys):
                 part = batch.select([row]).trimmed()
@@ -52,8 +55,8 @@ class ReferenceCache:
         return None if found is None else np.frombuffer(found[0], dtype=dtype)
 
 
-def _key(batch: Batch, row: int, k: int) -> bytes:
-    digest = hashlib.sha256()
-    for ids in (batch.prompts[row][batch.prompt_mask[row]], batch.tokens[row, k][batch.mask[row, k]]):
-        digest.update(ids.cpu().numpy().astype(np.int64).tobytes() + b"\0")
-    return digest.digest()
+def _keys(batch: Batch, row: int) -> list[bytes]:
+    prompt = batch.prompts[row][batch.prompt_mask[row]].tolist()
+    answers = [tokens[mask].tolist() for tokens, mask in zip(batch.tokens[row], batch.mask[row], strict=True)]
+    # as text, which says where one list of ids ends and the next begins
+    return [hashlib.sha256(json.dumps([prompt, answers, k]).encode()).digest() for k in range(len(answers))]

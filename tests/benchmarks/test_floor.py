@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from benchmarks.floor import Needed, Rates, fastest_of, layer_weights, rollout_needs, train_needs
-from benchmarks.workload import SHAPES, Task, write_checkpoint
+from benchmarks.workload import SHAPES, Shape, Task, write_checkpoint
 
 TOY = SHAPES["toy"]
 
@@ -61,6 +61,18 @@ def test_bytes_by_hand():
     weights = TOY.layers * layer_weights(TOY) + TOY.hidden * TOY.vocab
     keys = 2 * TOY.layers * TOY.kv_heads * 16
     assert rollout_needs(TOY, [Task("a", "", 9, (2,), "", "")], 64, 4).bytes == 4 * (2 * weights + (9 + 1) * keys)
+
+
+def test_a_step_by_hand():
+    """One layer of 22 weights in its products, a head of 2 x 10; a prompt of 4 tokens with two answers of 2, whose last is never read."""
+    shape, tasks = Shape(hidden=2, layers=1, heads=1, kv_heads=1, ff=1, vocab=10), [Task("a", "", 4, (2, 2), "", "")]
+    # 2 x 22 per token and 2 x 2 x 2 per pair of tokens: 4 tokens with 10 pairs, then twice a token with 5
+    layers = (4 * 44 + 10 * 8) + 2 * (44 + 5 * 8)
+    # a prediction after the prompt, shared, and one of each answer; read are the weights at 2 steps, and 4 numbers of each of the prompt's
+    # 4 tokens and of 2 own ones
+    assert rollout_needs(shape, tasks, 2, 4) == Needed(layers, 2 * 20 * 3, 4 * (2 * (22 + 20) + (4 + 2) * 4)) == Needed(424, 120, 432)
+    # the loss predicts all four answer tokens
+    assert train_needs(shape, tasks, 2) == Needed(3 * layers, 3 * 2 * 20 * 4) == Needed(1272, 480)
 
 
 def test_the_slower_of_products_and_bytes_is_the_floor():

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from benchmarks import step_vs_trl
 from benchmarks.ours import build, timed_steps
 from benchmarks.pipe import Clock
-from benchmarks.step_vs_trl import Arm, checked, fastest_trl, main, parse, rounds, summary, workload
-from benchmarks.workload import SHAPES, write_checkpoint
+from benchmarks.step_vs_trl import ROOT, Arm, checked, fastest_trl, floor_seconds, main, measure, parse, rounds, summary, workload
+from benchmarks.workload import SHAPES, Shape, Workload, write_checkpoint
 
+RATES = {"layers": 100.0, "head": 10.0, "bytes": 1.0, "matmul": "medium"}
 TOY = "--models toy --sequences 8 --answers 4 --prompt-tokens 8 12 --max-answer-tokens 12 --repeats 1"
 
 
@@ -81,6 +85,73 @@ def test_ratios_are_of_the_same_round():
     assert fastest_trl({"arms": {"ours": found["ours"]}}) is None
 
 
+def test_the_floor_is_of_the_same_round_and_of_the_same_products():
+    """A warm-up and two rounds; an arm whose products are in another dtype than ours has no ratio."""
+    options = SimpleNamespace(warmup=1, device="cpu", dtype="float32", tokens_per_forward=1)
+    ours = arm("ours", step(99.0), step(2.0), step(6.0))
+    peer, slow = arm("trl-fp32", step(99.0), step(8.0), step(12.0)), arm("trl-fp32-8", step(99.0), step(20.0))
+    autocast, weights = (arm(name, step(99.0), step(8.0), step(8.0)) for name in ("trl-defaults", "trl-bf16-weights"))
+    arms, floors = [ours, peer, slow, autocast, weights], {"seconds": [1.0, 2.0, 4.0]}
+    found = {one.name: summary(one, arms, options, floors)["seconds_over_floor"] for one in arms}
+    assert found == {
+        "ours": {"median": 1.25, "min": 1.0, "max": 1.5},
+        "trl-fp32": {"median": 3.5, "min": 3.0, "max": 4.0},
+        "trl-fp32-8": {"median": 10.0, "min": 10.0, "max": 10.0},
+        "trl-defaults": None,
+        "trl-bf16-weights": None,
+    }
+    options.dtype = "bfloat16"
+    found = {one.name for one in arms if summary(one, arms, options, floors)["seconds_over_floor"]}
+    assert found == {"ours", "trl-defaults", "trl-bf16-weights"}
+    assert summary(ours, arms, options)["seconds_over_floor"] is None
+
+
+@pytest.mark.parametrize(("dtype", "rollout"), [("float32", 54.0), ("bfloat16", 27.0)])
+def test_floor_seconds_by_hand(dtype, rollout):
+    """test_floor's step by hand, twice: 424 and 120 operations or 432 bytes (of 4 to a number), then 1272 and 480 operations."""
+    shape = Shape(hidden=2, layers=1, heads=1, kv_heads=1, ff=1, vocab=10)
+    work = Workload("grpo", 10, 1, 2, (4, 4), 2, steps=2, seed=0, lengths="full")
+    after = {"layers": 106.0, "head": 5.0, "bytes": 8.0, "matmul": "highest"}
+    found = floor_seconds(SimpleNamespace(dtype=dtype), work, shape, [RATES, after])
+    assert found["rates"] == {"layers": 106.0, "head": 10.0, "bytes": 8.0, "matmul": "highest"}
+    # 424 / 106 + 120 / 10 = 16 s of products take less than the bytes; 1272 / 106 + 480 / 10
+    assert found["seconds"] == [rollout + 60.0] * 2
+
+
+class Answering(Arm):
+    """An arm without a process that has done the whole workload in two seconds."""
+
+    def step(self):
+        work = workload(parse(TOY.split()), "grpo", "toy")
+        answers, sequences = work.step_tokens(len(self.steps), work.tasks())
+        return step(2.0) | {"generated": answers, "sequence_tokens": sequences}
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("error", [subprocess.CalledProcessError(-9, "worker"), OSError("no memory"), json.JSONDecodeError("", "", 0)])
+def test_rates_that_cannot_be_measured_again_lose_no_round(error, monkeypatch, tmp_path):
+    answers = iter([RATES])
+
+    def measure_rates(*_):
+        for rates in answers:
+            return rates
+        raise error
+
+    monkeypatch.setattr(step_vs_trl, "measure_rates", measure_rates)
+    monkeypatch.setattr(step_vs_trl, "start", lambda name, *_: Answering(name, process=None, log=Path()))
+    run = measure(parse([*TOY.split(), "--arms"]), "grpo", "toy", tmp_path)
+    assert run["floor"]["rates"] == RATES
+    assert len(run["arms"]["ours"]["steps"]) == 2
+    assert run["arms"]["ours"]["seconds_over_floor"]["median"] == 2.0 / run["floor"]["seconds"][1]
+
+
+def test_the_parent_process_has_no_torch():
+    words = "import sys, benchmarks.step_vs_trl; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", words], check=True, cwd=ROOT)
+
+
 def test_a_slow_arm_leaves_and_ours_stays():
     options = SimpleNamespace(warmup=1, repeats=5, slow_seconds=60.0, slow_repeats=2)
     assert rounds(arm("trl-fp32"), options) == 6
@@ -99,11 +170,25 @@ def test_an_arm_that_did_other_work_stops_the_run():
         checked("trl-fp32", right | {"generated": answers + 1}, work, 0, tasks)
 
 
-@pytest.mark.parametrize("words", ["--sequences 10 --answers 4", "--repeats 0"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--sequences 10 --answers 4",
+        "--repeats 0",
+        "--answers 0",
+        "--sequences 0",
+        "--max-answer-tokens 0",
+        "--warmup -1",
+        "--prompt-tokens 12 8",
+        "--prompt-tokens 7 8",
+    ],
+)
 def test_what_cannot_be_is_said(words, capsys):
     with pytest.raises(SystemExit):
         parse(words.split())
-    assert "must be" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert words.split()[0] in said.splitlines()[-1]
+    assert "must be" in said
 
 
 @pytest.mark.slow

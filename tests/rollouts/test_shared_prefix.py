@@ -6,6 +6,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import MethodType
 
@@ -16,7 +17,7 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Sampling
-from grao_bench.rollouts.cache import GRAPHED
+from grao_bench.rollouts.cache import EAGER, GRAPHED
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
 from grao_bench.rollouts.transformers import TransformersEngine, TransformersRollout
 from grao_bench.types import Answer, Prompt
@@ -178,6 +179,18 @@ def test_more_answers_than_slots_share_one_prefill():
     assert tokens(drawn) == tokens(engine(tiny_llama()).sample([PROMPTS[0]], 10, WARM, 0))
 
 
+@pytest.mark.parametrize(("slots", "buckets", "room"), [(256, EAGER, 16), (7, EAGER, 7), (256, GRAPHED, 27)])
+def test_a_call_keeps_room_for_as_many_prompts_as_it_has(slots, buckets, room):
+    """Nine prompts, rounded up to 16, and not the 27 rows of their answers; but as many as rows where answers begin in turns, or where
+    another call with other prompts may follow."""
+    sampler = engine(tiny_llama(), slots)
+    sampler.buckets, make, made = buckets, sampler.decoder, []
+    sampler.decoder = lambda *capacity: made.append(make(*capacity)) or made[-1]
+    sampler.sample([Prompt(f"e{i}", (6, 7, 8)[: 1 + i % 3]) for i in range(9)], 3, WARM, 0)
+    (decoder,) = made
+    assert {buffer.shape[0] for layer in decoder.cache._prompts for buffer in layer} == {room}
+
+
 # --- how an answer ends ---
 
 
@@ -212,10 +225,12 @@ def test_past_the_deadline_answers_come_as_they_are(slots):
 
 
 @pytest.mark.parametrize("kind", [partial(SharedPrefixRollout, cuda_graphs=False), TransformersRollout])
-def test_a_deadline_leaves_time(kind):
+def test_settings_leave_rows_and_time(kind):
     spec = kind(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=8, max_seconds=0.0)
     with pytest.raises(UserError, match=r"rollout\.max_seconds=0\.0: must be above 0"):
         spec.build(tiny_llama(), codec())
+    with pytest.raises(UserError, match=r"rollout\.answers_per_call=0: must be at least 1"):
+        replace(spec, answers_per_call=0).build(tiny_llama(), codec())
 
 
 def test_generate_has_a_deadline_too():

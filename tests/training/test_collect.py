@@ -186,6 +186,13 @@ def test_the_datas_own_answers_fit_the_context(name):
     assert collected(spec, policy_=policy(spec, max_position_embeddings=15))[0].size == 5
 
 
+def test_the_datas_own_answers_are_in_the_vocabulary():
+    """A model with fewer embeddings than the tokenizer has words; padding may lie beyond them."""
+    spec = objective("sft")
+    with pytest.raises(UserError, match=r"^example e\d: the tokenizer's id \d+ is not in the model's vocabulary of 9; tokenizer and model"):
+        collected(spec, policy_=policy(spec, vocab=9))
+
+
 def test_the_references_log_probabilities_of_pairs_come_from_the_cache(tmp_path):
     """DPO's second look at a pair runs the reference model no more, and sees the same numbers."""
     spec = objective("dpo")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from grao_bench.models.policy import Policy
-from grao_bench.training.reference import ReferenceCache
+from grao_bench.training.reference import ReferenceCache, _keys
 from grao_bench.types import Needs
 
 from ..small import rectangle, tiny_llama
@@ -54,6 +54,30 @@ def test_what_is_stored_does_not_depend_on_who_asked_first(tmp_path):
     for rows in ([3], [1, 2], [0]):
         part = other.logp(batch.select(rows).trimmed())
         assert torch.equal(part, whole[rows, :, : part.shape[-1]])
+
+
+def test_pairs_that_share_an_answer_are_the_same_to_the_bit_whatever_was_stored(tmp_path):
+    """One prompt and chosen answer, two rejected ones: a row is computed together, and what is read must be what was computed."""
+    first = rectangle(PAIRS, [[3, 2]])
+    second = replace(first, tokens=torch.cat([first.tokens[:, :1], 25 - first.tokens[:, 1:]], 1))
+    policy = reference().float()
+    # rounding that depends on all of the row, which on a real model only some lengths and machines show
+    policy.register_forward_hook(lambda _, args, out: replace(out, logp=out.logp * (1 + 1e-5 * args[0].tokens.sum())))
+    cold = ReferenceCache(policy, "a", tmp_path).logp(second)
+    cache = ReferenceCache(policy, "b", tmp_path)
+    cache.logp(first)
+    for _ in range(2):  # computed, then read
+        assert torch.equal(cache.logp(second), cold)
+
+
+def test_where_a_prompt_ends_is_part_of_the_key(tmp_path):
+    """The same ids, of which the prompt takes one more or the answer; 256, so that byte strings would be shifted copies too."""
+    batch = rectangle(PAIRS, [[2, 2]])
+    short, long = batch.prompts.new_tensor([[1]]), batch.prompts.new_tensor([[1, 256]])
+    one = replace(batch, prompts=short, prompt_mask=torch.ones_like(short, dtype=torch.bool), tokens=torch.ones_like(batch.tokens))
+    other = replace(one, prompts=long, prompt_mask=torch.ones_like(long, dtype=torch.bool), mask=torch.zeros_like(batch.mask))
+    one.mask[0, :, 1:] = False
+    assert set(_keys(one, 0)).isdisjoint(_keys(other, 0))
 
 
 def test_an_answer_of_the_same_ids_after_another_prompt_is_another_pair(tmp_path):
