@@ -63,6 +63,9 @@ def _serve() -> None:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err), patch.dict(os.environ, environment):
             code = _code(module)
+        loky = sys.modules.get("joblib.externals.loky")
+        if loky is not None:  # its workers would be used again, in the folder of the command that started them
+            loky.get_reusable_executor().shutdown()
         print(json.dumps({"code": code, "out": out.getvalue(), "err": err.getvalue()}), file=replies, flush=True)
 
 
