@@ -255,7 +255,8 @@ def draw(measured: Sequence[dict[str, Any]], options: argparse.Namespace) -> Non
             panel.spines[["top", "right"]].set_visible(False)
             panel.grid(alpha=0.15)
         panels[0].set_ylabel("seconds per step")
-        panels[0].legend(frameon=False, fontsize=7)
+        # the last panel has room above its lines
+        panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="upper left", frameon=False, fontsize=7)
         figure.suptitle(f"One GRPO step, {options.model} parameters, {options.dtype}, {options.device}", fontsize=10)
         figure.savefig(options.out / "scaling.png", dpi=150, metadata={"Software": None})
         figure.savefig(options.out / "scaling.svg", metadata={"Date": None, "Creator": None})
