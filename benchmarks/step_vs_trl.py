@@ -138,7 +138,7 @@ def measure(options: argparse.Namespace, objective: str, model: str, folder: Pat
     work = workload(options, objective, model)
     tasks = work.tasks()
     arms: list[Arm] = []
-    before = measure_rates(options, model) if objective == "grpo" else None
+    before = measure_rates(options, model) if work.samples else None
     try:
         for name in arms_for(objective, options.arms):
             progress.print(f"{objective} {model}: starting {name}")
@@ -216,7 +216,7 @@ def rounds(arm: Arm, options: argparse.Namespace) -> int:
 def checked(name: str, answer: dict[str, Any], work: Workload, number: int, tasks: list[Task]) -> dict[str, Any]:
     """The answer, after a check that the arm has sampled and trained on the workload's own number of tokens."""
     answers, sequences = work.step_tokens(number, tasks)
-    wanted = (answers if work.objective == "grpo" else 0, sequences)
+    wanted = (answers if work.samples else 0, sequences)
     found = (answer["generated"], answer["sequence_tokens"])
     if found != wanted:
         raise SystemExit(f"{name}, step {number + 1}: {found} tokens (generated, of all sequences) where the workload has {wanted}")

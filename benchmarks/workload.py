@@ -72,6 +72,11 @@ class Workload:
     seed: int
     lengths: Literal["lumpy", "full"] = "lumpy"
 
+    @property
+    def samples(self) -> bool:
+        """Whether a step samples its answers; else they are the tasks' own texts."""
+        return self.objective == "grpo"
+
     def tasks(self) -> list[Task]:
         """Every step's prompts, step after step: the same list for the same workload, on every machine."""
         draw = random.Random(self.seed)
@@ -93,7 +98,7 @@ class Workload:
     def step_tokens(self, step: int, tasks: list[Task]) -> tuple[int, int]:
         """(answer tokens, tokens of all sequences with their prompts) of a step: what every arm must have generated and trained on."""
         rows = tasks[step * self.prompts : (step + 1) * self.prompts]
-        if self.objective == "grpo":
+        if self.samples:
             counts = [[min(length, self.max_answer_tokens) for length in task.lengths] for task in rows]
         else:
             texts = [[task.chosen] if self.objective == "sft" else [task.chosen, task.rejected] for task in rows]

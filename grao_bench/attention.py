@@ -65,11 +65,10 @@ def use_shared_prefix(model: Any) -> None:
         raise UserError(f"{name}: its attention can't be replaced ({error}); the engine needs transformers' attention interface") from None
     try:
         _check(model)
-    except (UserError, torch.OutOfMemoryError):
-        model.set_attn_implementation(before)
-        raise
     except Exception as error:  # whatever a model's code says to arguments that it doesn't know
         model.set_attn_implementation(before)
+        if isinstance(error, UserError | torch.OutOfMemoryError):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{name}: it can't run prompts packed in one row ({reason}); the shared-prefix engine doesn't support it") from None
 
