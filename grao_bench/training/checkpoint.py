@@ -1,4 +1,4 @@
-"""Checkpoints of a trainer: written aside and renamed, so that a half-written one is never read."""
+"""Checkpoints of a training: written aside and renamed, so that a half-written one is never read."""
 
 from __future__ import annotations
 
@@ -8,46 +8,53 @@ from pathlib import Path
 import torch
 
 from grao_bench.errors import UserError
-from grao_bench.training.loop import Trainer
+from grao_bench.training.gradient import Trained
 
 
-def save_checkpoint(folder: Path, trainer: Trainer) -> None:
-    """Policy, optimiser, schedule and step, replacing the folder's former checkpoint."""
+def save_checkpoint(folder: Path, trained: Trained) -> None:
+    """Weights, optimiser, schedule and step, replacing the folder's former checkpoint."""
     aside = folder.with_name(folder.name + ".writing")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     state = {
-        "policy": trainer.policy.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "masters": [parameter.detach() for parameter in _masters(trainer)],
-        "schedule": trainer.schedule.state_dict(),
-        "step": trainer.step,
+        "module": trained.module.state_dict(),
+        "optimizer": trained.optimizer.state_dict(),
+        "masters": [parameter.detach() for parameter in _masters(trained)],
+        "schedule": trained.schedule.state_dict(),
+        "step": trained.step,
     }
     torch.save(state, aside / "state.pt")
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 
 
-def load_checkpoint(folder: Path, trainer: Trainer) -> bool:
-    """Put a checkpoint's state into the trainer; False where there is none. UserError where it does not fit the trainer."""
+def load_checkpoint(folder: Path, trained: Trained) -> bool:
+    """Put a checkpoint's state into what is trained; False where there is none.
+
+    UserError where it does not fit.
+    """
     path = folder / "state.pt"
     if not path.exists():
         return False
-    state = torch.load(path, map_location=trainer.policy.model.device, weights_only=True)
+    device = next(trained.module.parameters()).device
+    state = torch.load(path, map_location=device, weights_only=True)
     try:
-        trainer.policy.load_state_dict(state["policy"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
+        trained.module.load_state_dict(state["module"])
+        trained.optimizer.load_state_dict(state["optimizer"])
         with torch.no_grad():
-            for parameter, stored in zip(_masters(trainer), state["masters"], strict=True):
+            for parameter, stored in zip(_masters(trained), state["masters"], strict=True):
                 parameter.copy_(stored)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: does not fit this run ({str(error).splitlines()[0]}); remove its folder to start the cell anew") from None
-    trainer.schedule.load_state_dict(state["schedule"])
-    trainer.step = state["step"]
+        reason = str(error).splitlines()[0]
+        what = f"{path}: does not fit this run ({reason})"
+        raise UserError(f"{what}; remove its folder to start the cell anew") from None
+    trained.schedule.load_state_dict(state["schedule"])
+    trained.step = state["step"]
     return True
 
 
-def _masters(trainer: Trainer) -> list[torch.nn.Parameter]:
-    """The optimiser's float32 copies of a half-precision policy's parameters."""
-    own = {id(parameter) for parameter in trainer.policy.parameters()}
-    return [parameter for group in trainer.optimizer.param_groups for parameter in group["params"] if id(parameter) not in own]
+def _masters(trained: Trained) -> list[torch.nn.Parameter]:
+    """The optimiser's float32 copies of half-precision parameters."""
+    own = {id(parameter) for parameter in trained.module.parameters()}
+    groups = trained.optimizer.param_groups
+    return [each for group in groups for each in group["params"] if id(each) not in own]

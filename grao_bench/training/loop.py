@@ -11,15 +11,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from grao_bench.batching import micro_batches
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Objective
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.records import StepRecord
 from grao_bench.training.collect import Collector, collect
+from grao_bench.training.gradient import gradient_step
 from grao_bench.training.optimizer import AdamW
-from grao_bench.types import Batch, Example, Needs, PolicyOutput
+from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,11 @@ class Trainer:
         self.optimizer, self.schedule = optimizer.build(policy, budget.steps * objective.updates.count)
         self.step = 0
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """What a gradient step moves."""
+        return self.policy
+
 
 def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], seed: int) -> Iterator[StepRecord]:
     """Train from the trainer's step to the budget's last, yielding a record after each.
@@ -112,34 +117,27 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
 
 
 def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]:
-    """One optimiser update on a batch, accumulated over micro-batches; the loss is the mean over the batch's prompts however it is cut."""
-    totals: dict[str, float] = {}
-    broken: list[str] = []
-    for rows in micro_batches(batch, trainer.budget.tokens_per_forward):
-        part = batch.select(rows).trimmed()
+    """One optimiser update on a batch with the objective's loss. value_only: the language model
+    does not move."""
+    mismatch: list[float] = []
+
+    def loss_of(part: Batch) -> Loss:
         out = trainer.policy(part, expected=_expected_gradient(trainer, part, batch.size))
+        if part.sampler_logp is not None:
+            mismatch.append(_mismatch(out.logp.detach(), part) / _rollout_tokens(batch))
         if trainer.objective.needs.old_logp and part.old_logp is None:
             part = replace(part, old_logp=out.logp.detach())
-        loss = trainer.objective.loss(out, part)
-        (loss.total.sum() / batch.size).backward()
-        broken += [example for example, whole in zip(part.ids, loss.total.isfinite().tolist(), strict=True) if not whole]
-        if part.sampler_logp is not None:
-            totals["sampler_mismatch"] = totals.get("sampler_mismatch", 0.0) + _mismatch(out.logp.detach(), part) / _rollout_tokens(batch)
-        named = {f"loss/{name}": value for name, value in loss.parts.items()} | {"loss": loss.total} | loss.stats
-        for name, value in named.items():
-            totals[name] = totals.get(name, 0.0) + value.sum().item() / batch.size
-    _require_finite(trainer, "loss" if not broken else f"loss of example {broken[0]}", totals["loss"])
-    model, head = trainer.policy.parameter_groups()
-    if value_only:
-        for parameter in model:
-            parameter.grad = None
-    norm = float(torch.nn.utils.clip_grad_norm_([*model, *head], trainer.clip_norm))
-    _require_finite(trainer, "gradient's norm", norm)
-    lr = trainer.optimizer.param_groups[0]["lr"]
-    trainer.optimizer.step()
-    trainer.schedule.step()
-    trainer.policy.zero_grad()
-    return totals | {"grad_norm": norm, "lr": float(lr)}
+        return trainer.objective.loss(out, part)
+
+    metrics = gradient_step(
+        trainer,
+        batch,
+        trainer.budget.tokens_per_forward,
+        loss_of,
+        advice="lower optimizer.lr, or look at the rewards",
+        held=trainer.policy.parameter_groups()[0] if value_only else (),
+    )
+    return ({"sampler_mismatch": sum(mismatch)} if mismatch else {}) | metrics
 
 
 def _expected_gradient(trainer: Trainer, part: Batch, size: int) -> torch.Tensor | None:
@@ -166,12 +164,6 @@ def _mismatch(logp: torch.Tensor, batch: Batch) -> float:
 
 def _rollout_tokens(batch: Batch) -> int:
     return int(batch.mask[:, batch.columns("rollout")].sum())
-
-
-def _require_finite(trainer: Trainer, what: str, value: float) -> None:
-    if not np.isfinite(value):
-        where = f"step {trainer.step + 1}: the {what} is {value}"
-        raise UserError(f"{where}; nothing was updated; lower optimizer.lr, or look at the rewards")
 
 
 def draw(examples: Sequence[Example], count: int, step: int, seed: int) -> list[Example]:
