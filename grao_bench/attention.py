@@ -158,12 +158,15 @@ class PackedLayout:
     """The packed tokens of a batch, or of prompts alone: [1 N], without padding.
 
     `predictors` [M] are the packed positions whose hidden state predicts an answer token, in the order of `mask.nonzero()`; the last token
-    of an answer predicts nothing and is not here.
+    of an answer predicts nothing and is here only where it was asked for.
+    `ends` [P K] are the packed positions of each answer's last token that is here, or of its
+    prompt's last token where none is.
     """
 
     tokens: Int[Tensor, "1 N"]
     positions: Int[Tensor, "1 N"]
     predictors: Int[Tensor, "M"]
+    ends: Int[Tensor, "P K"]
     blocks: list[Block]
     inverse: Int[Tensor, "N"]
 
@@ -174,18 +177,20 @@ class PackedLayout:
         return torch.cat(parts).index_select(0, self.inverse)[None]
 
 
-def pack(batch: Batch) -> PackedLayout:
-    """The layout of a P x K x T batch: P prompts once, then the answers without their last tokens."""
+def pack(batch: Batch, last_tokens: bool = False) -> PackedLayout:
+    """The layout of a P x K x T batch: P prompts once, then the answers, by default without their
+    last tokens, which predict nothing."""
     device, (P, K, T) = batch.tokens.device, batch.tokens.shape
     prompt_lengths, lengths = batch.prompt_mask.sum(-1), batch.mask.sum(-1)
-    inputs = (lengths - 1).clamp(min=0)
+    inputs = lengths if last_tokens else (lengths - 1).clamp(min=0)
     prompt_starts = prompt_lengths.cumsum(0) - prompt_lengths
     answer_starts = (inputs.flatten().cumsum(0) - inputs.flatten()).view(P, K) + prompt_lengths.sum()
     steps = torch.arange(T, device=device)
     is_input = steps < inputs[..., None]
     answer_positions = prompt_lengths[:, None, None] + steps
     previous = answer_starts[..., None] + steps - 1
-    previous[..., 0] = (prompt_starts + prompt_lengths - 1)[:, None]
+    prompt_ends = (prompt_starts + prompt_lengths - 1)[:, None]
+    previous[..., 0] = prompt_ends
     blocks = [
         *_prompt_blocks(prompt_starts, prompt_lengths),
         *_answer_blocks(prompt_starts, prompt_lengths, answer_starts, inputs),
@@ -194,13 +199,14 @@ def pack(batch: Batch) -> PackedLayout:
         tokens=torch.cat([batch.prompts[batch.prompt_mask], batch.tokens[is_input]])[None],
         positions=torch.cat([(batch.prompt_mask.cumsum(-1) - 1)[batch.prompt_mask], answer_positions.expand(P, K, T)[is_input]])[None],
         predictors=previous[batch.mask],
+        ends=torch.where(inputs > 0, answer_starts + inputs - 1, prompt_ends),
         blocks=blocks,
         inverse=_inverse(blocks),
     )
 
 
 def pack_prompts(prompts: Sequence[Sequence[int]], device: torch.device) -> PackedLayout:
-    """The layout of prompts alone; `predictors` [P] are their last tokens."""
+    """The layout of prompts alone; `predictors` [P] are their last tokens, and there are no answers."""
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     starts = lengths.cumsum(0) - lengths
     blocks = _prompt_blocks(starts, lengths)
@@ -208,6 +214,7 @@ def pack_prompts(prompts: Sequence[Sequence[int]], device: torch.device) -> Pack
         tokens=torch.tensor([token for prompt in prompts for token in prompt], device=device)[None],
         positions=torch.cat([torch.arange(len(prompt), device=device) for prompt in prompts])[None],
         predictors=starts + lengths - 1,
+        ends=lengths.new_zeros(len(prompts), 0),
         blocks=blocks,
         inverse=_inverse(blocks),
     )

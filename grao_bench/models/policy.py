@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
-from grao_bench.attention import PackedLayout, pack, prepared_mask, use_shared_prefix
+from grao_bench.attention import pack, use_shared_prefix
 from grao_bench.batching import packed_tokens
 from grao_bench.errors import UserError
 from grao_bench.models.head import LogprobHead
+from grao_bench.models.hidden import enable_checkpointing, hidden_states
 from grao_bench.precision import bfloat16_in_hardware
 from grao_bench.types import Batch, PolicyOutput
 
@@ -46,7 +44,7 @@ class Policy(nn.Module):
         self.logp_temperature, self.tokens_per_forward = logp_temperature, tokens_per_forward
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
-            _enable_checkpointing(model)
+            enable_checkpointing(model)
         self.value_head = _zero_head(model) if value_head else None
 
     def forward(
@@ -84,25 +82,14 @@ class Policy(nn.Module):
 
     def _packed(self, batch: Batch, entropy: bool, temperature: float, expected: Tensor | None = None) -> PolicyOutput:
         layout = pack(batch)
-        hidden = self._hidden(layout).index_select(0, layout.predictors)
+        hidden = hidden_states(self.model, layout, self.gradient_checkpointing)
+        hidden = hidden.index_select(0, layout.predictors)
         logp = self.head.logprobs(hidden, batch.tokens[batch.mask], temperature, None if expected is None else expected[batch.mask])
         return PolicyOutput(
             logp=_rectangle(logp, batch),
             entropy=_rectangle(self.head.entropies(hidden, temperature), batch) if entropy else None,
             values=None if self.value_head is None else _rectangle(self.value_head(hidden.to(self.value_head.weight))[:, 0], batch),
         )
-
-    def _hidden(self, layout: PackedLayout) -> Tensor:
-        """[N H]: the last hidden state of every packed token."""
-        with _checkpointing(self.model, self.gradient_checkpointing and torch.is_grad_enabled()):
-            hidden: Tensor = self.model.get_decoder()(
-                input_ids=layout.tokens,
-                attention_mask=prepared_mask(layout.tokens.device),
-                position_ids=layout.positions,
-                use_cache=False,
-                layout=layout,
-            ).last_hidden_state
-        return hidden[0]
 
     @property
     def logp_dtype(self) -> torch.dtype:
@@ -120,50 +107,6 @@ def _zero_head(model: Any) -> nn.Linear:
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     return head
-
-
-def _enable_checkpointing(model: Any) -> None:
-    options = {"use_reentrant": False}
-    if hasattr(model, "activation_checkpointing_enable"):  # its name from transformers 5.20 on
-        model.activation_checkpointing_enable(options)
-    else:
-        model.gradient_checkpointing_enable(options)
-    layers = _checkpointed_layers(model)
-    if not layers:
-        name = type(model).__name__
-        raise UserError(f"budget.gradient_checkpointing=true: {name} has no layers that transformers checkpoints; use false")
-    for layer in layers:
-        layer._gradient_checkpointing_func = partial(_in_evaluation_mode, layer, layer._gradient_checkpointing_func)
-
-
-def _checkpointed_layers(model: Any) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-
-
-def _in_evaluation_mode(layer: Any, checkpointed: Callable[..., Any], forward: Callable[..., Any], *args: Any) -> Any:
-    """The layer's checkpointed forward pass without the layer's own dropout, also when it is run again."""
-
-    def run(*args: Any) -> Any:
-        training, layer.training = layer.training, False
-        try:
-            return forward(*args)
-        finally:
-            layer.training = training
-
-    return checkpointed(run, *args)
-
-
-@contextmanager
-def _checkpointing(model: Any, on: bool) -> Iterator[None]:
-    """transformers checkpoints layers in training mode alone: the layers are put into it, and nothing in or around them."""
-    layers = _checkpointed_layers(model) if on else []
-    for layer in layers:
-        layer.training = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = False
 
 
 def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: written aside and renamed, so that a half-written one is never read."""
+"""Checkpoints of a training: written aside and renamed, so a half-written one is never read."""
 
 from __future__ import annotations
 
