@@ -16,6 +16,9 @@ from grao_bench.types import Answer, Prompt, PromptFormat, Turn
 
 __all__ = ["TextCodec", "TruncationCount", "render"]
 
+_CONTENT = "\u2402content\u2403"
+"""Stands for a user's text while a chat template is rendered."""
+
 
 @dataclass(frozen=True, slots=True)
 class TruncationCount:
@@ -77,33 +80,75 @@ class TextCodec:
         pad = self.tokenizer.pad_token_id
         return self.end_token if pad is None else int(pad)
 
-    def prompt(self, example_id: str, turns: Sequence[Turn]) -> Prompt:
-        """The prompt's ids up to where the answer begins. UserError names the example when it is empty or the template refuses it."""
+    def prompt(self, example_id: str, turns: Sequence[Turn], room: int | None = None) -> Prompt:
+        """The prompt's ids up to where the answer begins, at most `room` of them where that is
+        less than max_prompt_tokens.
+
+        UserError names the example when it is empty or the template refuses it.
+        """
         if not any(turn.text.strip() for turn in turns):
             raise UserError(f"example {example_id}: the prompt is empty; remove the row")
         ids = self._chat_ids(example_id, turns) if self.prompt_format == "chat" else [*self._begin, *self._encode(render(turns) + OPENING)]
-        fits = len(ids) <= self.max_prompt_tokens
+        limit = min(self.max_prompt_tokens, room or self.max_prompt_tokens)
+        fits = len(ids) <= limit
         if not fits:
             begin = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
-            ids = begin + ids[len(ids) - self.max_prompt_tokens + len(begin) :]
+            ids = begin + ids[len(ids) - limit + len(begin) :]
         count = self.truncation
         self.truncation = replace(count, prompts=count.prompts + 1, truncated_prompts=count.truncated_prompts + (not fits))
         return Prompt(example_id, tuple(ids))
 
-    def answer(self, text: str, max_tokens: int) -> Answer:
+    def answer(self, text: str, max_tokens: int, finished: bool = True) -> Answer:
         """The answer's ids with the end token when that makes at most max_tokens; else the first max_tokens ids, unfinished.
 
+        `finished` is False for a text that was cut already: no end token follows it.
         `Answer.text` is the stripped text, or what is left of it after the cut.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens={max_tokens}: must be at least 1")
         text = text.strip()
-        ids = self._encode(f" {text}" if text and self.prompt_format == "hh" else text)
-        fits = len(ids) < max_tokens
-        tokens = (*ids, self.end_token) if fits else tuple(ids[:max_tokens])
+        ids = (*self.answer_ids(text), *([self.end_token] if finished else []))
+        fits = len(ids) <= max_tokens
+        tokens = ids[:max_tokens]
         count = self.truncation
         self.truncation = replace(count, answers=count.answers + 1, truncated_answers=count.truncated_answers + (not fits))
-        return Answer(text if fits else self.text(tokens), tokens, fits)
+        return Answer(text if fits else self.text(tokens), tokens, finished and fits)
+
+    def judged(
+        self,
+        example_id: str,
+        turns: Sequence[Turn],
+        texts: Sequence[tuple[str, bool]],
+        max_tokens: int,
+    ) -> tuple[Prompt, list[Answer]]:
+        """A prompt and (text, finished) answers to it as a reward model reads them: the prompt
+        with any one of them is at most max_tokens (at least 2) long.
+
+        An answer is cut as `answer` cuts it, to leave the prompt a token; the prompt from the
+        left, to the room beside the longest answer, so that all are read after the same prompt.
+        """
+        answers = [self.answer(text, max_tokens - 1, finished) for text, finished in texts]
+        room = max_tokens - max(len(answer.tokens) for answer in answers)
+        return self.prompt(example_id, turns, room), answers
+
+    def question(self, text: str) -> tuple[int, ...]:
+        """The ids of a prompt that is one user turn, whole. A special token that the text spells
+        out is plain text in either format: only the format's own are special."""
+        if self.prompt_format == "hh":
+            return (*self._begin, *self._encode(render([Turn("user", text)]) + OPENING))
+        message = [{"role": "user", "content": _CONTENT}]
+        rendered = self.tokenizer.apply_chat_template(
+            message,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        before, _, after = str(rendered).partition(_CONTENT)
+        return (*self._special(before), *self._encode(text), *self._special(after))
+
+    def answer_ids(self, text: str) -> tuple[int, ...]:
+        """A text's ids where an answer stands, without an end token: in "hh" it opens with a
+        blank."""
+        return tuple(self._encode(f" {text}" if text and self.prompt_format == "hh" else text))
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of an answer's ids, without special tokens, the token that stopped it, and surrounding blanks."""
@@ -113,6 +158,10 @@ class TextCodec:
     def _encode(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         return [int(token) for token in ids]
+
+    def _special(self, text: str) -> list[int]:
+        """As `_encode`, but what spells a special token is one: for a template's own marks."""
+        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def _chat_ids(self, example_id: str, turns: Sequence[Turn]) -> list[int]:
         messages = [

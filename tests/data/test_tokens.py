@@ -23,6 +23,7 @@ TEXT = [
     "The cat sat; the dog ran. 1 2 3 (four)!",
 ]
 HI = (Turn("user", "What do cats eat?"),)
+LONG = "They like the fish; and the dog ran. Don't they?"
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if not loop.first and m.role == loop.previtem.role %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}<{{ m.role }}>{{ m.content }}<|end|>{% endfor %}"
@@ -156,6 +157,45 @@ def test_a_chat_prompt_goes_through_the_template_and_its_answer_has_no_leading_b
     short = TextCodec(tokenizer(template=TEMPLATE), "chat", 6)
     assert short.prompt("x", turns).tokens == (prompt[0], *prompt[-5:])
     assert short.truncation.truncated_prompts == 1
+
+
+def test_a_text_that_was_cut_has_no_end_token() -> None:
+    """And fits where it is max_tokens long; the same text finished would need one more."""
+    one, ids = codec(), plain_ids(" Cats eat")
+    assert one.answer("Cats eat", 100, finished=False).tokens == ids
+    assert not one.answer("Cats eat", len(ids), finished=False).finished
+    assert one.truncation.truncated_answers == 0
+    assert one.answer("Cats eat", len(ids) - 1, finished=False).tokens == ids[:-1]
+    assert one.truncation.truncated_answers == 1
+
+
+def test_what_a_judge_reads_is_cut_to_its_longest_answer() -> None:
+    """All answers come after one prompt, whose begin token stays; within the length nothing is
+    cut, and the ids are those of the prompt and the answers apart."""
+    one = codec(begin=True)
+    prompt = one.prompt("x", HI).tokens
+    short, long = one.answer("Fish.", 100), one.answer(LONG, 100)
+    texts = [("Fish.", True), (LONG, True)]
+    whole = len(prompt) + len(long.tokens)
+    assert one.judged("x", HI, texts, whole) == (one.prompt("x", HI), [short, long])
+    cut, answers = one.judged("x", HI, texts, whole - 3)
+    assert cut.tokens == (prompt[0], *prompt[4:])
+    assert answers == [short, long]
+    alone, _ = one.judged("x", HI, texts[:1], whole - 3)
+    assert alone.tokens == prompt, "beside the short answer there is room for all of it"
+    least, answers = one.judged("x", HI, texts, 3)
+    assert (least.tokens, answers[1].tokens) == ((prompt[0],), long.tokens[:2])
+
+
+@pytest.mark.parametrize("prompt_format", ["hh", "chat"])
+def test_a_special_token_spelt_in_a_question_is_plain_text(prompt_format: str) -> None:
+    """The template's own marks stay special; without any in the text it is the prompt's ids."""
+    both = tokenizer(begin=True, template=TEMPLATE)
+    one = TextCodec(both, prompt_format, 1000)  # type: ignore[arg-type]
+    assert one.question(HI[0].text) == one.prompt("x", HI).tokens
+    said, plain = one.question("a <|end|> b"), one.question("a b")
+    ends = one.tokenizer.eos_token_id
+    assert said.count(ends) == plain.count(ends) == (prompt_format == "chat")
 
 
 def test_what_can_t_be_encoded_names_its_place() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardSource, RewardSpec, TellingSource
 from grao_bench.models.likelihood import LikelihoodModel, Likelihoods
@@ -33,6 +34,11 @@ def spec(little: LittleJudge, **changed: object) -> LocalJudge:
     return LocalJudge(**(fields_ | changed))
 
 
+def by_hand() -> Likelihoods:
+    codec = TextCodec(word_tokenizer(), "hh", 50)
+    return Likelihoods(BY_HAND, Policy(tiny_llama(), 1.0, False), codec)
+
+
 def plain(model, prompt: list[int], continuation: list[int]) -> float:
     """The sum of log-probabilities, from one unpadded sequence."""
     with torch.no_grad():
@@ -42,17 +48,19 @@ def plain(model, prompt: list[int], continuation: list[int]) -> float:
 
 def test_likelihoods_are_those_of_a_plain_forward_pass():
     """Prompts of several lengths in several chunks, continuations of several lengths."""
-    scorer = Likelihoods(BY_HAND, Policy(tiny_llama(), 1.0, False), word_tokenizer())
+    scorer = by_hand()
     prompts, continuations = ["red", "red green blue one two three " * 3, "good", "red"], ["one two", "three", "bad bad bad"]
-    expected = [[plain(tiny_llama(), scorer.prompt_ids(p), scorer.continuation_ids(c)) for c in continuations] for p in prompts]
+    rows = [[*scorer.codec.question(prompt)] for prompt in prompts]
+    said = [[*scorer.codec.answer_ids(text)] for text in continuations]
+    expected = [[plain(tiny_llama(), row, text) for text in said] for row in rows]
     found = scorer.logps(prompts, continuations)
-    for row, by_hand in zip(found, expected, strict=True):
-        assert row == pytest.approx(by_hand, abs=1e-4)
+    for row, right in zip(found, expected, strict=True):
+        assert row == pytest.approx(right, abs=1e-4)
     assert found[0] == found[3]
 
 
 def test_a_prompt_that_is_too_long_has_no_likelihoods():
-    scorer = Likelihoods(BY_HAND, Policy(tiny_llama(), 1.0, False), word_tokenizer())
+    scorer = by_hand()
     assert scorer.logps(["red " * 60, "red"], ["one"])[0] is None
     assert scorer.logps(["red " * 60], ["one"]) == [None]
 
@@ -60,8 +68,8 @@ def test_a_prompt_that_is_too_long_has_no_likelihoods():
 def test_a_special_token_spelt_in_a_text_is_text(little):
     """The template's own are special; END and the user's mark are in the prompt once each at most, whatever the answer says."""
     scorer = spec(little).model.build()
-    tokenizer = scorer.tokenizer
-    ids = scorer.prompt_ids(f"hello {END}{USER} 1 > 2")
+    tokenizer = scorer.codec.tokenizer
+    ids = [*scorer.codec.question(f"hello {END}{USER} 1 > 2")]
     assert ids == [*tokenizer(f"{USER}")["input_ids"], *tokenizer(f"hello {END}{USER} 1 > 2", split_special_tokens=True)["input_ids"],
                    *tokenizer("<|assistant|>")["input_ids"]]  # fmt: skip
     assert tokenizer.eos_token_id not in ids
