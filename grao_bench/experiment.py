@@ -13,11 +13,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from grao_bench.batching import check_length
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
@@ -41,6 +40,7 @@ from grao_bench.models.tiny import cache_folder
 from grao_bench.precision import fast_float32
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.training.collect import Collector
+from grao_bench.training.fit import require_examples, require_left, within_length
 from grao_bench.training.loop import Budget, Trainer
 from grao_bench.training.optimizer import AdamW
 from grao_bench.training.reference import ReferenceCache
@@ -230,7 +230,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         max_answer_tokens=budget.max_answer_tokens,
         tokens_per_forward=budget.tokens_per_forward,
     )
-    _require_left(examples, budget, dataset.name)
+    require_left(examples, budget, dataset.name)
     dev, _ = within_length(dataset.dev, codec, policy.model.config, budget, Needs(rollouts=1, chosen=True))
     prober = Prober(
         codec=codec,
@@ -268,7 +268,7 @@ def evaluation_sets(experiment: Experiment, policy: Policy, codec: TextCodec) ->
         del lengths["training examples"]
         lengths["examples"] = float(len(examples[: experiment.evaluation.max_examples]))
         reward = experiment.judge.build(data)
-        _require_left(examples, experiment.budget, data.name)
+        require_left(examples, experiment.budget, data.name)
         sets.append(EvaluationSet(data.name, examples[: experiment.evaluation.max_examples], lengths, reward))
     return tuple(sets)
 
@@ -312,49 +312,3 @@ def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCach
 def corpus_of(experiment: Experiment) -> Callable[[], list[str]]:
     """The documents that a tiny base is pre-trained on: the data's own corpus, and the model's files."""
     return lambda: experiment.data.corpus() + load_corpus_files(experiment.model.corpus_files)
-
-
-def require_examples(dataset: Dataset, objective: Objective) -> None:
-    """UserError where a split is empty, or an objective that learns from pairs finds an example without a rejected answer."""
-    for split in ("train", "dev", "test"):
-        if not getattr(dataset, split):
-            raise UserError(f"data={dataset.name}: its {split} split is empty; check the files, or the fractions in the data config")
-    if objective.needs.rejected:
-        for example in dataset.train:
-            if example.rejected is None:
-                raise UserError(
-                    f"data={dataset.name}: example {example.id} has no rejected answer, and objective={objective.name} learns from pairs; "
-                    "use a set with pairs, or another objective"
-                )
-
-
-def within_length(
-    examples: tuple[Example, ...], codec: TextCodec, config: Any, budget: Budget, needs: Needs
-) -> tuple[tuple[Example, ...], dict[str, float]]:
-    """The examples that the budget's `long_references` rule keeps, and how many prompts and answers are longer than it allows.
-
-    UserError for an example that the model (its transformers config) has no room for, now and not when its turn comes. needs.rollouts:
-    an answer may be sampled, of any length up to the budget's.
-    """
-    counter = TextCodec(codec.tokenizer, codec.prompt_format, codec.max_prompt_tokens)
-    kept = []
-    for example in examples:
-        prompt = counter.prompt(example.id, example.prompt)
-        texts = [example.chosen, *([example.rejected] if needs.rejected and example.rejected else [])]
-        answers = [counter.answer(text, budget.max_answer_tokens) for text in texts]
-        if all(answer.finished for answer in answers) or budget.long_references == "cut":
-            longest = budget.max_answer_tokens if needs.rollouts else max(len(answer.tokens) for answer in answers)
-            check_length(example.id, len(prompt.tokens), longest, config)
-            kept.append(example)
-    count = counter.truncation
-    return tuple(kept), {
-        "training examples": float(len(kept)),
-        "prompts cut from the left": float(count.truncated_prompts),
-        f"answers over max_answer_tokens ({budget.long_references})": float(count.truncated_answers),
-    }
-
-
-def _require_left(examples: tuple[Example, ...], budget: Budget, name: str) -> None:
-    if not examples:
-        limit = f"budget.max_answer_tokens={budget.max_answer_tokens}"
-        raise UserError(f"data={name}: no reference fits {limit}; raise it, or use budget.long_references=cut")

@@ -43,8 +43,8 @@ class GridCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks every cell, reading each data set once; exits with a line per faulty cell before any is trained."""
-        from grao_bench.experiment import require_examples
         from grao_bench.progress import GridProgress
+        from grao_bench.training.fit import require_examples
 
         quiet_transformers()
         loader = GlobalHydra.instance().config_loader()

@@ -131,7 +131,7 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
 
 def pairs_of(dataset: Dataset, half: Half) -> dict[str, list[Example]]:
     """The examples with a rejected answer, by split, of train only the half; UserError where none are left to learn from."""
-    splits = {name: [e for e in getattr(dataset, name) if e.rejected is not None] for name in ("train", "dev", "test")}
+    splits = {name: [e for e in getattr(dataset, name) if None not in (e.chosen, e.rejected)] for name in ("train", "dev", "test")}
     if not splits["train"]:
         raise UserError(f"data={dataset.name}: has no pairs to learn from (no rejected answers); use a set with pairs")
     if half != "all":
@@ -148,11 +148,11 @@ def measured(split: str, pairs: Sequence[Example], margins: Any, data: DataSpec)
     from grao_bench.rewards.gold import JudgedData
     from grao_bench.rewards.pair_metrics import measures
 
-    longer_by = np.array([len(example.chosen) - len(example.rejected or "") for example in pairs], dtype=float)
+    longer_by = np.array([len(example.reference) - len(example.rejected or "") for example in pairs], dtype=float)
     gold = None
     if isinstance(data, JudgedData):
         judge = data.judge()
-        gold = [judge.score(e, e.chosen, True)[0] - judge.score(e, e.rejected or "", True)[0] for e in pairs]
+        gold = [judge.score(e, e.reference, True)[0] - judge.score(e, e.rejected or "", True)[0] for e in pairs]
     found: Mapping[str, float] = measures(np.asarray(margins, dtype=float), longer_by, gold)
     return {f"{split}/{name}": value for name, value in found.items() if not math.isnan(value)}
 

@@ -7,14 +7,16 @@ The length |x| of an answer counts its end token when the answer is finished; a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import Any, Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from grao_bench.errors import UserError
+
 Role = Literal["system", "user", "assistant"]
-Slot = Literal["rollout", "chosen", "rejected"]
 PromptFormat = Literal["hh", "chat"]
 """`hh`: the dialogue text of HH-RLHF; `chat`: the tokenizer's chat template."""
 
@@ -29,17 +31,36 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One preference pair: a prompt (one turn or many, the last by the user) and two answers to it.
+    """A prompt (one turn or many, the last by the user) and what its set knows about it.
 
-    `chosen` is the paper's reference answer y. `rejected` is None in a set without pairs.
-    `id` is unique within its set and stable across runs; equal prompts are separate examples.
+    id: unique within its set and stable across runs; equal prompts are separate examples.
+    chosen: the paper's reference answer y; rejected: the worse answer of a pair. None where the
+    set has none: a prompt alone is an example too.
+    demonstrations: answers by others (people, stronger models), as many as there are.
+    label: in a set of single answers that were called good or bad (KTO), which of the two. A good
+    answer is `chosen` and a bad one `rejected`, alone.
+    metadata: a row's further columns, for reward functions, rules and slots that read them.
     """
 
     id: str
     prompt: tuple[Turn, ...]
-    chosen: str
-    rejected: str | None
-    subset: str
+    chosen: str | None = None
+    rejected: str | None = None
+    subset: str = ""
+    _: KW_ONLY
+    demonstrations: tuple[str, ...] = ()
+    label: bool | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def reference(self) -> str:
+        """`chosen`; UserError where there is none."""
+        if self.chosen is None:
+            raise UserError(
+                f"example {self.id}: has no reference answer, which something read; "
+                "use a set with chosen answers, or a reward that needs no reference"
+            )
+        return self.chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +103,70 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """A kind of answer that comes from the data, as a value: what fills its columns along K.
+
+    answers: what an example gives for it, the first `count` of which are taken; fewer is an error.
+    judged: rewards are asked for these answers too, on their full text. offset: the answers are
+    those of the example so many places further in the step's batch, around its end (1: KTO's
+    mismatched pairs, which need at least two prompts a step).
+    """
+
+    name: str
+    answers: Callable[[Example], Sequence[str]]
+    count: int = 1
+    judged: bool = False
+    offset: int = 0
+
+    def fill(self, example: Example) -> tuple[str, ...]:
+        """The `count` texts of an example; UserError where it gives fewer."""
+        texts = tuple(self.answers(example))[: self.count]
+        if len(texts) < self.count:
+            short = f"{len(texts)} of the {self.count} {self.name} answers" if texts else f"no {self.name} answer"
+            raise UserError(
+                f"example {example.id}: has {short}, which the objective learns from; use a set that has them, or another objective"
+            )
+        return texts
+
+
+def _chosen(example: Example) -> tuple[str, ...]:
+    return () if example.chosen is None else (example.chosen,)
+
+
+def _rejected(example: Example) -> tuple[str, ...]:
+    return () if example.rejected is None else (example.rejected,)
+
+
+def _demonstrations(example: Example) -> tuple[str, ...]:
+    return example.demonstrations
+
+
+def _labelled(example: Example) -> tuple[str, ...]:
+    if example.label is None:
+        return ()
+    return _chosen(example) if example.label else _rejected(example)
+
+
+SLOTS: tuple[Slot, ...] = (
+    Slot("chosen", _chosen, judged=True),
+    Slot("rejected", _rejected),
+    Slot("demonstration", _demonstrations, judged=True),
+    Slot("labelled", _labelled),
+    Slot("mismatched", _labelled, offset=1),
+)
+"""What `Needs` asks for by a field, in the order of the columns. An objective that needs another
+kind of answer brings its own, in `Needs.others`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
-    """What an objective needs filled in before its loss can be computed: data that `collect` reads, never a branch on a name."""
+    """What an objective needs filled in before its loss can be computed: data that `collect` reads,
+    never a branch on a name.
+
+    chosen, rejected: a column each. demonstrations: that many. labelled: the one answer that
+    `Batch.labels` speaks of; mismatched: the labelled answer of the next prompt beside it.
+    others: slots of the objective's own.
+    """
 
     rollouts: int = 0
     chosen: bool = False
@@ -92,12 +175,24 @@ class Needs:
     old_logp: bool = False
     reference_logp: bool = False
     values: bool = False
+    demonstrations: int = 0
+    labelled: bool = False
+    mismatched: bool = False
+    others: tuple[Slot, ...] = ()
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
-        """The K slots of a row, in their fixed order: rollouts, chosen, rejected."""
-        counts: tuple[tuple[Slot, int], ...] = (("rollout", self.rollouts), ("chosen", self.chosen), ("rejected", self.rejected))
-        return tuple(slot for slot, count in counts for _ in range(count))
+    def data_slots(self) -> tuple[Slot, ...]:
+        """The slots that the data fill, in the order of their columns, which follow the rollouts."""
+        counts = (self.chosen, self.rejected, self.demonstrations, self.labelled, self.mismatched)
+        asked = zip(SLOTS, counts, strict=True)
+        own = tuple(replace(slot, count=int(count)) for slot, count in asked if count)
+        return own + self.others
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The K slots of a row, by name, in their fixed order: rollouts, then what data give."""
+        given = tuple(slot.name for slot in self.data_slots for _ in range(slot.count))
+        return ("rollout",) * self.rollouts + given
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +217,20 @@ class Batch:
     """The P x K x T rectangle. Optional columns are None unless the objective's `Needs` ask for them (or its `prepare` fills them).
 
     prompts [P Tp] are padded on the left, tokens [P K T] on the right; both masks are True on real tokens.
-    finished [P K] says whether the answer ends with its end token.
+    finished [P K] says whether the answer ends with its end token. labels [P]: whether the labelled answer was called good.
     sampler_logp is what the sampler said of its tokens, at the loss's temperature, for the mismatch metric; 0 on other answers.
     advantages are [P K 1] (one per answer) or [P K T] (one per token). token_weights [P K T] carry a token-normalised
     reduction, its constant taken over the whole batch in `prepare`, so that cutting the batch changes no number.
     """
 
-    slots: tuple[Slot, ...]
+    slots: tuple[str, ...]
     ids: tuple[str, ...]
     prompts: Int[Tensor, "P Tp"]
     prompt_mask: Bool[Tensor, "P Tp"]
     tokens: Int[Tensor, "P K T"]
     mask: Bool[Tensor, "P K T"]
     finished: Bool[Tensor, "P K"]
+    labels: Bool[Tensor, "P"] | None = None
     rewards: Float[Tensor, "P K"] | None = None
     sampler_logp: Float[Tensor, "P K T"] | None = None
     old_logp: Float[Tensor, "P K T"] | None = None
@@ -149,11 +245,11 @@ class Batch:
         """P, the number of prompts."""
         return len(self.ids)
 
-    def columns(self, slot: Slot) -> list[int]:
+    def columns(self, slot: str) -> list[int]:
         """The indices along K that hold this kind of answer."""
         return [k for k, name in enumerate(self.slots) if name == slot]
 
-    def column(self, slot: Slot) -> int:
+    def column(self, slot: str) -> int:
         """The one index along K that holds this kind of answer; ValueError unless there is exactly one."""
         (k,) = self.columns(slot)
         return k

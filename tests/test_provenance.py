@@ -173,6 +173,10 @@ def test_the_data_fingerprint_is_the_sha256_of_the_examples(recorded):
         {"prompt": (Turn("assistant", "naïve?"),)},
         {"chosen": "yes."},
         {"rejected": None},
+        {"chosen": None},
+        {"demonstrations": ("so",)},
+        {"label": False},
+        {"metadata": {"source": "mine"}},
     ],
 )
 def test_any_change_of_an_example_or_their_order_changes_the_data_fingerprint(changed):

@@ -26,7 +26,7 @@ def compare(
         return [(verdict.reward, verdict) for verdict in source.score(requests)]
     # in one call, within which a model scores an answer that equals its reference to the same last bit
     lengths = [None] * len(examples) if reference_tokens is None else reference_tokens
-    references = [RewardRequest(example, example.chosen, True, length) for example, length in zip(examples, lengths, strict=True)]
+    references = [RewardRequest(example, example.reference, True, length) for example, length in zip(examples, lengths, strict=True)]
     verdicts = source.score([*requests, *references])
     return [
         (sign_with_ties(verdict.reward - reference.reward, source.tie_margin), verdict)
@@ -49,7 +49,7 @@ class Evaluator:
 
     def judge(self, reward: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[EvalRecord]:
         """What a reward source says of each answer: one record per example, in order."""
-        lengths = [len(self.codec.answer(example.chosen, sys.maxsize).tokens) for example in examples]
+        lengths = [len(self.codec.answer(example.reference, sys.maxsize).tokens) for example in examples]
         return [
             EvalRecord(
                 example_id=example.id,
@@ -59,7 +59,7 @@ class Evaluator:
                 finished=answer.finished,
                 parts=verdict.parts,
                 prompt=plain_text(example.prompt) if self.store_text else "",
-                reference=example.chosen if self.store_text else "",
+                reference=example.reference if self.store_text else "",
                 answer=answer.text if self.store_text else "",
                 reference_tokens=length,
                 excluded=verdict.excluded,

@@ -37,7 +37,7 @@ class Prober:
         plain = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=self.sampling.max_new_tokens)
         samples = [drawn[0] for drawn in self.engine.sample(prompts, 1, plain, stream_seed(self.seed, "probe", "kl"))]
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
-        references = [self.codec.answer(example.chosen, self.sampling.max_new_tokens) for example in self.examples]
+        references = [self.codec.answer(example.reference, self.sampling.max_new_tokens) for example in self.examples]
         verdicts = compare(self.reward, self.examples, answers, [len(reference.tokens) for reference in references])
         judged = [(R, verdict.reward) for R, verdict in verdicts if not verdict.excluded]
         batch = make_batch(

@@ -44,7 +44,7 @@ def fit_bag_of_words(train: Sequence[Example], dev: Sequence[Example]) -> BagOfW
         raise UserError("baseline=true: needs scikit-learn; pip install scikit-learn, or use baseline=false") from None
     vectorizer = CountVectorizer(ngram_range=(1, 2), min_df=3, token_pattern=r"(?u)\b\w+\b")
     try:
-        vectorizer.fit([text for example in train for text in (example.chosen, example.rejected or "")])
+        vectorizer.fit([text for example in train for text in (example.reference, example.rejected or "")])
     except ValueError:
         raise UserError(f"baseline=true: no word is in 3 answers of the {len(train)} training pairs; use baseline=false") from None
     x = differences(vectorizer, train)
@@ -59,7 +59,7 @@ def fit_bag_of_words(train: Sequence[Example], dev: Sequence[Example]) -> BagOfW
 
 def differences(vectorizer: Any, pairs: Sequence[Example]) -> Any:
     """log(1 + counts) of the chosen minus of the rejected answers, a sparse [N, words]."""
-    chosen, rejected = (vectorizer.transform(texts) for texts in ([e.chosen for e in pairs], [e.rejected or "" for e in pairs]))
+    chosen, rejected = (vectorizer.transform(texts) for texts in ([e.reference for e in pairs], [e.rejected or "" for e in pairs]))
     return chosen.astype(float).log1p() - rejected.astype(float).log1p()
 
 

@@ -78,7 +78,7 @@ class PythonSource:
         """One verdict per request, in order; UserError names what is wrong with the function or its numbers."""
         if not requests:
             return []
-        prompts, references = [prompt_text(request.example) for request in requests], [request.example.chosen for request in requests]
+        prompts, references = [prompt_text(request.example) for request in requests], [request.example.reference for request in requests]
         try:
             given = self.function(prompts, [request.text for request in requests], references)
         except Exception as error:

@@ -120,7 +120,7 @@ class TernaryGold:
 
     def _reference(self, example: Example) -> float:
         if example not in self._references:
-            self._references[example] = self.judge.score(example, example.chosen, True)[0]
+            self._references[example] = self.judge.score(example, example.reference, True)[0]
         return self._references[example]
 
 

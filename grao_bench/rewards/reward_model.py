@@ -135,7 +135,7 @@ class RewardModelSource:
         rows = [tuple(self.encoder.ids(request.example.prompt, request.text, request.finished)) for request in requests]
         if self.spec.mode == "score":
             return [Verdict(score, self.name, {"score": score}) for score in self._scores(rows)]
-        references = [tuple(self.encoder.ids(request.example.prompt, request.example.chosen, True)) for request in requests]
+        references = [tuple(self.encoder.ids(request.example.prompt, request.example.reference, True)) for request in requests]
         scores = self._scores([*rows, *references])
         pairs = zip(requests, scores[: len(rows)], scores[len(rows) :], strict=True)
         return [self._compare(request, score, reference) for request, score, reference in pairs]

@@ -120,7 +120,7 @@ class VerifiableSource:
         return [self._verdict(request) for request in requests]
 
     def _verdict(self, request: RewardRequest) -> Verdict:
-        wanted = self.spec.wanted(request.example.chosen)
+        wanted = self.spec.wanted(request.example.reference)
         if wanted is None:
             what = 'no "#### number"' if self.spec.rule.startswith("gsm8k") else "no number"
             raise UserError(f"reward.rule={self.spec.rule}: the reference of {request.example.id} holds {what}; choose another rule or set")

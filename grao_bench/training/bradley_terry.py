@@ -55,7 +55,7 @@ def fit_reward_model(
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> None:
     """Train the classifier in place. Each pair's two answers are scored in one forward pass, pairs of similar length together."""
-    encoded = [(encoder.ids(e.prompt, e.chosen, True), encoder.ids(e.prompt, e.rejected or "", True)) for e in pairs]
+    encoded = [(encoder.ids(e.prompt, e.reference, True), encoder.ids(e.prompt, e.rejected or "", True)) for e in pairs]
     steps = training.epochs * -(-len(pairs) // training.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
@@ -77,10 +77,12 @@ def fit_reward_model(
 def pair_margins(model: Any, encoder: PairEncoder, pairs: Sequence[Example], batch_size: int) -> np.ndarray:
     """r(chosen) - r(rejected) of each pair, [N]."""
     margins = np.zeros(len(pairs))
-    order = sorted(range(len(pairs)), key=lambda row: len(pairs[row].chosen) + len(pairs[row].rejected or ""))
+    order = sorted(range(len(pairs)), key=lambda row: len(pairs[row].reference) + len(pairs[row].rejected or ""))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        texts = [(pairs[row], text) for side in (0, 1) for row in rows for text in [(pairs[row].chosen, pairs[row].rejected or "")[side]]]
+        texts = [
+            (pairs[row], text) for side in (0, 1) for row in rows for text in [(pairs[row].reference, pairs[row].rejected or "")[side]]
+        ]
         with torch.no_grad():
             scores = classify(model, [encoder.ids(example.prompt, text, True) for example, text in texts], encoder.tokenizer)
         margins[rows] = (scores[: len(rows)] - scores[len(rows) :]).cpu().numpy()

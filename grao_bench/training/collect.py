@@ -16,7 +16,7 @@ from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEng
 from grao_bench.models.policy import Policy
 from grao_bench.ops import no_signal
 from grao_bench.training.reference import ReferenceCache
-from grao_bench.types import Answer, Batch, Example, Needs, Updates, Verdict
+from grao_bench.types import Answer, Batch, Example, Needs, Slot, Updates, Verdict
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,16 @@ def collect(
     """
     prompts = [collector.codec.prompt(example.id, example.prompt) for example in examples]
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
-    rows = [_answers(collector, example, drawn, needs) for example, drawn in zip(examples, rollouts, strict=True)]
+    given = _given(collector, examples, needs)
+    rows = [[*drawn, *(one.answer for one in own)] for drawn, own in zip(rollouts, given, strict=True)]
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
     _require_room(batch, policy)
+    if needs.labelled:
+        batch = replace(batch, labels=torch.tensor([bool(example.label) for example in examples]))
     batch = replace(batch, sampler_logp=_sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature))
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
-        rewards, reward_metrics = _rewards(collector.reward, examples, rows, needs)
+        rewards, reward_metrics = _rewards(collector.reward, examples, rollouts, given, needs)
         _require_finite(rewards, collector.reward.name)
         batch = replace(batch, rewards=rewards)
         metrics |= _reward_metrics(rewards[:, batch.columns("rollout")]) | reward_metrics
@@ -79,40 +82,55 @@ def _require_room(batch: Batch, policy: Policy) -> None:
         check_ids(example, highest, config)
 
 
-def _answers(collector: Collector, example: Example, rollouts: Sequence[Answer], needs: Needs) -> list[Answer]:
-    answers = list(rollouts)
-    if needs.chosen:
-        answers.append(collector.codec.answer(example.chosen, collector.max_answer_tokens))
-    if needs.rejected:
-        if example.rejected is None:
-            raise UserError(f"example {example.id}: has no rejected answer, and the objective learns from pairs; use a set with pairs")
-        answers.append(collector.codec.answer(example.rejected, collector.max_answer_tokens))
-    return answers
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An answer that the data give for a column: its full text, and the ids that the model sees."""
+
+    slot: Slot
+    text: str
+    answer: Answer
+
+
+def _given(collector: Collector, examples: Sequence[Example], needs: Needs) -> list[list[_Given]]:
+    """What the data give for each row, in the order of its columns after the rollouts."""
+    return [
+        [
+            _Given(slot, text, collector.codec.answer(text, collector.max_answer_tokens))
+            for slot in needs.data_slots
+            for text in slot.fill(examples[(p + slot.offset) % len(examples)])
+        ]
+        for p in range(len(examples))
+    ]
 
 
 def _rewards(
-    source: RewardSource, examples: Sequence[Example], rows: Sequence[Sequence[Answer]], needs: Needs
+    source: RewardSource,
+    examples: Sequence[Example],
+    rollouts: Sequence[Sequence[Answer]],
+    given: Sequence[Sequence[_Given]],
+    needs: Needs,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """[P K]: a verdict on every rollout and on the reference. Texts stand for the sampled ids; a rejected answer is not asked for (0).
+    """[P K]: a verdict on every rollout and on the data's judged answers (the reference), 0 on the
+    others (a rejected one). Texts stand for the sampled ids.
 
     And what the parts of a composed reward said of the rollouts.
     """
-    asked = [(p, k) for p in range(len(rows)) for k, slot in enumerate(needs.slots) if slot != "rejected"]
-    requests = [
-        # the reference is judged on its full text, whatever was cut for the model
-        RewardRequest(examples[p], examples[p].chosen, True, len(rows[p][k].tokens))
-        if needs.slots[k] == "chosen"
-        else RewardRequest(examples[p], rows[p][k].text, rows[p][k].finished, len(rows[p][k].tokens))
-        for p, k in asked
-    ]
-    rewards = torch.zeros(len(rows), len(needs.slots))
-    unsaid = torch.zeros(len(rows), len(needs.slots), dtype=torch.bool)
-    verdicts = dict(zip(asked, source.score(requests), strict=True))
+    requests: dict[tuple[int, int], RewardRequest] = {}
+    for p, example in enumerate(examples):
+        for k, answer in enumerate(rollouts[p]):
+            requests[p, k] = RewardRequest(example, answer.text, answer.finished, len(answer.tokens))
+        for k, one in enumerate(given[p], needs.rollouts):
+            if one.slot.judged:
+                # judged on its full text, whatever was cut for the model
+                requests[p, k] = RewardRequest(example, one.text, True, len(one.answer.tokens))
+    rewards = torch.zeros(len(examples), len(needs.slots))
+    unsaid = torch.zeros(len(examples), len(needs.slots), dtype=torch.bool)
+    verdicts = dict(zip(requests, source.score(list(requests.values())), strict=True))
     for (p, k), verdict in verdicts.items():
         rewards[p, k], unsaid[p, k] = verdict.reward, verdict.excluded
-    metrics = _part_metrics([verdict for (_, k), verdict in verdicts.items() if needs.slots[k] == "rollout"])
+    metrics = _part_metrics([verdict for (_, k), verdict in verdicts.items() if k < needs.rollouts])
     if unsaid.any():
-        metrics["reward/excluded"] = unsaid.sum().item() / len(asked)
+        metrics["reward/excluded"] = unsaid.sum().item() / len(requests)
         rewards[:, : needs.rollouts] = _without(rewards[:, : needs.rollouts], unsaid[:, : needs.rollouts])
     return rewards, metrics
 

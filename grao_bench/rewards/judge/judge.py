@@ -99,7 +99,7 @@ class JudgeSource:
         """
         ready = [self.tally.without_asking(request) for request in requests]
         prompts = {
-            (row, order): self.prompt.ask(request.example.prompt, request.text, request.example.chosen, order)
+            (row, order): self.prompt.ask(request.example.prompt, request.text, request.example.reference, order)
             for row, request in enumerate(requests)
             if ready[row] is None
             for order in orders_asked(self.spec.orders)

@@ -82,7 +82,8 @@ class LocalJudgeSource:
         ready = [self.tally.without_asking(request) for request in requests]
         asked = [(row, order) for row, verdict in enumerate(ready) if verdict is None for order in orders_asked(self.spec.orders)]
         prompts = [
-            self.prompt.ask(requests[row].example.prompt, requests[row].text, requests[row].example.chosen, order) for row, order in asked
+            self.prompt.ask(asking.example.prompt, asking.text, asking.example.reference, order)
+            for asking, order in ((requests[row], order) for row, order in asked)
         ]
         by_row: dict[int, dict[Order, list[float] | None]] = {}
         for (row, order), logps in zip(asked, self.scorer.logps(prompts, VERDICTS) if prompts else [], strict=True):
