@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.forced import ForcedLengths
 from benchmarks.machine import peak_rss_mb
 from benchmarks.pipe import Asked, Clock, Step, Timed, ready
 from benchmarks.settings import CACHED
@@ -70,7 +71,8 @@ def build(work: Workload, folder: Path, device: str, dtype: str, tokens_per_forw
     codec = TextCodec(load_tokenizer(folder), "hh", work.prompt_tokens[1])
     tasks = work.tasks()
     engine = load("rollout/shared_prefix", temperature=TEMPERATURE, top_p=1.0).build(model, codec)
-    engine.lengths = forced(tasks)
+    table = {task.id: task.lengths for task in tasks}
+    engine.draws = ForcedLengths(engine.draws, lambda prompt, k: table[prompt][k], codec)
     budget = load(
         "budget/smoke",
         steps=work.steps,
@@ -93,12 +95,6 @@ def build(work: Workload, folder: Path, device: str, dtype: str, tokens_per_forw
     )
     optimizer = load("optimizer/adamw", lr=LEARNING_RATE, warmup_steps=0)
     return Machines(Trainer(policy, objective, optimizer, budget), collector, in_training_order(tasks))
-
-
-def forced(tasks: Sequence[Task]) -> Any:
-    """(prompt id, sample index) -> the answer's length in tokens, its end token included; one above the limit never ends."""
-    table = {task.id: task.lengths for task in tasks}
-    return lambda prompt_id, sample: table[prompt_id][sample]
 
 
 def in_training_order(tasks: Sequence[Task]) -> tuple[Example, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -13,6 +14,12 @@ from grao_bench.rollouts.cache import AnswerCache, Buckets
 
 WARM_UP_PASSES = 2
 """Passes before a capture: libraries choose kernels and allocate workspaces in their first, which a capture does not allow."""
+
+
+def cache_argument(model: Any) -> str:
+    """What a model's forward calls its key-value cache: `cache`, or in older transformers and in
+    models with code of their own `past_key_values`, which transformers drops in 5.40."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 class Decoder:
@@ -28,7 +35,7 @@ class Decoder:
         self.model, self.graphs = model, device.type == "cuda" and buckets.coarse
         self.cache = AnswerCache(slots, n, prompts, prompt_capacity, answer_capacity, device, buckets)
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
-        self._mask = prepared_mask(device)
+        self._mask, self._cache_name = prepared_mask(device), cache_argument(model)
         self._recorded: dict[tuple[int, ...], tuple[Any, Tensor]] = {}
         self._pool: Any = None
 
@@ -56,10 +63,10 @@ class Decoder:
             input_ids=self.tokens[: self.cache.shape[0], None],
             attention_mask=self._mask,
             position_ids=self.cache.positions,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
             layout=self.cache,
+            **{self._cache_name: self.cache},
         ).logits
         return logits[:, 0]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from grao_bench.interfaces import Sampling
+from grao_bench.ops import stream_seed
+from grao_bench.types import Prompt
 
 LOG2_E = 1 / math.log(2)
 BELOW_1 = 1 - 2.0**-52
@@ -72,6 +76,39 @@ class NextToken:
         if _truncates(self.sampling):
             drawn = torch.where(self.weights.gather(1, token[:, None])[:, 0] > 0, drawn, -torch.inf)
         return drawn, drawn if self.raw_total is None else scaled - self.raw_total.log()
+
+
+Draw = Callable[[NextToken, Int[Tensor, "N"]], Int[Tensor, "N"]]
+"""A token for each row, from the rows' distributions and their places (see `Draws`)."""
+
+
+class Draws:
+    """Chooses the tokens of one call with n answers to each prompt, from one uniform number each.
+
+    Token t of answer k to prompt p has the place (p n + k) T + t, where T is max_new_tokens. Each
+    answer has a stream of its own for (seed, prompt id, k).
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        shape = len(prompts), n, sampling.max_new_tokens
+        uniforms = np.zeros(shape)
+        if sampling.temperature > 0:
+            for p, prompt in enumerate(prompts):
+                for k in range(n):
+                    stream = np.random.default_rng(stream_seed(seed, prompt.id, k))
+                    uniforms[p, k] = stream.random(shape[2])
+        self.uniforms = torch.from_numpy(uniforms).flatten().to(device)
+
+    def __call__(self, following: NextToken, place: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+        """A token for each row; `place`: where it is in the call."""
+        return following.draw(self.uniforms.index_select(0, place))
 
 
 def _pick(cumulative: Float[Tensor, "N M"], target: Float[Tensor, "N"]) -> Int[Tensor, "N 1"]:

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
 from grao_bench.interfaces import Codec, Sampling
-from grao_bench.ops import stream_seed
 from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
 from grao_bench.rollouts.prompts import check_prompts, check_settings, not_numbers
-from grao_bench.rollouts.sampler import NextToken
+from grao_bench.rollouts.sampler import Draw, Draws, NextToken
 from grao_bench.types import Answer, Prompt
 
 PREFILL_TOKENS = 8192
@@ -56,14 +54,13 @@ class SharedPrefixRollout:
 class SharedPrefixEngine:
     """Prefill once per prompt, decode n answers, drop rows as they finish, refill them while prompts wait.
 
-    `lengths`, for benchmarks: says for (prompt id, sample index) how many tokens that answer gets, whatever is drawn; it ends with the end
-    token exactly there, or is cut at max_new_tokens where that comes first.
+    `draws` makes at the beginning of a call what chooses its tokens: `Draws` or something around it.
     """
 
     def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None, buckets: Buckets = EAGER) -> None:
         self.model, self.codec, self.answers_per_call, self.max_seconds = model, codec, answers_per_call, max_seconds
         self.buckets = buckets
-        self.lengths: Callable[[str, int], int] | None = None
+        self.draws: Callable[[Sequence[Prompt], int, Sampling, int, torch.device], Draw] = Draws
         self._decoder: Decoder | None = None
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
@@ -124,10 +121,9 @@ class _Decoding:
         precision = torch.promote_types(self.model.dtype, torch.float32)
         self.tokens = torch.zeros(self.count * self.T, dtype=torch.long, device=self.device)
         self.logp = torch.zeros(2, self.count * self.T, dtype=precision, device=self.device)
-        self.uniforms = self._uniforms(seed)
+        self.draw = engine.draws(prompts, n, sampling, seed, self.device)
         self.stops = torch.zeros(self.model.config.get_text_config().vocab_size, dtype=torch.bool, device=self.device)
         self.stops[list(self.codec.stop_tokens)] = True
-        self.forced = None if engine.lengths is None else self._forced(engine.lengths)
         self.state = torch.zeros(2, self.slots, dtype=torch.long, device=self.device)
         self.answer_of, self.born = [0] * self.slots, [0] * self.slots
         self.drawn_of = [0] * self.count
@@ -197,10 +193,7 @@ class _Decoding:
         rows = slice(low, self.cache.alive)
         place, last = self.state[0, rows], self.state[1, rows]
         following = NextToken(logits, self.sampling)
-        token = following.draw(self.uniforms.index_select(0, place))
-        if self.forced is not None:
-            forced = self.forced.index_select(0, place)
-            token = torch.where(forced < 0, torch.where(self.stops[token], self.filler, token), forced)
+        token = self.draw(following, place)
         sampler, raw = following.logp(token)
         self.tokens.index_copy_(0, place, token)
         self.logp[0].index_copy_(0, place, sampler)
@@ -233,24 +226,3 @@ class _Decoding:
         kept = tuple(ids[first:last])
         finished = kept[-1] in self.codec.stop_tokens
         return Answer(self.codec.text(kept), kept, finished, tuple(sampler[first:last]), tuple(raw[first:last]))
-
-    def _uniforms(self, seed: int) -> Tensor:
-        """[count*T] numbers in [0, 1), each answer's a stream of its own for (seed, prompt id, sample index)."""
-        if self.sampling.temperature == 0:
-            return torch.zeros(self.count * self.T, dtype=torch.float64, device=self.device)
-        rows = np.empty((self.count, self.T))
-        for answer in range(self.count):
-            prompt, sample = self.prompts[answer // self.n], answer % self.n
-            rows[answer] = np.random.default_rng(stream_seed(seed, prompt.id, sample)).random(self.T)
-        return torch.from_numpy(rows).flatten().to(self.device)
-
-    def _forced(self, lengths: Callable[[str, int], int]) -> Tensor:
-        """[count*T]: the end token where an answer has to end, else -1."""
-        stop = set(self.codec.stop_tokens)
-        self.filler = next(token for token in range(len(self.stops)) if token not in stop)
-        forced = torch.full((self.count, self.T), -1)
-        for answer in range(self.count):
-            length = lengths(self.prompts[answer // self.n].id, answer % self.n)
-            if length <= self.T:
-                forced[answer, length - 1] = self.codec.end_token
-        return forced.flatten().to(self.device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,10 +15,12 @@ import pytest
 import torch
 from transformers.models.deepseek_v3 import modeling_deepseek_v3
 
+from benchmarks.forced import ForcedLengths
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Sampling
-from grao_bench.rollouts.cache import EAGER, GRAPHED
+from grao_bench.rollouts.cache import EAGER, GRAPHED, AnswerCache
+from grao_bench.rollouts.decoder import cache_argument
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
 from grao_bench.rollouts.transformers import TransformersEngine, TransformersRollout
 from grao_bench.types import Answer, Prompt
@@ -37,6 +40,11 @@ def codec(stop_tokens: tuple[int, ...] = ()) -> TextCodec:
 
 def engine(model: object, answers_per_call: int = 256, stop_tokens: tuple[int, ...] = ()) -> SharedPrefixEngine:
     return SharedPrefixEngine(model, codec(stop_tokens), answers_per_call)
+
+
+def force(sampler: SharedPrefixEngine, lengths: Callable[[str, int], int]) -> None:
+    """Answers of (prompt id, sample index) get that many tokens."""
+    sampler.draws = ForcedLengths(sampler.draws, lengths, sampler.codec)
 
 
 def exact(model):
@@ -143,7 +151,7 @@ def test_finished_rows_are_not_computed():
     """Forced lengths 1 to 64: each step computes the rows that are left, rounded up to 8 (below 8, to a power of two)."""
     model = tiny_llama(max_position_embeddings=128)
     sampler = engine(model)
-    sampler.lengths = lambda _, sample: sample + 1
+    force(sampler, lambda _, sample: sample + 1)
     with watched(model) as seen:
         drawn = sampler.sample([Prompt("e", (6, 7, 8))], 64, Sampling(1.0, 1.0, 100), 0)
     assert [len(answer.tokens) for answer in drawn[0]] == list(range(1, 65))
@@ -158,7 +166,7 @@ def test_waiting_prompts_keep_the_slots_busy():
     model = tiny_llama(max_position_embeddings=128)
     sampler = engine(model, 16)
     lengths = {f"e{i}": 1 + (i * 37) % 60 for i in range(200)}
-    sampler.lengths = lambda example, _: lengths[example]
+    force(sampler, lambda example, _: lengths[example])
     prompts = [Prompt(example, (6, 7, 8, 9)[: 1 + i % 4]) for i, example in enumerate(lengths)]
     with watched(model) as seen:
         drawn = sampler.sample(prompts, 1, Sampling(1.0, 1.0, 64), 0)
@@ -189,6 +197,35 @@ def test_a_call_keeps_room_for_as_many_prompts_as_it_has(slots, buckets, room):
     sampler.sample([Prompt(f"e{i}", (6, 7, 8)[: 1 + i % 3]) for i in range(9)], 3, WARM, 0)
     (decoder,) = made
     assert {buffer.shape[0] for layer in decoder.cache._prompts for buffer in layer} == {room}
+
+
+# --- the cache, by the name that the model's forward has for it ---
+
+
+@every_family
+def test_no_argument_is_deprecated(make):
+    """In newer transformers `past_key_values` is, and from 5.40 on nothing takes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert engine(make()).sample(PROMPTS, 2, WARM, 0)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_goes_by_the_models_name_for_it(name, monkeypatch):
+    """A model whose forward takes only one of the names decodes as the family's own does."""
+    model, seen = tiny_qwen2(), []
+    forward, installed = model.forward, cache_argument(model)
+
+    def renamed(given=None, **others):
+        assert not {"cache", "past_key_values"} & set(others)
+        seen.append(given)
+        return forward(**others, **{installed: given})
+
+    source = f"lambda *, {name}=None, **others: renamed({name}, **others)"
+    monkeypatch.setattr(model, "forward", eval(source, {"renamed": renamed}))
+    same = tokens(engine(tiny_qwen2()).sample(PROMPTS, 2, WARM, 0))
+    assert tokens(engine(model).sample(PROMPTS, 2, WARM, 0)) == same
+    assert any(isinstance(cache, AnswerCache) for cache in seen)
 
 
 # --- how an answer ends ---
@@ -242,7 +279,7 @@ def test_lengths_can_be_forced():
     """Ended exactly there and never before; one beyond max_new_tokens is cut, unfinished. Other tokens are still the model's."""
     wanted = {("long", 0): 3, ("long", 1): 12, ("short", 0): 13, ("short", 1): 1, ("middle", 0): 7, ("middle", 1): 500}
     sampler = engine(tiny_llama())
-    sampler.lengths = lambda example, sample: wanted[example, sample]
+    force(sampler, lambda example, sample: wanted[example, sample])
     drawn = sampler.sample(PROMPTS, 2, WARM, 0)
     for prompt, row in zip(PROMPTS, drawn, strict=True):
         for sample, answer in enumerate(row):
