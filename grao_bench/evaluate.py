@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,8 @@ from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, t
 from grao_bench.errors import UserError
 from grao_bench.evaluation.lm_eval import LMEval
 from grao_bench.interfaces import RewardSpec
-from grao_bench.values import rebuild
+from grao_bench.specs import rebuild
+from grao_bench.values import check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +23,12 @@ class Reevaluation:
     """run: a finished run's folder. What is null stays as in the run; see conf/evaluation/standard.yaml for the others.
 
     lm_eval: tasks to score the model on, and its base; those of the run itself are there already.
+    trust: a module, an address, or a list of them, that the run's own configuration may lead to:
+    a run's folder is data, and what it names outside grao_bench is neither imported nor asked.
     """
 
     run: str
+    trust: str | Sequence[str]
     sets: Literal["all", "own"] | None
     max_examples: int | None
     temperature: float | None
@@ -34,12 +39,25 @@ class Reevaluation:
     threads: int
 
 
-def load_experiment(folder: Path) -> Any:
-    """The Experiment of a run's config.yaml; UserError where there is none."""
+def load_experiment(folder: Path, trust: Collection[str] = ()) -> Any:
+    """The Experiment of a run's config.yaml, which only specs are made of (`specs.rebuild`).
+
+    UserError where there is none, it is not one, or it leads to something that `trust` lacks.
+    """
+    from grao_bench.experiment import Experiment
+
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"run={folder}: holds no config.yaml; give the folder of a finished run (.../<objective>-<hash>/seed<k>)")
-    return rebuild(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read ({' '.join(str(error).split())})") from None
+    experiment = rebuild(written, str(path), trust)
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"{path}: is not the configuration of a run")
+    check_types(experiment)
+    return experiment
 
 
 def reevaluate(cfg: DictConfig) -> None:
@@ -52,13 +70,13 @@ def reevaluate(cfg: DictConfig) -> None:
         from grao_bench.run import evaluate_again
 
         folder = Path(asked.run)
-        experiment = load_experiment(folder)
+        own = load_experiment(folder, [asked.trust] if isinstance(asked.trust, str) else asked.trust)
         names = ("sets", "max_examples", "temperature", "reward", "seed", "store_text", "lm_eval")
         changed = {name: value for name in names if (value := getattr(asked, name)) is not None}
-        experiment = replace(experiment, evaluation=replace(experiment.evaluation, **changed), threads=asked.threads)
+        experiment = replace(own, evaluation=replace(own.evaluation, **changed), threads=asked.threads)
         check(experiment)
         with Bars() as bars:
-            written, kept = evaluate_again(experiment, folder, lambda what, done, total: bars.show(what, done, total, ""))
+            written, kept = evaluate_again(own, experiment, folder, lambda what, done, total: bars.show(what, done, total, ""))
     except UserError as error:
         quit_with(error)
         return

@@ -42,7 +42,7 @@ from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.loop import train
-from grao_bench.values import describe, rebuild, value_hash
+from grao_bench.values import describe, value_hash
 
 OnStep = Callable[[StepRecord], None]
 OnPretrain = Callable[[int, int, float], None]
@@ -337,16 +337,18 @@ def save_model(policy: Policy, codec: TextCodec, folder: Path) -> None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
 
 
-def evaluate_again(experiment: Experiment, folder: Path, on_task: OnTask | None = None) -> tuple[list[Path], list[Path]]:
+def evaluate_again(
+    own: Experiment, experiment: Experiment, folder: Path, on_task: OnTask | None = None
+) -> tuple[list[Path], list[Path]]:
     """Evaluate a finished run's model, and its base, by `experiment.evaluation`, its lm-eval tasks among it.
 
+    `own` is the experiment that the run was; `experiment` differs from it in how it evaluates.
     What differs from the run's own evaluation is added to the files' names: `gold_T0` is greedy, `gold_1a2b` another judge of that name.
     Returns (the run's new record files, those that were there already and stay).
     """
     torch.set_num_threads(experiment.threads)
     fast_float32()
     info = read_info(folder)
-    own = rebuild(info.config, str(folder / "run.json"))
     policy, codec = load_policy(experiment, str(folder / "model"))
     sets = evaluation_sets(experiment, policy, codec)
     label = _label(info, own, experiment, sets)

@@ -98,9 +98,11 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
     baseline = fit_bag_of_words(splits["train"], splits["dev"]) if experiment.baseline else None
     path = spec.checkpoint(lambda: experiment.data.corpus() + load_corpus_files(spec.corpus_files), bars.on_pretrain)
     torch.manual_seed(stream_seed(experiment.seed, "reward head"))
-    model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        path, num_labels=1, dtype=torch.float32, trust_remote_code=False
+    )
     model.to(resolve_device(spec.device)).eval()
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     encoder = PairEncoder(tokenizer, spec.prompt_format, experiment.max_tokens)
 
     def on_step(step: int, steps: int, loss: float) -> None:

@@ -1,9 +1,8 @@
-"""Specs as values: checking their types, writing them down, hashing them, and making them again."""
+"""Specs as values: checking their types, writing them down, and hashing them. `specs` makes them again."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -13,6 +12,10 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 
 from grao_bench.errors import UserError
+
+REACHES = "reaches"
+"""Key of a field's metadata: from its value, the name of what it reaches outside the program (a module, an address). What a run's folder
+says there is followed only where the user names the same; see `specs.rebuild`."""
 
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
@@ -43,20 +46,6 @@ def describe(value: Any, identity: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return [describe(entry, identity) for entry in value]
     return value
-
-
-def rebuild(value: Any, where: str) -> Any:
-    """The inverse of `describe`. `where` names the file in errors; UserError for a class or field that no longer exists."""
-    if isinstance(value, Mapping):
-        entries = {key: rebuild(entry, where) for key, entry in value.items() if key != "_target_"}
-        if "_target_" not in value:
-            return entries
-        module, _, name = value["_target_"].rpartition(".")
-        try:
-            return getattr(importlib.import_module(module), name)(**entries)
-        except (ImportError, AttributeError, TypeError) as error:
-            raise UserError(f"{where}: {value['_target_']} can't be made again ({error}); was it written by another version?") from None
-    return [rebuild(entry, where) for entry in value] if isinstance(value, list) else value
 
 
 def value_hash(*values: Any) -> str:

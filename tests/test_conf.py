@@ -19,10 +19,10 @@ from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
 from grao_bench.experiment import Experiment
-from grao_bench.specs import conf_dir
+from grao_bench.specs import conf_dir, rebuild
 from grao_bench.train import TABLES, grid_cells, to_experiment
 from grao_bench.train_reward import RewardExperiment
-from grao_bench.values import describe, rebuild
+from grao_bench.values import describe
 
 CONF = conf_dir()
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment", "debug"))
@@ -30,6 +30,8 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 PRESETS = [(group, path.stem) for group in ("experiment", "debug") for path in sorted((CONF / group).glob("*.yaml"))]
 SWEEPS = sorted(path.stem for path in (sweeps_parent() / "sweeps").glob("*.yaml"))
 OBJECTIVES = sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))
+OUTSIDE = {"placeholder", "https://api.deepseek.com"}
+"""Where the configurations lead: a placeholder of a function, and the judges' addresses."""
 SPECS = ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")
 
 
@@ -85,7 +87,7 @@ def assert_spelled(cfg: DictConfig, tables: tuple[str, ...] = ()) -> None:
 
 
 def assert_survives_its_record(spec: Any) -> None:
-    assert rebuild(yaml.safe_load(yaml.safe_dump(describe(spec))), "config.yaml") == spec
+    assert rebuild(yaml.safe_load(yaml.safe_dump(describe(spec))), "config.yaml", trust=OUTSIDE) == spec
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

@@ -16,9 +16,9 @@ from grao_bench.experiment import build, load_policy
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import EvalRecord, find_unfinished, read_records, read_run
 from grao_bench.run import peak_memory, reset_peak_memory, run, summary
-from grao_bench.specs import load
+from grao_bench.specs import load, rebuild
 from grao_bench.training.loop import train
-from grao_bench.values import rebuild, value_hash
+from grao_bench.values import value_hash
 from tests.cells import OBJECTIVES, RESULTS, cell, contents, small, snapshot
 from tests.small import tiny_llama, word_tokenizer
 

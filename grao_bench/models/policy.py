@@ -114,8 +114,10 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=resolve_dtype(dtype, resolve_device(device)))
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=resolve_dtype(dtype, resolve_device(device)), trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         what = "is not a checkpoint that transformers can load" if Path(path).is_dir() else "is neither a folder nor a reachable hub id"
         raise UserError(f"model.path={path}: {what} ({str(error).splitlines()[0]}); give a local folder or check the network") from None

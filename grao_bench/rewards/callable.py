@@ -8,13 +8,14 @@ import inspect
 import math
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.types import Example, Verdict
+from grao_bench.values import REACHES
 
 RewardFunction = Callable[[list[str], list[str], list[str]], Sequence[float]]
 
@@ -28,7 +29,7 @@ class PythonReward:
     are scores, and two closer than tie_margin are a tie.
     """
 
-    function: str
+    function: str = field(metadata={REACHES: lambda path: path.rpartition(".")[0] or path})
     pairwise: bool
     tie_margin: float
 

@@ -236,8 +236,10 @@ def load_reward_model(path: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            path, num_labels=1, output_loading_info=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a head of another size
         raise UserError(f"reward.path={path}: no reward model could be loaded ({str(error).splitlines()[0]})") from None
     if loading["missing_keys"]:

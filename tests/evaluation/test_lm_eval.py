@@ -225,7 +225,7 @@ def test_a_run_and_its_base_are_scored_once(tmp_path, tasks):
     run(cell("sft", tmp_path, evaluation=evaluation, seed=1))
     assert snapshot(base.folder) == before
     more = small("evaluation/standard", lm_eval=spec(tasks, "local_perplexity"), reward=load("reward/gold_score"))
-    written, _ = evaluate_again(cell("sft", tmp_path, evaluation=more), folder)
+    written, _ = evaluate_again(experiment, cell("sft", tmp_path, evaluation=more), folder)
     assert written == [folder / "lm_eval.jsonl"]
     assert [record.task for record in read_run(base.folder).lm_eval][-2:] == ["local_perplexity"] * 2
     assert len(read_run(folder).lm_eval) == len(runs.lm_eval) + 2

@@ -23,9 +23,8 @@ from grao_bench.rewards.shaping import (
     Whiten,
     repeated,
 )
-from grao_bench.specs import conf_dir, load
+from grao_bench.specs import conf_dir, load, rebuild
 from grao_bench.types import Answer, Example, Turn, Verdict
-from grao_bench.values import rebuild
 
 ANY = load("data/world_helpful")
 EXAMPLE, OTHER = (Example(name, (Turn("user", "Hi"),), "2", None, "s") for name in ("e1", "e2"))

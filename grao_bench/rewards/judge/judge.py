@@ -16,7 +16,7 @@ from grao_bench.rewards.judge.pairing import Tally, Unfinished
 from grao_bench.rewards.judge.prompt import JudgePrompt, Order, Orders, load_prompt, orders_asked
 from grao_bench.rewards.judge.replies import parse
 from grao_bench.types import Verdict
-from grao_bench.values import value_hash
+from grao_bench.values import REACHES, value_hash
 
 ENOUGH_TO_TELL = 20
 """Judgements from which on the share of excluded ones is held against max_excluded."""
@@ -40,7 +40,7 @@ class LLMJudge:
     temperature: float
     max_tokens: int
     extra_body: Mapping[str, Any]
-    base_url: str = field(compare=False)
+    base_url: str = field(compare=False, metadata={REACHES: str})
     api_key_env: str | None = field(compare=False)
     concurrency: int = field(compare=False)
     call_timeout: float = field(compare=False)
