@@ -337,9 +337,7 @@ def save_model(policy: Policy, codec: TextCodec, folder: Path) -> None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
 
 
-def evaluate_again(
-    own: Experiment, experiment: Experiment, folder: Path, on_task: OnTask | None = None
-) -> tuple[list[Path], list[Path]]:
+def evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_task: OnTask | None = None) -> tuple[list[Path], list[Path]]:
     """Evaluate a finished run's model, and its base, by `experiment.evaluation`, its lm-eval tasks among it.
 
     `own` is the experiment that the run was; `experiment` differs from it in how it evaluates.

@@ -99,7 +99,10 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
     path = spec.checkpoint(lambda: experiment.data.corpus() + load_corpus_files(spec.corpus_files), bars.on_pretrain)
     torch.manual_seed(stream_seed(experiment.seed, "reward head"))
     model = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, dtype=torch.float32, trust_remote_code=False
+        path,
+        num_labels=1,
+        dtype=torch.float32,
+        trust_remote_code=False,
     )
     model.to(resolve_device(spec.device)).eval()
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)

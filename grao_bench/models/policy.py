@@ -115,7 +115,9 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=resolve_dtype(dtype, resolve_device(device)), trust_remote_code=False
+            path,
+            dtype=resolve_dtype(dtype, resolve_device(device)),
+            trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:

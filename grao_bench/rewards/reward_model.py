@@ -237,7 +237,10 @@ def load_reward_model(path: str, device: str) -> tuple[Any, Any]:
 
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            path, num_labels=1, output_loading_info=True, trust_remote_code=False
+            path,
+            num_labels=1,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a head of another size
