@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -87,5 +86,4 @@ def micro_batches(batch: Batch, tokens_per_forward: int) -> list[list[int]]:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The same batch with its tensors on a device."""
-    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
-    return replace(batch, **moved)  # type: ignore[arg-type]
+    return batch.map(lambda x: x.to(device))

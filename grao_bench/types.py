@@ -8,8 +8,8 @@ The length |x| of an answer counts its end token when the answer is finished; a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -102,6 +102,17 @@ class Verdict:
         return any(value and name.rpartition("/")[2] == "excluded" for name, value in self.parts.items())
 
 
+OldLogp = Literal["no", "loss", "prepare", "sampler"]
+"""Who reads `batch.old_logp`, the log-probabilities under the policy that drew the rollouts.
+
+no       nobody.
+loss     the loss alone. At a batch's only update they are the loss's own, detached: no pass is spent.
+prepare  `prepare`, and the loss where it likes: a pass over the policy before `prepare`.
+sampler  either, as the engine told them while it drew, at the loss's temperature; of the rollouts
+         alone, 0 on other answers. An engine or a sampling that can't tell them is refused.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A kind of answer that comes from the data, as a value: what fills its columns along K.
@@ -160,25 +171,38 @@ kind of answer brings its own, in `Needs.others`."""
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an objective needs filled in before its loss can be computed: data that `collect` reads,
-    never a branch on a name.
+    """What an objective needs filled in before its loss can be computed: data that `collect` and
+    the loop read, never a branch on a name. Reading what was not asked for is an error.
 
     chosen, rejected: a column each. demonstrations: that many. labelled: the one answer that
     `Batch.labels` speaks of; mismatched: the labelled answer of the next prompt beside it.
     others: slots of the objective's own.
+
+    entropy: `policy.entropy` in the loss, without gradient (a weight, not something to train on).
+    linear_in_logp: the loss's gradient with respect to `policy.logp` depends on nothing that the
+    policy says, where old_logp="loss" is at a batch's only update the loss's own. Its gradients
+    may then be taken during the forward pass, which saves one product with the output layer; a
+    wrong claim costs time and changes no number.
     """
 
     rollouts: int = 0
     chosen: bool = False
     rejected: bool = False
     rewards: bool = False
-    old_logp: bool = False
+    old_logp: OldLogp = "no"
     reference_logp: bool = False
     values: bool = False
     demonstrations: int = 0
     labelled: bool = False
     mismatched: bool = False
     others: tuple[Slot, ...] = ()
+    entropy: bool = False
+    linear_in_logp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.old_logp not in get_args(OldLogp):
+            one_of = ", ".join(map(repr, get_args(OldLogp)))
+            raise UserError(f"Needs(old_logp={self.old_logp!r}): must be one of {one_of}")
 
     @property
     def data_slots(self) -> tuple[Slot, ...]:
@@ -212,15 +236,38 @@ class Updates:
         return self.epochs * self.minibatches
 
 
+_HOW = {
+    "labels": "the objective needs Needs(labelled=True)",
+    "rewards": "the objective needs Needs(rewards=True)",
+    "old_logp": "an objective that reads it in prepare needs Needs(old_logp='prepare'), "
+    "one that reads it in its loss alone Needs(old_logp='loss')",
+    "reference_logp": "the objective needs Needs(reference_logp=True)",
+    "old_values": "the objective needs Needs(values=True)",
+    "sampler_logp": "an objective that reads it needs Needs(old_logp='sampler'), and batch.old_logp",
+    "values": "the objective needs Needs(values=True)",
+    "entropy": "the objective needs Needs(entropy=True)",
+}
+
+
+def _asked_for(owner: str, filled: Mapping[str, Tensor], name: str) -> Tensor:
+    """The column of this name; UserError saying how to get it where nobody asked for it."""
+    if name in filled:
+        return filled[name]
+    how = _HOW.get(name, "fill it in the objective's prepare")
+    raise UserError(f"{owner}.{name}: nobody asked for it; {how}")
+
+
 @dataclass(frozen=True)
 class Batch:
-    """The P x K x T rectangle. Optional columns are None unless the objective's `Needs` ask for them (or its `prepare` fills them).
+    """The P x K x T rectangle.
 
-    prompts [P Tp] are padded on the left, tokens [P K T] on the right; both masks are True on real tokens.
-    finished [P K] says whether the answer ends with its end token. labels [P]: whether the labelled answer was called good.
-    sampler_logp is what the sampler said of its tokens, at the loss's temperature, for the mismatch metric; 0 on other answers.
-    advantages are [P K 1] (one per answer) or [P K T] (one per token). token_weights [P K T] carry a token-normalised
-    reduction, its constant taken over the whole batch in `prepare`, so that cutting the batch changes no number.
+    prompts [P Tp] are padded on the left, tokens [P K T] on the right; both masks are True on real
+    tokens. finished [P K] says whether the answer ends with its end token. step (1-based) of steps
+    is when in the run this batch is trained on, for schedules.
+
+    `filled` are the optional columns by name: those that the objective's `Needs` ask for and those
+    that its `prepare` fills (`batch.fill(advantages=...)`), of any name, [P], [P K], [P K 1] or
+    [P K T]. Read one as an attribute or as batch["name"]; UserError where nobody asked for it.
     """
 
     slots: tuple[str, ...]
@@ -230,15 +277,68 @@ class Batch:
     tokens: Int[Tensor, "P K T"]
     mask: Bool[Tensor, "P K T"]
     finished: Bool[Tensor, "P K"]
-    labels: Bool[Tensor, "P"] | None = None
-    rewards: Float[Tensor, "P K"] | None = None
-    sampler_logp: Float[Tensor, "P K T"] | None = None
-    old_logp: Float[Tensor, "P K T"] | None = None
-    reference_logp: Float[Tensor, "P K T"] | None = None
-    old_values: Float[Tensor, "P K T"] | None = None
-    returns: Float[Tensor, "P K T"] | None = None
-    advantages: Float[Tensor, "P K #T"] | None = None
-    token_weights: Float[Tensor, "P K T"] | None = None
+    filled: Mapping[str, Tensor] = field(default_factory=dict)
+    step: int = 1
+    steps: int = 1
+
+    def __getitem__(self, name: str) -> Tensor:
+        return _asked_for("batch", self.filled, name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.filled
+
+    def fill(self, **columns: Tensor | None) -> Batch:
+        """The same batch with these optional columns; None empties one."""
+        filled = {**self.filled, **columns}
+        present = {name: column for name, column in filled.items() if column is not None}
+        return replace(self, filled=present)
+
+    @property
+    def labels(self) -> Bool[Tensor, "P"]:
+        """Whether the labelled answer was called good."""
+        return self["labels"]
+
+    @property
+    def rewards(self) -> Float[Tensor, "P K"]:
+        """The reward source's verdicts; 0 on rejected answers, which are not asked for."""
+        return self["rewards"]
+
+    @property
+    def old_logp(self) -> Float[Tensor, "P K T"]:
+        """Under the policy that drew the rollouts: see `OldLogp`."""
+        return self["old_logp"]
+
+    @property
+    def reference_logp(self) -> Float[Tensor, "P K T"]:
+        """Under the frozen reference model."""
+        return self["reference_logp"]
+
+    @property
+    def old_values(self) -> Float[Tensor, "P K T"]:
+        """The value head's, before this batch's first update."""
+        return self["old_values"]
+
+    @property
+    def sampler_logp(self) -> Float[Tensor, "P K T"]:
+        """The sampler's of its tokens, at the loss's temperature, for the mismatch metric; 0 on
+        other answers."""
+        return self["sampler_logp"]
+
+    @property
+    def advantages(self) -> Float[Tensor, "P K #T"]:
+        """[P K 1], one per answer, or [P K T], one per token; `prepare` fills them."""
+        return self["advantages"]
+
+    @property
+    def returns(self) -> Float[Tensor, "P K T"]:
+        """What values should have been; `prepare` fills them."""
+        return self["returns"]
+
+    @property
+    def token_weights(self) -> Float[Tensor, "P K T"]:
+        """A token-normalised reduction. `prepare` takes its constant over the whole batch, so that
+        cutting the batch changes no number."""
+        return self["token_weights"]
 
     @property
     def size(self) -> int:
@@ -254,34 +354,46 @@ class Batch:
         (k,) = self.columns(slot)
         return k
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor changed."""
+        own = {name: change(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        filled = {name: change(column) for name, column in self.filled.items()}
+        return replace(self, filled=filled, **own)  # type: ignore[arg-type]
+
     def select(self, rows: list[int]) -> Batch:
         """The same batch restricted to these prompts, in this order."""
-        changed: dict[str, object] = {"ids": tuple(self.ids[row] for row in rows)}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor):
-                changed[item.name] = value[rows]
-        return replace(self, **changed)  # type: ignore[arg-type]
+        return replace(self.map(lambda x: x[rows]), ids=tuple(self.ids[row] for row in rows))
 
     def trimmed(self) -> Batch:
         """The same batch without the columns that are padding in every row."""
         Tp, T = int(self.prompt_mask.sum(-1).max()), int(self.mask.sum(-1).max())
         width = self.tokens.shape[-1]
-        changed: dict[str, object] = {"prompts": self.prompts[:, -Tp:], "prompt_mask": self.prompt_mask[:, -Tp:]}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor) and value.dim() == 3 and value.shape[-1] == width:
-                changed[item.name] = value[..., :T]
-        return replace(self, **changed)  # type: ignore[arg-type]
+        cut = self.map(lambda x: x[..., :T] if x.dim() == 3 and x.shape[-1] == width else x)
+        return replace(cut, prompts=cut.prompts[:, -Tp:], prompt_mask=cut.prompt_mask[:, -Tp:])
 
 
 @dataclass(frozen=True)
 class PolicyOutput:
-    """What a policy says of a batch's answers: log-probabilities (at the loss's temperature), and on request entropy (nats) and values."""
+    """What a policy says of a batch's answers.
+
+    logp: log-probabilities at the loss's temperature. `filled` holds what was asked for besides:
+    `values` and `entropy`; UserError on reading what was not. `model_losses` are the model's own
+    (a mixture of experts' router loss) per prompt, already weighted, which the loop adds.
+    """
 
     logp: Float[Tensor, "P K T"]
-    entropy: Float[Tensor, "P K T"] | None = None
-    values: Float[Tensor, "P K T"] | None = None
+    filled: Mapping[str, Tensor] = field(default_factory=dict)
+    model_losses: Mapping[str, Float[Tensor, "P"]] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Float[Tensor, "P K T"]:
+        """The value head's, with gradient."""
+        return _asked_for("policy", self.filled, "values")
+
+    @property
+    def entropy(self) -> Float[Tensor, "P K T"]:
+        """Of each token's distribution, in nats, without gradient."""
+        return _asked_for("policy", self.filled, "entropy")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,14 +56,13 @@ def moved(needs: Needs, batch: Batch, seed: int = 0) -> tuple[Batch, PolicyOutpu
     rewards = torch.randint(-1, 2, batch.mask.shape[:2], generator=random).double()
     rewards[:, 0] += 0.25  # no group is all equal
     reference, logp, new_values = old + noise(0.4), old + noise(0.3), values + noise(0.3)
-    filled = replace(
-        batch,
+    filled = batch.fill(
         rewards=rewards if needs.rewards else None,
-        old_logp=old if needs.old_logp else None,
+        old_logp=old if needs.old_logp != "no" else None,
         reference_logp=reference if needs.reference_logp else None,
         old_values=values if needs.values else None,
     )
-    policy = PolicyOutput(logp=logp.requires_grad_(), values=new_values.requires_grad_() if needs.values else None)
+    policy = PolicyOutput(logp.requires_grad_(), {"values": new_values.requires_grad_()} if needs.values else {})
     return filled, policy
 
 

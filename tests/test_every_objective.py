@@ -48,7 +48,7 @@ def case(name: str, seed: int = 0) -> Case:
 
 def outputs(policy: PolicyOutput) -> list[Tensor]:
     """What the loss may be differentiated by."""
-    return [policy.logp] if policy.values is None else [policy.logp, policy.values]
+    return [policy.logp, *policy.filled.values()]
 
 
 def gradients(total: Tensor, policy: PolicyOutput) -> list[Tensor]:
@@ -57,38 +57,43 @@ def gradients(total: Tensor, policy: PolicyOutput) -> list[Tensor]:
 
 def picked(policy: PolicyOutput, index: object) -> PolicyOutput:
     """The policy's outputs at an index."""
-    return PolicyOutput(logp=policy.logp[index], values=None if policy.values is None else policy.values[index])
+    return PolicyOutput(policy.logp[index], {name: x[index] for name, x in policy.filled.items()})
 
 
 def assert_same(ours: object, theirs: object) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-13, rtol=1e-13)
 
 
-def with_junk(x: Tensor | None, mask: Tensor, extra: int, random: torch.Generator) -> Tensor | None:
+def said(objective: Objective, logp: Tensor, *others: Tensor) -> PolicyOutput:
+    """What a policy says that has a value head where one is needed."""
+    return PolicyOutput(logp, dict(zip(["values"] if objective.needs.values else [], others, strict=True)))
+
+
+def with_junk(x: Tensor, mask: Tensor, extra: int, random: torch.Generator) -> Tensor:
     """`x` [P K T] with `extra` more positions and random numbers wherever the mask is False."""
-    if x is None:
-        return None
     wide = torch.nn.functional.pad(x.detach(), (0, extra))
     junk = torch.randn(wide.shape, generator=random, dtype=torch.float64) * 4
     return torch.where(torch.nn.functional.pad(mask, (0, extra)), wide.double(), junk).to(x.dtype)
+
+
+def filled_with_junk(batch: Batch, extra: int, random: torch.Generator) -> Batch:
+    columns = {name: with_junk(x, batch.mask, extra, random) for name, x in batch.filled.items() if x.dim() == 3}
+    return batch.fill(**columns)
 
 
 @everywhere
 def test_padding_changes_nothing(name):
     """Three more columns, other ids in the padding and anything in every column there: the same loss, the same gradient, none outside."""
     c, random = case(name), torch.Generator().manual_seed(9)
-    columns = {
-        item: with_junk(getattr(c.batch, item), c.batch.mask, 3, random) for item in ("tokens", "old_logp", "reference_logp", "old_values")
-    }
     batch = replace(
-        c.batch,
+        filled_with_junk(c.batch, 3, random),
+        tokens=with_junk(c.batch.tokens, c.batch.mask, 3, random),
         mask=torch.nn.functional.pad(c.batch.mask, (0, 3)),
         prompts=torch.nn.functional.pad(c.batch.prompts, (2, 0), value=7),
         prompt_mask=torch.nn.functional.pad(c.batch.prompt_mask, (2, 0)),
-        **columns,
     )
-    wide = [with_junk(x, c.batch.mask, 3, random) for x in outputs(c.policy)]
-    policy = PolicyOutput(*[wide[0].requires_grad_(), None, wide[1].requires_grad_() if len(wide) > 1 else None])
+    wide = [with_junk(x, c.batch.mask, 3, random).requires_grad_() for x in outputs(c.policy)]
+    policy = said(c.objective, *wide)
     loss, padded = c.loss, c.objective.loss(policy, c.objective.prepare(batch))
     assert_same(padded.parts, loss.parts)
     assert_same(padded.stats, loss.stats)
@@ -112,7 +117,7 @@ def test_the_gradient_is_the_losss_own(name):
     prepared = c.objective.prepare(c.batch)
 
     def loss(*x: Tensor) -> Tensor:
-        return c.objective.loss(PolicyOutput(logp=x[0], values=x[1] if len(x) > 1 else None), prepared).total.sum()
+        return c.objective.loss(said(c.objective, *x), prepared).total.sum()
 
     assert torch.autograd.gradcheck(loss, [x.detach().requires_grad_() for x in outputs(c.policy)], fast_mode=True)
 
@@ -162,10 +167,9 @@ def test_padding_and_cutting_change_no_gradient_of_a_model(name):
         torch.nn.init.normal_(policy.value_head.weight, generator=random)
         policy.value_head.double()
     wide = replace(
-        batch,
+        filled_with_junk(batch, 2, random),
         mask=torch.nn.functional.pad(batch.mask, (0, 2)),
         prompts=torch.where(batch.prompt_mask, batch.prompts, 9),
-        **{key: with_junk(getattr(batch, key), batch.mask, 2, random) for key in ("old_logp", "reference_logp", "old_values")},
         tokens=torch.nn.functional.pad(torch.where(batch.mask, batch.tokens, 8), (0, 2), value=7),
     )
     whole = [list(range(P))]
@@ -183,11 +187,9 @@ def test_rollouts_may_be_permuted(name):
     order = list(range(len(c.batch.slots)))
     order[: c.objective.needs.rollouts] = torch.randperm(c.objective.needs.rollouts, generator=torch.Generator().manual_seed(3)).tolist()
     assert order != sorted(order)
-    tensors = {item.name: getattr(c.batch, item.name) for item in fields(c.batch)}
-    moved_columns = {
-        key: value[:, order] for key, value in tensors.items() if isinstance(value, Tensor) and key not in ("prompts", "prompt_mask")
-    }
-    permuted = c.objective.loss(picked(c.policy, (slice(None), order)), c.objective.prepare(replace(c.batch, **moved_columns)))
+    moved_columns = c.batch.map(lambda x: x[:, order] if x.shape[1] == len(order) else x)
+    batch = replace(moved_columns, prompts=c.batch.prompts, prompt_mask=c.batch.prompt_mask)
+    permuted = c.objective.loss(picked(c.policy, (slice(None), order)), c.objective.prepare(batch))
     assert_same(permuted.parts, c.loss.parts)
     assert_same(permuted.stats, c.loss.stats)
 
@@ -204,11 +206,11 @@ def test_parts_sum_to_the_total_and_everything_is_per_prompt(name):
 
 @everywhere
 def test_only_what_is_needed_is_read(name):
-    """`case` leaves every other column None; here they are filled with NaN, and the loss stays what it was."""
+    """`case` leaves every other column out; here they are NaN, and the loss stays what it was."""
     c = case(name)
     nan = torch.full(c.batch.mask.shape, torch.nan, dtype=torch.float64)
-    absent = {key for key in COLUMNS if getattr(c.batch, key) is None}
-    filled = replace(c.batch, **{key: nan[..., 0] if key == "rewards" else nan for key in absent})
+    absent = set(COLUMNS) - set(c.batch.filled)
+    filled = c.batch.fill(**{key: nan[..., 0] if key == "rewards" else nan for key in absent})
     assert torch.equal(c.objective.loss(c.policy, c.objective.prepare(filled)).total, c.loss.total)
 
 
@@ -216,18 +218,17 @@ def test_only_what_is_needed_is_read(name):
 def test_every_need_is_read(name):
     """A column that `needs` asks for and the loss ignores would be a wasted pass over the model: another value there is another loss."""
     c = case(name)
-    for key in ("rewards", "old_logp", "reference_logp", "old_values"):
-        column = getattr(c.batch, key)
-        if column is not None:
-            noise = torch.randn(column.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-            other = replace(c.batch, **{key: column + noise})
-            assert not torch.allclose(c.objective.loss(c.policy, c.objective.prepare(other)).total, c.loss.total), key
+    for key, column in c.batch.filled.items():
+        noise = torch.randn(column.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        other = c.batch.fill(**{key: column + noise})
+        assert not torch.allclose(c.objective.loss(c.policy, c.objective.prepare(other)).total, c.loss.total), key
 
 
 @everywhere
 def test_the_same_twice_and_the_batch_left_alone(name):
     c = case(name)
-    before = {key: value.clone() for key, value in vars(c.batch).items() if isinstance(value, Tensor)}
+    tensors = vars(c.batch) | dict(c.batch.filled)
+    before = {key: x.clone() for key, x in tensors.items() if isinstance(x, Tensor)}
     assert torch.equal(c.loss.total, c.loss.total)
     assert torch.equal(c.loss.total, case(name).loss.total)
     assert all(torch.equal(value, getattr(c.batch, key)) for key, value in before.items())
@@ -238,11 +239,11 @@ def test_the_same_twice_and_the_batch_left_alone(name):
 def test_float32_gives_the_same_number(name, rewards):
     """To float32's precision, and in float32: the dtype of the loss is the policy's, whatever the rewards'."""
     c = case(name)
-    single = {key: value.float() for key in COLUMNS if (value := getattr(c.batch, key)) is not None}
+    single = {key: value.float() for key, value in c.batch.filled.items()}
     if "rewards" in single:
         single["rewards"] = c.batch.rewards.to(rewards)
-    policy = PolicyOutput(logp=c.policy.logp.float(), values=None if c.policy.values is None else c.policy.values.float())
-    total = c.objective.loss(policy, c.objective.prepare(replace(c.batch, **single))).total
+    policy = said(c.objective, *[x.float() for x in outputs(c.policy)])
+    total = c.objective.loss(policy, c.objective.prepare(c.batch.fill(**single))).total
     assert total.dtype == torch.float32
     torch.testing.assert_close(total.double(), c.loss.total, atol=1e-5, rtol=1e-5)
 

@@ -94,17 +94,16 @@ def ours(objective, rows: Rows, reward_dtype=torch.float64):
     """(parts [P], the derivative of the loss summed over prompts along the rows' directions, the prepared batch)."""
     needs, width = objective.needs, max(n for row in rows.lengths for n in row)
     tensors = {name: padded(x, width) for name, x in rows.columns.items()}
-    batch = replace(
-        rectangle(needs, rows.lengths),
-        finished=torch.tensor(rows.finished),
+    batch = replace(rectangle(needs, rows.lengths), finished=torch.tensor(rows.finished)).fill(
         rewards=torch.tensor(rows.rewards, dtype=reward_dtype) if needs.rewards else None,
-        old_logp=tensors["old_logp"] if needs.old_logp else None,
+        old_logp=tensors["old_logp"] if needs.old_logp != "no" else None,
         reference_logp=tensors["reference_logp"] if needs.reference_logp else None,
         old_values=tensors["old_values"] if needs.values else None,
     )
-    inputs = {"logp": tensors["logp"].requires_grad_()} | ({"values": tensors["values"].requires_grad_()} if needs.values else {})
+    said = {"values": tensors["values"].requires_grad_()} if needs.values else {}
+    inputs = {"logp": tensors["logp"].requires_grad_()} | said
     prepared = objective.prepare(batch)
-    loss = objective.loss(PolicyOutput(**inputs), prepared)
+    loss = objective.loss(PolicyOutput(inputs["logp"], said), prepared)
     gradients = torch.autograd.grad(loss.total.sum(), list(inputs.values()))
     slope = sum((g * padded(rows.directions[name], width)).sum().item() for name, g in zip(inputs, gradients, strict=True))
     return {name: part.tolist() for name, part in loss.parts.items()}, slope, prepared
@@ -201,7 +200,7 @@ def test_eight_equal_rewards_of_a_tenth(name, dtype, data):
 def test_grao_advantages(rewards, group):
     """Eq. 4 alone."""
     objective = replace(with_rollouts("grao", len(rewards) - 1), group=group)
-    batch = replace(rectangle(objective.needs, [[1] * len(rewards)]), rewards=torch.tensor([rewards], dtype=torch.float64))
+    batch = rectangle(objective.needs, [[1] * len(rewards)]).fill(rewards=torch.tensor([rewards], dtype=torch.float64))
     A_o, A_y = oracle.grao_advantages(rewards, group)
     assert objective.prepare(batch).advantages.flatten().tolist() == pytest.approx([*A_o, A_y], abs=1e-13)
 
@@ -214,7 +213,7 @@ def test_grao_advantages(rewards, group):
 def test_grpo_advantages(rewards, std):
     """Each deviation alone."""
     objective = replace(with_rollouts("grpo", 4), std=std)
-    batch = replace(rectangle(objective.needs, [[1] * 4] * len(rewards)), rewards=torch.tensor(rewards, dtype=torch.float64))
+    batch = rectangle(objective.needs, [[1] * 4] * len(rewards)).fill(rewards=torch.tensor(rewards, dtype=torch.float64))
     expected = oracle.grpo_advantages(rewards, std)
     assert objective.prepare(batch).advantages[..., 0].tolist() == [pytest.approx(row, abs=1e-13) for row in expected]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -47,7 +47,7 @@ class Prober:
             Needs(rollouts=1, chosen=True),
             self.codec.pad_token,
         )
-        batch = replace(batch, sampler_logp=on_rollouts(batch, [[sample] for sample in samples], "logp"))
+        batch = batch.fill(sampler_logp=on_rollouts(batch, [[sample] for sample in samples], "logp"))
         return ProbeRecord(
             step=step,
             metrics=self._likelihoods(policy, to_device(batch, policy.model.device))
@@ -70,7 +70,7 @@ class Prober:
             entropy.append(masked_sum(ours.entropy, mask)[:, sample])
             tokens.append(mask.sum(-1)[:, sample])
             j_reference.append(masked_mean(ours.logp, mask)[:, part.column("chosen")])
-            if part.sampler_logp is not None:
+            if "sampler_logp" in part:
                 mismatch.append(masked_sum((ours.logp - part.sampler_logp).abs(), mask)[:, sample])
         per_answer, lengths = torch.cat(kl).double(), torch.cat(tokens).double()
         count = lengths.sum().item()

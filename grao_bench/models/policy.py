@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,13 @@ class Policy(nn.Module):
         hidden = hidden_states(self.model, layout, self.gradient_checkpointing)
         hidden = hidden.index_select(0, layout.predictors)
         logp = self.head.logprobs(hidden, batch.tokens[batch.mask], temperature, None if expected is None else expected[batch.mask])
-        return PolicyOutput(
-            logp=_rectangle(logp, batch),
-            entropy=_rectangle(self.head.entropies(hidden, temperature), batch) if entropy else None,
-            values=None if self.value_head is None else _rectangle(self.value_head(hidden.to(self.value_head.weight))[:, 0], batch),
-        )
+        asked: dict[str, Tensor] = {}
+        if entropy:
+            asked["entropy"] = self.head.entropies(hidden, temperature)
+        if self.value_head is not None:
+            asked["values"] = self.value_head(hidden.to(self.value_head.weight))[:, 0]
+        filled = {name: _rectangle(x, batch) for name, x in asked.items()}
+        return PolicyOutput(_rectangle(logp, batch), filled)
 
     @property
     def logp_dtype(self) -> torch.dtype:
@@ -154,18 +156,13 @@ def _answers(batch: Batch, columns: list[int]) -> Batch:
         tokens=batch.tokens[:, columns],
         mask=batch.mask[:, columns],
         finished=batch.finished[:, columns],
-        **{item.name: None for item in fields(Batch) if item.default is None},  # type: ignore[arg-type]
+        filled={},
     )
 
 
 def _side_by_side(outputs: list[PolicyOutput]) -> PolicyOutput:
-    def joined(name: str) -> Tensor | None:
-        parts = [getattr(output, name) for output in outputs]
-        return None if parts[0] is None else torch.cat(parts, 1)
-
-    logp = joined("logp")
-    assert logp is not None
-    return PolicyOutput(logp=logp, entropy=joined("entropy"), values=joined("values"))
+    filled = {name: torch.cat([out.filled[name] for out in outputs], 1) for name in outputs[0].filled}
+    return PolicyOutput(torch.cat([out.logp for out in outputs], 1), filled)
 
 
 def _rectangle(x: Tensor, batch: Batch) -> Tensor:

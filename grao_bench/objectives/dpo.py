@@ -99,7 +99,6 @@ class IPO:
 
 
 def _margin(policy: PolicyOutput, batch: Batch, length: Length) -> Float[Tensor, "P"]:
-    assert batch.reference_logp is not None
     over_tokens = {"sum": masked_sum, "mean": masked_mean}[length]
     logp, ref = over_tokens(policy.logp, batch.mask), over_tokens(batch.reference_logp, batch.mask)
     chosen, rejected = batch.column("chosen"), batch.column("rejected")

@@ -11,7 +11,7 @@ As printed there is no importance ratio, no clipping and no KL term. Where the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -114,7 +114,7 @@ class GRAO:
 
     @property
     def needs(self) -> Needs:
-        return Needs(rollouts=self.rollouts, chosen=True, rewards=True)
+        return Needs(rollouts=self.rollouts, chosen=True, rewards=True, linear_in_logp=True)
 
     @property
     def updates(self) -> Updates:
@@ -144,7 +144,7 @@ class GRAOReferenceOnly:
 
     @property
     def needs(self) -> Needs:
-        return Needs(rollouts=self.rollouts, chosen=True, rewards=True)
+        return Needs(rollouts=self.rollouts, chosen=True, rewards=True, linear_in_logp=True)
 
     @property
     def updates(self) -> Updates:
@@ -174,7 +174,7 @@ class GRAOClip0:
 
     @property
     def needs(self) -> Needs:
-        return Needs(rollouts=self.rollouts, chosen=True, rewards=True)
+        return Needs(rollouts=self.rollouts, chosen=True, rewards=True, linear_in_logp=True)
 
     @property
     def updates(self) -> Updates:
@@ -194,17 +194,15 @@ def _check(spec: GRAO | GRAOReferenceOnly | GRAOClip0) -> None:
 
 
 def _with_advantages(batch: Batch, group: Group) -> Batch:
-    assert batch.rewards is not None
     o, y = batch.columns("rollout"), batch.columns("chosen")
     A_o, A_y = grao_advantages(batch.rewards[:, o], batch.rewards[:, y], group)
     advantages = torch.zeros_like(batch.rewards)
     advantages[:, o], advantages[:, y] = A_o, A_y
-    return replace(batch, advantages=advantages[..., None])
+    return batch.fill(advantages=advantages[..., None])
 
 
 def _symbols(policy: PolicyOutput, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """J_o [P G], J_y [P 1], A_o [P G], A_y [P 1] of the batch."""
-    assert batch.advantages is not None
     o, y = batch.columns("rollout"), batch.columns("chosen")
     J = masked_mean(policy.logp, batch.mask)
     A = batch.advantages[..., 0].to(J)

@@ -18,7 +18,7 @@ With r the ratio pi / pi_old, A the advantage and w the token weights of the red
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -156,24 +156,27 @@ class GRPO:
 
     @property
     def needs(self) -> Needs:
-        return Needs(rollouts=self.rollouts, rewards=True, old_logp=True, reference_logp=self.kl > 0)
+        # at a batch's only update r is 1; of the penalties k1 as a loss alone has a constant slope
+        flat_kl = self.kl == 0 or (self.kl_estimator, self.kl_gradient) == ("k1", "as_loss")
+        return Needs(
+            rollouts=self.rollouts,
+            rewards=True,
+            old_logp="loss",
+            reference_logp=self.kl > 0,
+            linear_in_logp=self.updates.count == 1 and flat_kl,
+        )
 
     @property
     def updates(self) -> Updates:
         return Updates(epochs=self.epochs, minibatches=self.minibatches)
 
     def prepare(self, batch: Batch) -> Batch:
-        assert batch.rewards is not None
-        return replace(
-            batch,
+        return batch.fill(
             advantages=group_advantages(batch.rewards, self.std)[..., None],
             token_weights=token_weights(batch.mask, self.reduction, self.max_tokens),
         )
 
     def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
-        assert batch.advantages is not None
-        assert batch.old_logp is not None
-        assert batch.token_weights is not None
         weights = batch.token_weights.to(policy.logp)
         logp, old_logp = ratio_logps(policy.logp, batch.old_logp, batch.mask, self.ratio)
         A = batch.advantages.to(logp).expand_as(logp)
@@ -182,7 +185,6 @@ class GRPO:
         clipped = ((r < 1 - self.clip_low) | (r > 1 + self.clip_high)).to(r)
         stats = {"clipped": masked_mean(clipped, batch.mask).mean(-1)}
         if self.kl > 0:
-            assert batch.reference_logp is not None
             penalty = kl_penalty(policy.logp, batch.reference_logp, r, self.kl_estimator, self.kl_gradient)
             parts["kl"] = self.kl * (weights * penalty).sum((1, 2))
             # k3 whatever is trained on: one scale for every variant's log

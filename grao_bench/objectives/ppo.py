@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -84,33 +84,22 @@ class PPO:
 
     @property
     def needs(self) -> Needs:
-        return Needs(rollouts=self.rollouts, rewards=True, old_logp=True, reference_logp=True, values=True)
+        return Needs(rollouts=self.rollouts, rewards=True, old_logp="prepare", reference_logp=True, values=True)
 
     @property
     def updates(self) -> Updates:
         return Updates(epochs=self.epochs, minibatches=self.minibatches, value_only_steps=self.value_only_steps)
 
     def prepare(self, batch: Batch) -> Batch:
-        assert batch.rewards is not None
-        assert batch.old_logp is not None
-        assert batch.reference_logp is not None
-        assert batch.old_values is not None
         r = shaped_rewards(batch.rewards, batch.old_logp, batch.reference_logp, batch.mask, self.kl)
         A = gae(r, batch.old_values, batch.mask, self.gamma, self.lam)
-        return replace(
-            batch,
+        return batch.fill(
             advantages=whiten(A, batch.mask),
             returns=torch.where(batch.mask, A + batch.old_values, 0.0),
             token_weights=token_mean_weights(batch.mask),
         )
 
     def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
-        assert policy.values is not None
-        assert batch.advantages is not None
-        assert batch.old_logp is not None
-        assert batch.old_values is not None
-        assert batch.returns is not None
-        assert batch.token_weights is not None
         weights = batch.token_weights.to(policy.logp)
         surrogate = clipped_surrogate(policy.logp, batch.old_logp, batch.advantages, self.clip, self.clip)
         value = value_loss(policy.values, batch.old_values, batch.returns, self.value_clip)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
@@ -30,7 +30,7 @@ class SFT:
 
     @property
     def needs(self) -> Needs:
-        return Needs(chosen=True)
+        return Needs(chosen=True, linear_in_logp=True)
 
     @property
     def updates(self) -> Updates:
@@ -38,9 +38,8 @@ class SFT:
 
     def prepare(self, batch: Batch) -> Batch:
         weigh = {"sequence_mean": answer_mean_weights, "token_mean": token_mean_weights}[self.reduction]
-        return replace(batch, token_weights=weigh(batch.mask))
+        return batch.fill(token_weights=weigh(batch.mask))
 
     def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
-        assert batch.token_weights is not None
         y = batch.column("chosen")
         return Loss(parts={"imitation": -sft(policy.logp[:, y], batch.token_weights[:, y].to(policy.logp))})

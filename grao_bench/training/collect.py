@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, pstdev
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -41,8 +42,8 @@ def collect(
 ) -> tuple[Batch, dict[str, float]]:
     """A batch of these examples with everything in `needs`, and the metrics of its rollouts and rewards.
 
-    Old log-probabilities (and values) are computed here only where they differ from the loss's own: with one update per batch they are
-    the loss's, detached, and no pass is spent on them.
+    Old log-probabilities that the loss alone reads are computed here only where they differ from
+    the loss's own: with one update per batch they are those, detached, and no pass is spent.
     """
     prompts = [collector.codec.prompt(example.id, example.prompt) for example in examples]
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
@@ -51,24 +52,24 @@ def collect(
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
     _require_room(batch, policy)
     if needs.labelled:
-        batch = replace(batch, labels=torch.tensor([bool(example.label) for example in examples]))
-    batch = replace(batch, sampler_logp=_sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature))
+        batch = batch.fill(labels=torch.tensor([bool(example.label) for example in examples]))
+    told = _sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature)
+    batch = batch.fill(sampler_logp=told)
+    if needs.old_logp == "sampler":
+        if told is None:
+            raise UserError(SAMPLER_TELLS_NOTHING)
+        batch = batch.fill(old_logp=told)
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
         rewards, reward_metrics = _rewards(collector.reward, examples, rollouts, given, needs)
         _require_finite(rewards, collector.reward.name)
-        batch = replace(batch, rewards=rewards)
+        batch = batch.fill(rewards=rewards)
         metrics |= _reward_metrics(rewards[:, batch.columns("rollout")]) | reward_metrics
     batch = to_device(batch, policy.model.device)
     with torch.no_grad():
-        if needs.values or (needs.old_logp and updates.count > 1):
-            batch = _with_outputs(batch, policy, {"old_logp": "logp", "old_values": "values"}, collector.tokens_per_forward)
+        batch = _with_outputs(batch, policy, _old_columns(needs, updates), collector.tokens_per_forward)
         if needs.reference_logp:
-            assert collector.reference is not None
-            if collector.reference_cache is not None:
-                batch = replace(batch, reference_logp=collector.reference_cache.logp(batch))
-            else:
-                batch = _with_outputs(batch, collector.reference, {"reference_logp": "logp"}, collector.tokens_per_forward)
+            batch = _with_reference(batch, collector)
     return batch, metrics
 
 
@@ -146,17 +147,27 @@ def _part_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     return {f"reward/{name}/{moment}": value for name, pair in moments.items() for moment, value in zip(("mean", "std"), pair, strict=True)}
 
 
+SAMPLER_TELLS_NOTHING = (
+    "rollout: the objective reads the sampler's log-probabilities (old_logp='sampler'), and this "
+    "engine tells none; use rollout=shared_prefix"
+)
+
+
+def told_by_sampler(sampling: Sampling, temperature: float) -> Literal["logp", "sampler_logp"] | None:
+    """The field of an Answer that holds log-probabilities at the loss's temperature: the raw ones
+    at 1, the sampler's own where it draws from the whole distribution at this temperature."""
+    if temperature == 1:
+        return "logp"
+    whole = sampling.top_p == 1 and sampling.top_k == 0 and sampling.min_p == 0
+    return "sampler_logp" if whole and temperature == sampling.temperature else None
+
+
 def _sampler_logp(
     batch: Batch, rollouts: Sequence[Sequence[Answer]], sampling: Sampling, temperature: float
 ) -> Float[torch.Tensor, "P K T"] | None:
-    """The sampler's log-probabilities at the loss's temperature: the raw ones at 1, or its own where it drew from the whole distribution.
-
-    None where neither is, or the engine gives none.
-    """
-    whole = sampling.top_p == 1 and sampling.top_k == 0 and sampling.min_p == 0
-    if not any(rollouts) or not (temperature == 1 or (whole and temperature == sampling.temperature)):
-        return None
-    return on_rollouts(batch, rollouts, "logp" if temperature == 1 else "sampler_logp")
+    """The sampler's log-probabilities at the loss's temperature; None where nobody tells them."""
+    told = told_by_sampler(sampling, temperature)
+    return on_rollouts(batch, rollouts, told) if told is not None and any(rollouts) else None
 
 
 def _without(rewards: Float[torch.Tensor, "P K"], unsaid: Bool[torch.Tensor, "P K"]) -> Float[torch.Tensor, "P K"]:
@@ -174,17 +185,36 @@ def _require_finite(rewards: torch.Tensor, source: str) -> None:
         raise UserError(f"reward source {source}: gave a reward that is not a number; check its model and its inputs")
 
 
+def _old_columns(needs: Needs, updates: Updates) -> dict[str, str]:
+    """The columns that come from a pass over the policy as it is now, and which output fills each."""
+    columns = {}
+    if needs.old_logp == "prepare" or (needs.old_logp == "loss" and updates.count > 1):
+        columns["old_logp"] = "logp"
+    if needs.values:
+        columns["old_values"] = "values"
+    return columns
+
+
+def _with_reference(batch: Batch, collector: Collector) -> Batch:
+    if collector.reference_cache is not None:
+        return batch.fill(reference_logp=collector.reference_cache.logp(batch))
+    if collector.reference is None:
+        raise UserError("the objective needs reference_logp; give the Collector a reference model")
+    columns = {"reference_logp": "logp"}
+    return _with_outputs(batch, collector.reference, columns, collector.tokens_per_forward)
+
+
 def _with_outputs(batch: Batch, policy: Policy, columns: Mapping[str, str], tokens_per_forward: int) -> Batch:
-    """Fill columns of the batch from a policy's outputs, micro-batch by micro-batch; outputs that the policy lacks stay None."""
+    """Fill columns of the batch from a policy's outputs, micro-batch by micro-batch."""
     filled: dict[str, torch.Tensor] = {}
-    for rows in micro_batches(batch, tokens_per_forward):
+    for rows in micro_batches(batch, tokens_per_forward) if columns else ():
         part = batch.select(rows).trimmed()
         out = policy(part)
         for column, name in columns.items():
             value = getattr(out, name)
-            if value is not None:
-                filled.setdefault(column, value.new_zeros(batch.tokens.shape))[rows, :, : value.shape[-1]] = value
-    return replace(batch, **filled)  # type: ignore[arg-type]
+            whole = filled.setdefault(column, value.new_zeros(batch.tokens.shape))
+            whole[rows, :, : value.shape[-1]] = value
+    return batch.fill(**filled)
 
 
 def _rollout_metrics(answers: Sequence[Answer]) -> dict[str, float]:

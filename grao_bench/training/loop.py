@@ -97,13 +97,12 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
         step = trainer.step + 1
         drawn = draw(examples, budget.prompts(needs), step, seed)
         batch, metrics = collect(collector, trainer.policy, drawn, needs, updates, stream_seed(seed, "rollouts", step))
-        with torch.no_grad():
-            batch = objective.prepare(batch)
+        batch = prepared(objective, replace(batch, step=step, steps=budget.steps))
         passes: list[dict[str, float]] = []
         for epoch in range(updates.epochs):
             for rows in minibatches(batch.size, updates.minibatches, stream_seed(seed, "minibatches", step, epoch)):
                 passes.append(update(trainer, batch.select(rows), value_only=step <= updates.value_only_steps))
-                batch = replace(batch, sampler_logp=None)  # from here on the policy is not the one that sampled
+                batch = batch.fill(sampler_logp=None)  # from here on the policy is not the one that sampled
         trainer.step = step
         metrics |= {key: fmean(entry[key] for entry in passes if key in entry) for key in passes[0]}
         yield StepRecord(
@@ -116,18 +115,26 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
         )
 
 
+def prepared(objective: Objective, batch: Batch) -> Batch:
+    """The batch after the objective's `prepare`, without gradient. Old log-probabilities that were
+    asked for the loss alone are not there before it, however many updates the batch gets."""
+    hidden = objective.needs.old_logp == "loss" and "old_logp" in batch
+    with torch.no_grad():
+        ready = objective.prepare(batch.fill(old_logp=None) if hidden else batch)
+    return ready.fill(old_logp=batch.old_logp) if hidden else ready
+
+
 def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]:
     """One optimiser update on a batch with the objective's loss. value_only: the language model
     does not move."""
     mismatch: list[float] = []
 
     def loss_of(part: Batch) -> Loss:
-        out = trainer.policy(part, expected=_expected_gradient(trainer, part, batch.size))
-        if part.sampler_logp is not None:
+        guess = _expected_gradient(trainer, part, batch.size)
+        out = trainer.policy(part, entropy=trainer.objective.needs.entropy, expected=guess)
+        if "sampler_logp" in part:
             mismatch.append(_mismatch(out.logp.detach(), part) / _rollout_tokens(batch))
-        if trainer.objective.needs.old_logp and part.old_logp is None:
-            part = replace(part, old_logp=out.logp.detach())
-        return trainer.objective.loss(out, part)
+        return _loss(trainer.objective, out, part)
 
     metrics = gradient_step(
         trainer,
@@ -140,24 +147,32 @@ def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]
     return ({"sampler_mismatch": sum(mismatch)} if mismatch else {}) | metrics
 
 
-def _expected_gradient(trainer: Trainer, part: Batch, size: int) -> torch.Tensor | None:
-    """[P K T]: d loss / d logp at a guess of the log-probabilities, for a loss whose gradient does not depend on them.
+def _loss(objective: Objective, out: PolicyOutput, part: Batch) -> Loss:
+    """The objective's loss and the model's own. Old log-probabilities that only the loss reads are,
+    at a batch's only update, the ones at hand."""
+    if objective.needs.old_logp == "loss" and "old_logp" not in part:
+        part = part.fill(old_logp=out.logp.detach())
+    loss = objective.loss(out, part)
+    if twice := loss.parts.keys() & out.model_losses.keys():
+        raise UserError(f"loss part {min(twice)}: the model has a loss of this name; rename it")
+    return replace(loss, parts=loss.parts | dict(out.model_losses))
 
-    SFT and GRAO are linear in them, and GRPO's ratio is 1 at a batch's only update. Where a guess fails (DPO) none is made again.
-    """
-    if not trainer.policy.head.guesses_hold or not torch.is_grad_enabled():
+
+def _expected_gradient(trainer: Trainer, part: Batch, size: int) -> torch.Tensor | None:
+    """[P K T]: d loss / d logp, where it depends on nothing that the policy will say (SFT, GRAO, and
+    GRPO at a batch's only update, where its ratio is 1): taken at log-probabilities of 0."""
+    needs, policy = trainer.objective.needs, trainer.policy
+    if not needs.linear_in_logp or not torch.is_grad_enabled():
         return None
-    logp = torch.zeros(part.tokens.shape, dtype=trainer.policy.logp_dtype, device=part.tokens.device, requires_grad=True)
-    values = None if trainer.policy.value_head is None else torch.zeros_like(logp, dtype=torch.float32)
-    if trainer.objective.needs.old_logp and part.old_logp is None:
-        part = replace(part, old_logp=logp.detach())
-    loss = trainer.objective.loss(PolicyOutput(logp=logp, values=values), part).total.sum() / size
-    return torch.autograd.grad(loss, logp)[0]
+    logp = torch.zeros(part.tokens.shape, dtype=policy.logp_dtype, device=part.tokens.device)
+    filled = {"values": needs.values, "entropy": needs.entropy}
+    said = {name: torch.zeros_like(logp) for name, asked in filled.items() if asked}
+    loss = _loss(trainer.objective, PolicyOutput(logp.requires_grad_(), said), part)
+    return torch.autograd.grad(loss.total.sum() / size, logp)[0]
 
 
 def _mismatch(logp: torch.Tensor, batch: Batch) -> float:
     """Sum over the rollouts' tokens of |the trainer's log-prob - the sampler's|."""
-    assert batch.sampler_logp is not None
     k = batch.columns("rollout")
     return float((logp - batch.sampler_logp)[:, k].abs().sum())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -14,12 +13,11 @@ from grao_bench.types import Needs, PolicyOutput
 
 from ..small import padded, rectangle
 
-BATCH = replace(rectangle(Needs(chosen=True, rejected=True), [[2, 1]]), reference_logp=padded([[[-2.0, -3.0], [-4.0]]]))
+BATCH = rectangle(Needs(chosen=True, rejected=True), [[2, 1]]).fill(reference_logp=padded([[[-2.0, -3.0], [-4.0]]]))
 MOVED = padded([[[-1.0, -3.0], [-6.0]]])
 
 
-PAIRS = replace(
-    rectangle(Needs(chosen=True, rejected=True), [[3, 1], [1, 2]]),
+PAIRS = rectangle(Needs(chosen=True, rejected=True), [[3, 1], [1, 2]]).fill(
     reference_logp=padded([[[-2.0, -2.0, -4.0], [-2.0]], [[-0.5], [-3.0, -0.5]]]),
 )
 LOGP = padded([[[-1.0, -2.0, -3.0], [-3.0]], [[-1.0], [-2.0, -1.0]]])
@@ -48,7 +46,7 @@ def test_dpo_of_two_pairs():
 
 def test_accuracy_is_the_share_of_pairs_with_a_margin_above_zero():
     """Against a reference of 0: margins 0.3 and -0.1."""
-    batch = replace(PAIRS, reference_logp=torch.zeros(PAIRS.mask.shape, dtype=torch.float64))
+    batch = PAIRS.fill(reference_logp=torch.zeros(PAIRS.mask.shape, dtype=torch.float64))
     policy = PolicyOutput(logp=padded([[[0.1] * 3, [0.0]], [[-0.1], [0.0, 0.0]]]))
     assert load_objective("dpo").loss(policy, batch).stats["accuracy"].tolist() == [1.0, 0.0]
 

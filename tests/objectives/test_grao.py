@@ -96,7 +96,7 @@ def test_the_regulariser_only_reweighs_the_other_two(group, seed):
     objective = load_objective("grao", rollouts=3 + seed, beta=0.5, lam=0.6, alpha=1.0, group=group)
     lengths = torch.randint(1, 7, (4, objective.rollouts + 1), generator=random).tolist()
     batch, policy = moved(objective.needs, rectangle(objective.needs, lengths, seed), seed)
-    batch = replace(batch, rewards=torch.randn(batch.rewards.shape, generator=random, dtype=torch.float64))
+    batch = batch.fill(rewards=torch.randn(batch.rewards.shape, generator=random, dtype=torch.float64))
 
     loss = objective.loss(policy, objective.prepare(batch)).total
     J = masked_mean(policy.logp, batch.mask)
@@ -118,7 +118,7 @@ def test_a_whole_loss_from_tokens():
     regulariser 0.6 * ((-1 + 2) - (-3 + 2))/2 = 0.6. The loss is -(1 - 0.5 + 0.6) = -1.1.
     d loss / d logp: -(1 + 0.6) * A_i/(G |o_i|) = -0.8 on o_1, +0.4 on each of o_2; -beta A_y/|y| = -0.25/3 on each of y.
     """
-    batch = replace(rectangle(Needs(rollouts=2, chosen=True), [[1, 2, 3]]), rewards=row(1, -1, 0.5))
+    batch = rectangle(Needs(rollouts=2, chosen=True), [[1, 2, 3]]).fill(rewards=row(1, -1, 0.5))
     logp = padded([[[-1.0], [-2.0, -4.0], [-2.0, -2.0, -2.0]]]).requires_grad_()
     objective = load_objective("grao", rollouts=2)
     loss = objective.loss(PolicyOutput(logp=logp), objective.prepare(batch))
@@ -132,9 +132,7 @@ def test_a_whole_loss_from_tokens():
     torch.testing.assert_close(logp.grad, expected, atol=1e-15, rtol=0)
 
 
-GOLDEN = replace(
-    rectangle(Needs(rollouts=2, chosen=True), [[1, 3, 2], [2, 1, 3]]), rewards=torch.tensor([[1.0, -1, 0.5], [0, 4, 1]]).double()
-)
+GOLDEN = rectangle(Needs(rollouts=2, chosen=True), [[1, 3, 2], [2, 1, 3]]).fill(rewards=torch.tensor([[1.0, -1, 0.5], [0, 4, 1]]).double())
 LOGP = padded([[[-1.0], [-1.0, -2.0, -6.0], [-1.0, -3.0]], [[-2.0, -4.0], [-1.0], [-1.0, -2.0, -3.0]]])
 """J_o = (-1, -3), J_y = -2 and J_o = (-3, -1), J_y = -2."""
 
@@ -187,7 +185,7 @@ def test_no_exploration_at_all_with_the_reference_in_the_group():
 
     At J_y = -2 imitation gains 0.5 * 2/sqrt 2 and the regulariser -0.6 * J_y/(2 sqrt 2) = 0.6/sqrt 2; no output has a gradient.
     """
-    batch = replace(GOLDEN, rewards=torch.tensor([[2.0, -1, -1]] * 2).double())
+    batch = GOLDEN.fill(rewards=torch.tensor([[2.0, -1, -1]] * 2).double())
     parts, gradient = golden("grao_no_exploration_at_all", batch, group="outputs_and_reference")
     expected = {"exploration": [0, 0], "imitation": [-1 / 2**0.5] * 2, "regulariser": [-0.6 / 2**0.5] * 2}
     assert parts == {part: pytest.approx(value, abs=1e-15) for part, value in expected.items()}
@@ -211,7 +209,7 @@ def test_the_identities_hold_for_the_gradients_of_a_real_model(group, seed):
     objective = load_objective("grao", rollouts=G, alpha=alpha, beta=beta, lam=lam, group=group)
     batch = rectangle(objective.needs, torch.randint(1, 6, (3, G + 1), generator=random).tolist(), seed)
     rewards = torch.randn(3, G + 1, generator=random, dtype=torch.float64)
-    batch = replace(batch, tokens=batch.tokens % len(WORDS), prompts=batch.prompts % len(WORDS), rewards=rewards)
+    batch = replace(batch, tokens=batch.tokens % len(WORDS), prompts=batch.prompts % len(WORDS)).fill(rewards=rewards)
     model = tiny_qwen2(seed=seed).double()
     policy = Policy(model, 1.0, value_head=False)
 
@@ -254,9 +252,7 @@ def test_clip0_is_equation_3_where_the_reference_is_not_beaten():
 def test_clip0_through_the_batch():
     """One batch, both objectives: where R_y lies above the outputs' mean they agree, where it lies below only clip0's part is 0."""
     lengths = [[1, 2, 3], [2, 2, 1]]
-    batch = replace(
-        rectangle(Needs(rollouts=2, chosen=True), lengths), rewards=torch.tensor([[1.0, -1.0, 0.5], [1.0, -1.0, -0.5]]).double()
-    )
+    batch = rectangle(Needs(rollouts=2, chosen=True), lengths).fill(rewards=torch.tensor([[1.0, -1.0, 0.5], [1.0, -1.0, -0.5]]).double())
     logp = torch.where(batch.mask, -1.5, 0.0).double() * torch.arange(1, 4)
     losses = [
         objective.loss(PolicyOutput(logp=logp), objective.prepare(batch))

@@ -14,8 +14,7 @@ from grao_bench.types import Needs, PolicyOutput
 
 from ..small import padded, rectangle
 
-BATCH = replace(
-    rectangle(Needs(rollouts=2), [[1, 2]]),
+BATCH = rectangle(Needs(rollouts=2), [[1, 2]]).fill(
     rewards=torch.tensor([[1.0, -1.0]], dtype=torch.float64),
     old_logp=padded([[[-1.0], [-1.0, -2.0]]]),
     reference_logp=padded([[[-1.0], [-1.0, -2.0]]]),
@@ -82,8 +81,7 @@ def test_a_sample_deviation_in_float32_is_computed_in_float64():
     assert group_advantages(torch.stack([a, b])[None], "sample")[0, 1].item() == pytest.approx(ulp / 2 / 1e-4, rel=1e-3)
 
 
-GOLDEN = replace(
-    rectangle(Needs(rollouts=2), [[1, 3], [2, 1]]),
+GOLDEN = rectangle(Needs(rollouts=2), [[1, 3], [2, 1]]).fill(
     rewards=torch.tensor([[1.0, -1.0], [0.5, 1.5]], dtype=torch.float64),
     old_logp=padded([[[-1.0], [-1.0, -2.0, -3.0]], [[-2.0, -1.0], [-0.5]]]),
 )
@@ -149,7 +147,7 @@ def test_one_ratio_per_answer():
 
 def test_a_clip_per_answer_silences_the_whole_answer():
     """Log-ratios log 4 and 0 with A = 1: the answer's ratio 2 is held at 1.28, so neither token has a gradient; per token one would."""
-    batch = replace(BATCH, rewards=-BATCH.rewards)
+    batch = BATCH.fill(rewards=-BATCH.rewards)
     for ratio, expected in (("sequence", [0.5, 0, 0, 0]), ("token", [0.5, 0, 0, -0.25])):
         logp = (batch.old_logp + padded([[[0.0], [math.log(4), 0.0]]])).requires_grad_()
         loss_of(logp, batch, replace(GRPO, kl=0.0, ratio=ratio)).total.sum().backward()
@@ -230,7 +228,7 @@ def test_with_one_ratio_per_answer_that_ratio_corrects_the_kl():
     k1 corrected sums to 2 log 2 over |o_2| = 2 and G = 2: 0.1 * log(2)/2. As TRL 1.16 has it.
     """
     logp = BATCH.old_logp + padded([[[0.0], [math.log(4), 0.0]]])
-    batch = replace(BATCH, reference_logp=logp - padded([[[0.0], [math.log(2), 0.0]]]))
+    batch = BATCH.fill(reference_logp=logp - padded([[[0.0], [math.log(2), 0.0]]]))
     loss = loss_of(logp, batch, replace(GRPO, ratio="sequence", kl_estimator="k1", kl_gradient="corrected"))
     assert loss.parts["kl"].item() == pytest.approx(0.1 * math.log(2) / 2, abs=1e-15)
 
@@ -250,7 +248,7 @@ def test_the_clip_at_both_sides():
     The loss is -(1.28 + (-0.8 - 1.5)/2)/2 = -0.065; only the last token keeps a gradient: 1.5/(2 * 2) = 0.375.
     """
     logp = (BATCH.old_logp + padded([[[math.log(1.5)], [math.log(0.5), math.log(1.5)]]])).requires_grad_()
-    loss = loss_of(logp, replace(BATCH, reference_logp=None), replace(GRPO, kl=0.0))
+    loss = loss_of(logp, BATCH.fill(reference_logp=None), replace(GRPO, kl=0.0))
     assert loss.total.item() == pytest.approx(-0.065, abs=1e-15)
     assert list(loss.parts) == ["policy"]
     assert loss.stats["clipped"].item() == 1.0
@@ -263,7 +261,7 @@ def test_k3_in_the_loss():
 
     d k3 / d log pi = 1 - e^(log ref - log pi) = -1, so the KL part's gradient there is -0.1/2, and 0 where the two agree.
     """
-    batch = replace(BATCH, reference_logp=BATCH.old_logp + padded([[[math.log(2)], [0.0, 0.0]]]))
+    batch = BATCH.fill(reference_logp=BATCH.old_logp + padded([[[math.log(2)], [0.0, 0.0]]]))
     logp = batch.old_logp.clone().requires_grad_()
     loss = loss_of(logp, batch)
     assert loss.parts["kl"].item() == pytest.approx(0.01534264, abs=1e-8)
@@ -283,7 +281,7 @@ def test_only_what_lies_beyond_the_clip_is_counted_as_clipped():
 
 def test_the_logged_kl_is_k3_whatever_is_trained_on():
     """log ref - log pi = log 2 on o_1: k3 = 2 - log 2 - 1, over two answers; k1 would be -log 2."""
-    batch = replace(BATCH, reference_logp=BATCH.old_logp + padded([[[math.log(2)], [0.0, 0.0]]]))
+    batch = BATCH.fill(reference_logp=BATCH.old_logp + padded([[[math.log(2)], [0.0, 0.0]]]))
     loss = loss_of(batch.old_logp, batch, replace(GRPO, kl_estimator="k1"))
     assert loss.stats["kl"].item() == pytest.approx((1 - math.log(2)) / 2, abs=1e-15)
     assert loss.parts["kl"].item() == pytest.approx(-0.1 * math.log(2) / 2, abs=1e-15)

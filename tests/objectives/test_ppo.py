@@ -87,8 +87,7 @@ def test_gae_is_the_double_sum():
             assert A[p, k].tolist() == pytest.approx([*expected, *[0.0] * (5 - n)], abs=1e-14)
 
 
-BATCH = replace(
-    rectangle(Needs(rollouts=1), [[2]]),
+BATCH = rectangle(Needs(rollouts=1), [[2]]).fill(
     rewards=torch.tensor([[1.0]], dtype=torch.float64),
     old_logp=padded([[[-1.0, -1.0]]]),
     reference_logp=padded([[[-1.0, -1.0]]]),
@@ -109,7 +108,7 @@ def test_a_whole_loss():
 
     V = 0.5, 0.5 from 0.5, 0 with returns 1, 1: 0.25/2 = 0.125, and max(0.25, (0.2 - 1)^2)/2 = 0.32; mean 0.2225, times 0.5 = 0.11125.
     """
-    moved = PolicyOutput(logp=BATCH.old_logp + math.log(1.5), values=padded([[[0.5, 0.5]]]))
+    moved = PolicyOutput(BATCH.old_logp + math.log(1.5), {"values": padded([[[0.5, 0.5]]])})
     loss = PPO.loss(moved, PPO.prepare(BATCH))
     assert {name: part.item() for name, part in loss.parts.items()} == pytest.approx({"policy": 0.1060660, "value": 0.11125}, abs=1e-6)
     assert loss.stats["clipped"].tolist() == [1.0]
@@ -120,9 +119,9 @@ def test_every_token_has_the_same_say():
     """Answers of 1 and 3 tokens with V = 0 = old values, gamma = lambda = 1, R = 1: 1/2 on each of 4 tokens, however they lie: mean 0.5."""
     batch = rectangle(Needs(rollouts=2), [[1, 3]])
     zero = torch.zeros(batch.mask.shape, dtype=torch.float64)
-    batch = replace(batch, rewards=torch.ones(1, 2, dtype=torch.float64), old_logp=zero, reference_logp=zero, old_values=zero)
+    batch = batch.fill(rewards=torch.ones(1, 2, dtype=torch.float64), old_logp=zero, reference_logp=zero, old_values=zero)
     values = torch.where(batch.mask, 0.0, 9.0).double().requires_grad_()
-    loss = PPO.loss(PolicyOutput(logp=zero, values=values), PPO.prepare(batch))
+    loss = PPO.loss(PolicyOutput(zero, {"values": values}), PPO.prepare(batch))
     assert loss.parts["value"].item() == pytest.approx(0.5 * 0.5, abs=1e-15)
     loss.parts["value"].sum().backward()
     assert values.grad.tolist() == [[[-0.125, 0.0, 0.0], [-0.125, -0.125, -0.125]]]
@@ -130,7 +129,7 @@ def test_every_token_has_the_same_say():
 
 def test_a_policy_that_drifts_from_the_reference_pays_for_it():
     """kl = 0.5, R = 0, one answer of two tokens with log pi - log ref = 1, 0: rewards -0.5, 0, so the returns are -0.5, 0."""
-    batch = replace(BATCH, rewards=torch.zeros(1, 1, dtype=torch.float64), reference_logp=padded([[[-2.0, -1.0]]]))
+    batch = BATCH.fill(rewards=torch.zeros(1, 1, dtype=torch.float64), reference_logp=padded([[[-2.0, -1.0]]]))
     assert replace(PPO, kl=0.5).prepare(batch).returns.tolist() == [[[-0.5, 0.0]]]
 
 
@@ -144,9 +143,9 @@ def test_two_prompts_two_answers_three_tokens():
     """
     batch = rectangle(Needs(rollouts=2), [[1, 2], [3, 1]])
     zero = torch.zeros(batch.mask.shape, dtype=torch.float64)
-    batch = replace(batch, rewards=torch.tensor([[1.0, -1], [-1, 1]]).double(), old_logp=zero, reference_logp=zero - 1, old_values=zero)
+    batch = batch.fill(rewards=torch.tensor([[1.0, -1], [-1, 1]]).double(), old_logp=zero, reference_logp=zero - 1, old_values=zero)
     objective = replace(PPO, rollouts=2, kl=0.0)
-    loss = objective.loss(PolicyOutput(logp=zero, values=zero + 0.5), objective.prepare(batch))
+    loss = objective.loss(PolicyOutput(zero, {"values": zero + 0.5}), objective.prepare(batch))
     assert loss.parts["policy"].tolist() == pytest.approx([-0.0836486, 0.0836486], abs=1e-7)
     assert loss.parts["value"].tolist() == pytest.approx([0.3671429, 0.5278571], abs=1e-7)
     assert loss.stats["clipped"].tolist() == [0.0, 0.0]
@@ -157,19 +156,19 @@ def test_the_clip_is_counted_beyond_it_on_either_side():
     """Ratios 0.7, 0.9, 1.1 with a clip of 0.2: one of three."""
     batch = rectangle(Needs(rollouts=1), [[3]])
     zero = torch.zeros(batch.mask.shape, dtype=torch.float64)
-    batch = replace(batch, rewards=torch.ones(1, 1).double(), old_logp=zero - 1, reference_logp=zero, old_values=zero)
-    policy = PolicyOutput(logp=torch.tensor([[[0.7, 0.9, 1.1]]]).double().log() - 1, values=zero)
+    batch = batch.fill(rewards=torch.ones(1, 1).double(), old_logp=zero - 1, reference_logp=zero, old_values=zero)
+    policy = PolicyOutput(torch.tensor([[[0.7, 0.9, 1.1]]]).double().log() - 1, {"values": zero})
     assert PPO.loss(policy, PPO.prepare(batch)).stats["clipped"].tolist() == pytest.approx([1 / 3], abs=1e-15)
 
 
 def test_a_policy_that_has_not_moved_is_not_clipped_by_any_clip():
     """Ratio 1 lies on a clip of 0, not beyond it."""
-    policy = PolicyOutput(logp=BATCH.old_logp, values=BATCH.old_values)
+    policy = PolicyOutput(BATCH.old_logp, {"values": BATCH.old_values})
     assert replace(PPO, clip=0.0).loss(policy, PPO.prepare(BATCH)).stats["clipped"].tolist() == [0.0]
 
 
 def test_needs_and_updates_follow_the_fields():
     needs = replace(PPO, rollouts=3).needs
-    assert (needs.slots, needs.rewards, needs.old_logp, needs.reference_logp, needs.values) == (("rollout",) * 3, True, True, True, True)
+    assert needs == Needs(rollouts=3, rewards=True, old_logp="prepare", reference_logp=True, values=True)
     updates = replace(PPO, epochs=3, minibatches=2, value_only_steps=4).updates
     assert (updates.epochs, updates.minibatches, updates.value_only_steps) == (3, 2, 4)

@@ -69,7 +69,7 @@ def policy_loss(trl, objective, batch, loss_type, *, level="token", corrected=Fa
             "old_per_token_logps": batch.old_logp.flatten(0, 1),
             "num_items_in_batch": mask.sum() if num_items is None else num_items,
         }
-        if batch.reference_logp is not None:
+        if "reference_logp" in batch:
             inputs["ref_per_token_logps"] = batch.reference_logp.flatten(0, 1)
         return trl.GRPOTrainer._compute_loss(trainer, None, inputs)
 
@@ -109,7 +109,7 @@ def test_loss_and_gradient(trl, name, kl):
 def test_kl_with_and_without_bias_correction(trl, level, corrected):
     """The correction multiplies k3 by the ratio, the answer's where the ratio is; value and gradient of the KL alone."""
     objective, batch, policy = batch_of("grpo", kl=0.7, ratio=level, kl_gradient="corrected" if corrected else "as_loss")
-    silent = replace(batch, rewards=torch.zeros_like(batch.rewards))
+    silent = batch.fill(rewards=torch.zeros_like(batch.rewards))
     assert_same_loss(objective, silent, policy, policy_loss(trl, objective, silent, "grpo", level=level, corrected=corrected))
 
 
@@ -117,7 +117,7 @@ def test_kl_with_and_without_bias_correction(trl, level, corrected):
 def test_on_policy_gradient_of_the_kl(trl, corrected):
     """With ratio 1 the correction changes no value, but the gradient: from 1 - e^-d to d, d = log pi - log pi_ref."""
     objective, batch, policy = batch_of("grpo", kl=0.7, kl_gradient="corrected" if corrected else "as_loss")
-    on_policy = replace(batch, rewards=torch.zeros_like(batch.rewards), old_logp=policy.logp.detach())
+    on_policy = batch.fill(rewards=torch.zeros_like(batch.rewards), old_logp=policy.logp.detach())
     assert_same_loss(objective, on_policy, policy, policy_loss(trl, objective, on_policy, "grpo", corrected=corrected))
     logp = policy.logp.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(policy_loss(trl, objective, on_policy, "grpo", corrected=corrected)(logp), logp)

@@ -9,18 +9,20 @@ import pytest
 import torch
 
 from grao_bench.errors import UserError
+from grao_bench.interfaces import Sampling
+from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.rewards.gold import GoldReward
-from grao_bench.specs import conf_dir
+from grao_bench.specs import conf_dir, load
 from grao_bench.training.collect import collect
 from grao_bench.training.reference import ReferenceCache
 from grao_bench.types import Batch, Needs, Updates, Verdict
 
-from ..small import END
+from ..small import END, tiny_llama
 from .setting import EXAMPLES, WordJudge, codec, collector, policy
 
 NAMES = sorted(path.stem for path in (conf_dir() / "objective").glob("*.yaml"))
-EVERYTHING = Needs(rollouts=4, chosen=True, rejected=True, rewards=True, old_logp=True, reference_logp=True, values=True)
+EVERYTHING = Needs(rollouts=4, chosen=True, rejected=True, rewards=True, old_logp="prepare", reference_logp=True, values=True)
 
 
 def objective(name, **changed):
@@ -42,17 +44,14 @@ def collected(spec, updates: Updates | None = None, seed=0, examples=EXAMPLES, p
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_holds_what_is_needed_and_nothing_else(name):
-    """Old log-probs may be missing only where they would be the loss's own: one update per batch, and no values to fill beside them."""
+    """Old log-probs may be missing only where they would be the loss's own: at a batch's only update."""
     spec = objective(name)
     batch, _ = collected(spec)
     needs = spec.needs
-    own = spec.updates.count == 1 and not needs.values
-    present = {
-        key for key in ("rewards", "old_logp", "reference_logp", "old_values", "returns", "advantages") if getattr(batch, key) is not None
-    }
+    present = {key for key in ("rewards", "old_logp", "reference_logp", "old_values", "returns", "advantages") if key in batch}
     expected = {
         "rewards": needs.rewards,
-        "old_logp": needs.old_logp and not own,
+        "old_logp": needs.old_logp == "prepare" or (needs.old_logp == "loss" and spec.updates.count > 1),
         "reference_logp": needs.reference_logp,
         "old_values": needs.values,
     }
@@ -64,11 +63,45 @@ def test_a_batch_holds_what_is_needed_and_nothing_else(name):
 
 def test_old_log_probabilities_are_computed_where_the_policy_will_move_away_from_them():
     """GRPO with one update spends no pass on them; with two epochs they are the policy's own before the first."""
-    assert collected(objective("grpo"))[0].old_logp is None
+    assert "old_logp" not in collected(objective("grpo"))[0]
     spec = objective("grpo", epochs=2)
     policy_ = policy(spec)
     batch, _ = collected(spec, policy_=policy_)
     torch.testing.assert_close(batch.old_logp, policy_(batch).logp.detach(), atol=1e-12, rtol=0)
+
+
+def test_old_log_probabilities_for_prepare_are_there_at_a_single_update():
+    probe = Probe(Needs(rollouts=4, chosen=True, old_logp="prepare"))
+    policy_ = policy(probe)
+    batch, _ = collected(probe, Updates(), policy_=policy_)
+    torch.testing.assert_close(batch.old_logp, policy_(batch).logp.detach(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("heat", "sampling"),
+    [
+        (1.0, Sampling(0.7, 0.8, 5)),  # raw log-probs, whatever the rollouts were drawn with
+        (0.7, Sampling(0.7, 1.0, 5)),  # the sampler's own, of the whole distribution
+    ],
+)
+def test_the_samplers_log_probabilities_are_those_of_the_loss_on_rollouts_alone(heat, sampling):
+    """By the model's own logits at the loss's temperature; the reference answer has none."""
+    probe = Probe(Needs(rollouts=3, chosen=True, old_logp="sampler"))
+    policy_ = Policy(tiny_llama(), heat, value_head=False)
+    engine = load("rollout/shared_prefix").build(policy_.model, codec())
+    collector_ = replace(collector(probe, policy_), engine=engine, sampling=sampling)
+    batch, _ = collect(collector_, policy_, EXAMPLES, probe.needs, Updates(), 0)
+    k, y = batch.columns("rollout"), batch.column("chosen")
+    expected = policy_(batch).logp.detach()
+    torch.testing.assert_close(batch.old_logp[:, k], expected[:, k], atol=1e-5, rtol=0)
+    assert expected[:, k].any()
+    assert not batch.old_logp[:, y].any()
+
+
+def test_an_engine_that_tells_no_log_probabilities_is_named():
+    probe = Probe(Needs(rollouts=4, old_logp="sampler"))
+    with pytest.raises(UserError, match=r"^rollout: .* this engine tells none; use rollout="):
+        collected(probe, Updates())
 
 
 def test_the_columns_are_the_models_own_numbers():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from grao_bench.rewards.gold import GoldReward
 from grao_bench.specs import conf_dir, load
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.collect import collect
-from grao_bench.training.loop import draw, minibatches, train, update
-from grao_bench.types import Needs
+from grao_bench.training.loop import draw, minibatches, prepared, train, update
+from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 from ..small import tiny_llama
 from .setting import EXAMPLES, WordJudge, budget, codec, collector, policy, trainer
@@ -37,9 +38,9 @@ def started(spec, budget_=None, sampled=False, **optimizer):
     return trainer(spec, policy_, budget_, **optimizer), collector(spec, policy_, sampled=sampled)
 
 
-def prepared(spec, trainer_, collector_, examples=EXAMPLES):
+def prepared_batch(spec, trainer_, collector_, examples=EXAMPLES):
     """A batch of these examples, as `train` makes it before its updates."""
-    return spec.prepare(collect(collector_, trainer_.policy, examples, spec.needs, spec.updates, 0)[0])
+    return prepared(spec, collect(collector_, trainer_.policy, examples, spec.needs, spec.updates, 0)[0])
 
 
 def weights(policy_):
@@ -59,7 +60,7 @@ def test_cutting_into_micro_batches_makes_the_same_update(name, bound):
     outcomes = []
     for tokens_per_forward in (10_000, bound):
         trainer_, collector_ = started(spec, budget(tokens_per_forward=tokens_per_forward))
-        metrics = update(trainer_, prepared(spec, trainer_, collector_), value_only=False)
+        metrics = update(trainer_, prepared_batch(spec, trainer_, collector_), value_only=False)
         outcomes.append((metrics, weights(trainer_.policy)))
     (whole, after_whole), (cut, after_cut) = outcomes
     assert cut == pytest.approx(whole, rel=1e-9, abs=1e-12)
@@ -82,7 +83,7 @@ def test_groups_cut_in_two_passes_make_the_same_update(name, bound):
         trainer_.optimizer.register_step_pre_hook(
             lambda *_, into=gradient, of=policy_: into.extend(parameter.grad.clone() for parameter in of.parameters())
         )
-        batch = prepared(spec, trainer_, collector_)
+        batch = prepared_batch(spec, trainer_, collector_)
         slices.append(max(len(policy_._slices(batch.select([row]).trimmed())) for row in range(batch.size)))
         metrics = update(trainer_, batch, value_only=False)
         outcomes.append((metrics.pop("grad_norm"), metrics, torch.cat([each.double().flatten() for each in gradient])))
@@ -100,16 +101,104 @@ def test_an_update_follows_the_mean_loss_over_the_batchs_prompts(name):
     """Plain arithmetic beside it: loss and gradient norm from one backward pass of the mean, with the gradient cut to clip_norm."""
     spec = objective(name)
     trainer_, collector_ = started(spec)
-    batch = prepared(spec, trainer_, collector_)
+    batch = prepared_batch(spec, trainer_, collector_)
     model = policy(spec)
     out = model(batch)
-    loss = spec.loss(out, batch if batch.old_logp is not None else replace(batch, old_logp=out.logp.detach())).total.mean()
+    loss = spec.loss(out, batch if "old_logp" in batch else batch.fill(old_logp=out.logp.detach())).total.mean()
     loss.backward()
     norm = torch.stack([parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]).norm()
     metrics = update(trainer_, batch, value_only=False)
     assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-9, abs=1e-12)
     assert metrics["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
     assert metrics["loss"] == pytest.approx(sum(value for key, value in metrics.items() if key.startswith("loss/")), abs=1e-12)
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """An objective of a test: gains per token, its needs, and the pure functions it is made of."""
+
+    needs: Needs
+    gain: Callable[[PolicyOutput, Batch], torch.Tensor]
+    at_prepare: Callable[[Batch], Batch] = lambda batch: batch
+    updates: Updates = field(default_factory=Updates)
+    name: str = "minimal"
+    part: str = "gain"
+
+    def prepare(self, batch):
+        return self.at_prepare(batch)
+
+    def loss(self, policy_, batch):
+        return Loss({self.part: -torch.where(batch.mask, self.gain(policy_, batch), 0.0).sum((1, 2))})
+
+
+@pytest.mark.parametrize("updates", [Updates(), Updates(epochs=2)], ids=["one", "two"])
+def test_old_log_probabilities_asked_for_the_loss_are_not_there_in_prepare(updates):
+    """However many updates a batch gets: what fails with one fails with two, and says why."""
+    needs = Needs(rollouts=4, old_logp="loss")
+
+    def reads(batch):
+        return batch.fill(seen=batch.old_logp)
+
+    def ratio(policy_, batch):
+        return torch.exp(policy_.logp - batch.old_logp)
+
+    spec = Minimal(needs, ratio, reads, updates)
+    trainer_, collector_ = started(spec)
+    with pytest.raises(UserError, match=r"^batch\.old_logp: .* needs Needs\(old_logp='prepare'\)"):
+        next(train(trainer_, collector_, EXAMPLES, seed=0))
+    in_the_loss_alone = replace(spec, at_prepare=lambda batch: batch)
+    assert len(list(train(*started(in_the_loss_alone), EXAMPLES, seed=0))) == 3
+
+
+def test_a_schedule_reads_the_step_in_prepare_and_in_the_loss():
+    """A weight that falls from 1 to 1/4 in four steps, on both sides: the loss is its square."""
+
+    def weight(batch):
+        return 1 - (batch.step - 1) / batch.steps
+
+    def at_prepare(batch):
+        return batch.fill(weight=torch.full((batch.size, 1, 1), weight(batch)))
+
+    def gain(policy_, batch):
+        return -batch["weight"] * weight(batch) / batch.mask.sum((1, 2), keepdim=True) + 0 * policy_.logp
+
+    spec = Minimal(Needs(chosen=True), gain, at_prepare)
+    losses = [record.metrics["loss"] for record in train(*started(spec, budget(steps=4, tokens_per_forward=60)), EXAMPLES, seed=0)]
+    assert losses == pytest.approx([1, 9 / 16, 4 / 16, 1 / 16])
+
+
+def with_own_loss(policy_):
+    """The policy, made to say a loss of its own: 3 w^2 per prompt, w a weight of its last norm."""
+
+    def add(module, args, out):
+        w = module.model.model.norm.weight[0]
+        return replace(out, model_losses={"router": 3 * w.square().expand(args[0].size)})
+
+    policy_.register_forward_hook(add)
+    return policy_
+
+
+@pytest.mark.parametrize("bound", [1, 10_000])
+def test_a_models_own_loss_is_a_named_part_of_the_loss_with_its_gradient(bound):
+    """3 w^2 at w = 1 adds 3 to the loss and 6 to the gradient of w, however the batch is cut."""
+    spec, outcomes = objective("sft"), []
+    for policy_ in (policy(spec), with_own_loss(policy(spec))):
+        trainer_ = trainer(spec, policy_, budget(tokens_per_forward=bound), clip_norm=1e9)
+        batch, gradients = prepared_batch(spec, trainer_, collector(spec, policy_)), []
+        trainer_.optimizer.register_step_pre_hook(lambda *_, of=policy_, into=gradients: into.append(of.model.model.norm.weight.grad[0]))
+        outcomes.append((update(trainer_, batch, value_only=False), gradients[0].item()))
+    (plain, before), (routed, after) = outcomes
+    assert routed["loss/router"] == pytest.approx(3.0)
+    assert routed["loss"] == pytest.approx(plain["loss"] + 3.0)
+    assert routed["loss/imitation"] == pytest.approx(plain["loss/imitation"])
+    assert after == pytest.approx(before + 6.0)
+
+
+def test_a_models_loss_and_an_objectives_of_one_name_are_refused():
+    spec = Minimal(Needs(chosen=True), lambda policy_, batch: policy_.logp, part="router")
+    policy_ = with_own_loss(policy(spec))
+    with pytest.raises(UserError, match=r"^loss part router: the model has a loss of this name"):
+        next(train(trainer(spec, policy_), collector(spec, policy_), EXAMPLES, seed=0))
 
 
 def test_draw_visits_every_example_once_an_epoch():
@@ -163,7 +252,7 @@ def test_in_a_value_only_step_the_norm_is_the_heads_own():
     """The model's gradient, which is thrown away, neither counts nor scales the head's."""
     spec = objective("ppo")
     trainer_, collector_ = started(spec)
-    batch = prepared(spec, trainer_, collector_)
+    batch = prepared_batch(spec, trainer_, collector_)
     model = policy(spec)
     spec.loss(model(batch), batch).total.mean().backward()
     norm = torch.stack([parameter.grad.norm() for parameter in model.value_head.parameters()]).norm().item()
@@ -175,7 +264,7 @@ def test_a_value_head_learns_at_its_own_rate_and_does_not_decay():
     spec = objective("ppo")
     trainer_, collector_ = started(spec, lr=0.01, value_lr=0.2, weight_decay=0.0)
     before = weights(trainer_.policy)
-    update(trainer_, prepared(spec, trainer_, collector_), value_only=False)
+    update(trainer_, prepared_batch(spec, trainer_, collector_), value_only=False)
     after = weights(trainer_.policy)
     assert (after["value_head.bias"] - before["value_head.bias"]).abs().item() == pytest.approx(0.2, rel=1e-3)
     largest = max((after[key] - before[key]).abs().max().item() for key in after if not key.startswith("value_head"))
@@ -269,13 +358,13 @@ def test_the_samplers_mismatch_is_the_mean_over_rollout_tokens(bound):
     """The first answer of each group a quarter of a nat off, however the batch is cut; what the reference is off counts nothing."""
     spec = objective("grao")
     trainer_, collector_ = started(spec, budget(tokens_per_forward=bound))
-    batch = prepared(spec, trainer_, collector_)
+    batch = prepared_batch(spec, trainer_, collector_)
     rollouts, chosen = batch.columns("rollout"), batch.column("chosen")
     off = torch.zeros(batch.mask.shape, dtype=torch.float64)
     off[:, rollouts[0]], off[:, chosen] = 0.25, 9.0
     sampler = torch.where(batch.mask, trainer_.policy(batch).logp.detach() + off, 0.0)
     share = batch.mask[:, rollouts[0]].sum().item() / batch.mask[:, rollouts].sum().item()
-    metrics = update(trainer_, replace(batch, sampler_logp=sampler), value_only=False)
+    metrics = update(trainer_, batch.fill(sampler_logp=sampler), value_only=False)
     assert metrics["sampler_mismatch"] == pytest.approx(0.25 * share, rel=1e-9)
 
 
@@ -301,7 +390,7 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
 def test_a_loss_that_is_no_number_updates_nothing(name):
     spec = objective(name)
     trainer_, collector_ = started(spec)
-    batch = prepared(spec, trainer_, collector_)
+    batch = prepared_batch(spec, trainer_, collector_)
     with torch.no_grad():
         trainer_.policy.model.model.norm.weight[0] = torch.nan
     before = weights(trainer_.policy)
@@ -314,7 +403,7 @@ def test_a_loss_that_is_no_number_updates_nothing(name):
 @pytest.mark.parametrize("bound", [1, 10_000])
 def test_a_loss_that_is_no_number_names_its_example(bound):
     trainer_, collector_ = started(objective("sft"), budget(tokens_per_forward=bound))
-    batch = prepared(objective("sft"), trainer_, collector_)
+    batch = prepared_batch(objective("sft"), trainer_, collector_)
     batch.token_weights[2] = torch.nan
     with pytest.raises(UserError, match="step 1: the loss of example same is nan; nothing was updated"):
         update(trainer_, batch, value_only=False)
@@ -324,8 +413,8 @@ def test_a_gradient_that_is_no_number_updates_nothing():
     """A ratio of e^800 is clipped in the loss, which stays finite; its gradient is 0 * inf."""
     spec = objective("grpo", epochs=2, kl=0.0)
     trainer_, collector_ = started(spec)
-    batch = prepared(spec, trainer_, collector_)
-    batch = replace(batch, old_logp=torch.where(batch.mask, batch.old_logp - 800.0, 0.0), advantages=torch.ones_like(batch.advantages))
+    batch = prepared_batch(spec, trainer_, collector_)
+    batch = batch.fill(old_logp=torch.where(batch.mask, batch.old_logp - 800.0, 0.0), advantages=torch.ones_like(batch.advantages))
     before = weights(trainer_.policy)
     with pytest.raises(UserError, match="step 1: the gradient's norm is nan"):
         update(trainer_, batch, value_only=False)

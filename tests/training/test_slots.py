@@ -56,7 +56,7 @@ class OffPolicy:
 
     def prepare(self, batch: Batch) -> Batch:
         A = batch.rewards - batch.rewards.mean(-1, keepdim=True)
-        return replace(batch, advantages=A[..., None].double())
+        return batch.fill(advantages=A[..., None].double())
 
     def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
         J = masked_mean(policy.logp, batch.mask)
