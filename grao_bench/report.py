@@ -25,6 +25,9 @@ from grao_bench.reporting.sheets import Sheet
 from grao_bench.reporting.studies import all_sheets, main_sheet, mcnemar_sheet
 from grao_bench.reporting.tables import brief_grid, cross_tables, frame, main_tables, score
 
+CAVEAT = "caveat.txt"
+"""A file that may lie in a folder of runs: what speaks against reading its scores as a ranking."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -52,7 +55,9 @@ def build_report(
     tables.csv is all rows of Tables 1, 2 and the cross tables in one. records: also copy each run's records (evaluations compressed)
     below `output`, so that it can be reported on again. texts=False leaves prompts, references and answers out, on the page and in
     the copies. note: a paragraph under the title, say of where the data come from. cases: how Tables 4 and 5 choose their prompts,
-    see `case_studies`. Raises UserError where there is no finished run, or runs that cannot stand in one table.
+    see `case_studies`. A file caveat.txt in `folder` says why its scores rank no objective: its text
+    stands above the findings, which then name no leader. Raises UserError where there is no finished
+    run, or runs that cannot stand in one table.
     """
     output = folder / "report" if output is None else output
     runs, unfinished = _read(folder, output)
@@ -60,6 +65,7 @@ def build_report(
         runs = [_without_texts(run) for run in runs]
     cells = gather(runs, unfinished)
     rows = score(cells, ties)
+    caveat = _caveat(folder)
     tables, crosses = main_tables(rows, ties), cross_tables(rows, ties)
     studies = case_studies(tables, cases)
     main_sheets = [main_sheet(table) for table in tables]
@@ -68,9 +74,10 @@ def build_report(
     contents = Contents(
         title=f"grao_bench: {folder.resolve().name}",
         note=note,
+        caveat=caveat,
         ties=ties,
         cells=cells,
-        findings=findings(tables),
+        findings=findings(tables, caveat),
         main=main_sheets,
         sheets=others,
         drawings=draw_all(cells, rows, tables),
@@ -88,11 +95,14 @@ def build_report(
     frame(rows, ties).to_csv(output / "tables.csv", index=False, float_format="%.6g", lineterminator="\n")
     (output / "report.html").write_text(page.render(contents, folder, link), encoding="utf-8")
     if records:
+        if caveat:
+            (output / CAVEAT).write_bytes((folder / CAVEAT).read_bytes())
         for run in runs:
             _copy_records(run, output / run.folder.relative_to(folder))
         for partial, reason in unfinished.items():
             _copy_reason(partial, output / partial.relative_to(folder), reason)
-    brief = [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
+    brief = [f"Caveat: {caveat}"] if caveat else []
+    brief += [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
     brief += [f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables]
     return Report(output / "report.html", output / "tables.md", "\n\n".join(brief))
 
@@ -195,6 +205,15 @@ def _read(folder: Path, output: Path) -> tuple[list[Run], dict[Path, str]]:
     return runs, {path: reason for path, reason in unfinished.items() if copies not in path.resolve().parents}
 
 
+def _caveat(folder: Path) -> str:
+    """The text of the folder's caveat.txt, on one line; empty where there is none."""
+    path = folder / CAVEAT
+    try:
+        return " ".join(path.read_text(encoding="utf-8").split()) if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error}); mend or remove it") from None
+
+
 def _write_figures(folder: Path, drawings: Sequence[Drawing]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for drawing in drawings:
@@ -220,6 +239,7 @@ def _markdown(folder: Path, contents: Contents) -> str:
         f"# {folder.resolve().name}",
         *([contents.note] if contents.note else []),
         "## What this shows",
+        *([f"**Caveat.** {contents.caveat}"] if contents.caveat else []),
         "\n".join(f"- {one.about}: **{one.verdict}.** {one.text}" for one in contents.findings),
         "Percent unless said otherwise. Several seeds: mean ± sd [95% t interval over seed means]. One seed: [95% bootstrap interval over\n"
         "prompts only]. nag_mean = mean(R_after - R_base) is what stands beside the paper's NAG; without ties it is 2 (RAS - RAS_base)\n"

@@ -1,4 +1,8 @@
-"""What the tables show, in plain words and before any of them: which method leads and by how much, or that nothing is shown to."""
+"""What the tables show, in plain words and before any of them: which method leads and by how much.
+
+Or that nothing is shown to, or that the scores rank no objective: an alarm on a row, settings that
+differ between rows besides the objective's own, or a caveat that lies beside the records.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 
 from grao_bench.reporting.cells import BASE
 from grao_bench.reporting.comparisons import LIMITS, Difference, between
-from grao_bench.reporting.tables import Comparison, Row, Table, number
+from grao_bench.reporting.tables import Comparison, Row, Table, number, unequal_settings
 
 NAMED = 3
 """More methods than this are counted, not named."""
@@ -23,24 +27,43 @@ class Finding:
     text: str
 
 
-def findings(tables: Sequence[Table]) -> list[Finding]:
-    """A finding per table and model, by RAS; the table's order."""
-    return [_finding(table, model) for table in tables for model in dict.fromkeys(row.cell.model for row in table.rows)]
+def findings(tables: Sequence[Table], caveat: str = "") -> list[Finding]:
+    """A finding per table and model, by RAS; the table's order.
+
+    caveat: what is known against reading the scores as a ranking, "" for nothing. The report says
+    it above the findings; here it keeps them from naming a leader.
+    """
+    found = []
+    for table in tables:
+        models = dict.fromkeys(row.cell.model for row in table.rows)
+        found += [_finding(table, model, caveat) for model in models]
+    return found
 
 
-def _finding(table: Table, model: str) -> Finding:
+def _finding(table: Table, model: str, caveat: str) -> Finding:
     rows = [row for row in table.rows if row.cell.model == model]
     scored = [row for row in rows if row.scores and row.cell.objective != BASE]
     base = next((row for row in rows if row.cell.objective == BASE and row.scores), None)
     lost = [row.cell.label for row in rows if not row.scores]
     about = f"{table.set} ({model}), judged by {table.reward}"
     found = next((one for one in table.comparisons if (one.model, one.score) == (model, "ras")), None)
-    verdict, sentences = _compared(found, scored) if found else _alone(scored)
+    against = doubts(scored, caveat)
+    verdict, sentences = _compared(found, scored, against) if found else _alone(scored)
     if base:
         sentences.append(f"The base has {_percent(base)}.")
     if lost:
         sentences.append(f"No result for {_names(lost)}: see the table for the reason.")
     return Finding(about, verdict, " ".join(sentences))
+
+
+def doubts(rows: Sequence[Row], caveat: str = "") -> list[str]:
+    """Why the scores of these rows rank no objective; empty where nothing is known against it."""
+    alarmed = [f"{row.cell.label} ({', '.join(row.alarms)})" for row in rows if row.alarms]
+    return [
+        *(["the caveat above"] if caveat else []),
+        *unequal_settings([row.cell for row in rows]),
+        *([f"alarms on {', '.join(alarmed)}"] if alarmed else []),
+    ]
 
 
 def _alone(scored: Sequence[Row]) -> tuple[str, list[str]]:
@@ -50,34 +73,50 @@ def _alone(scored: Sequence[Row]) -> tuple[str, list[str]]:
     return "One method, nothing to compare it with", [f"{row.cell.label} has {_percent(row)}."]
 
 
-def _compared(found: Comparison, scored: Sequence[Row]) -> tuple[str, list[str]]:
+def _compared(
+    found: Comparison,
+    scored: Sequence[Row],
+    against: Sequence[str],
+) -> tuple[str, list[str]]:
     by_label = {row.cell.label: row for row in scored}
     best = by_label[found.best]
     others = sorted((row for row in scored if row is not best), key=lambda row: -row.scores["ras"].mean)
     pairs = {row.cell.label: between(found.differences, found.best, row.cell.label) for row in others}
     behind = [label for label, pair in pairs.items() if pair and pair.p_holm < LIMITS[0]]
     level = [label for label in pairs if label not in behind]
-    sentences = [f"{found.best} has the highest mean RAS, {_percent(best)}{_seeds(best)}."]
+    sentences = [f"Against a ranking: {'; '.join(against)}."] if against else []
+    sentences.append(f"{found.best} has the highest mean RAS, {_percent(best)}{_seeds(best)}.")
     if not found.tested:
         verdict = "No difference can be tested"
         sentences.append(
             f"Next is {_of(pairs, others[0].cell.label)}; a test takes two seeds that both methods have, and differences that vary."
         )
-    elif not level:
-        verdict = f"{found.best} leads"
-        sentences.append(f"It is ahead of every other method; of the next, by {_of(pairs, behind[0])}.")
     else:
-        verdict = "No method is shown to lead"
-        sentences.append(f"It is not shown to differ from {_of(pairs, level[0])}{_others(level[1:])}.")
-        if behind:
-            sentences.append(f"It is ahead of {_names(behind)}.")
+        leads = f"{found.best} leads" if not level else "No method is shown to lead"
+        verdict = "The scores rank no objective" if against else leads
+        ahead = "Its score is shown to be higher than that of" if against else "It is ahead of"
+        if level:
+            first = f"{_of(pairs, level[0])}{_others(level[1:])}"
+            sentences.append(f"It is not shown to differ from {first}.")
+        if behind and level:
+            sentences.append(f"{ahead} {_names(behind)}.")
+        elif behind:
+            second = _of(pairs, behind[0])
+            sentences.append(f"{ahead} every other method; of the next, by {second}.")
     grao = [row.cell.label for row in others if row.cell.objective == "grao" and not row.cell.first_stage]
     if len(grao) == 1:
-        shown = "" if not found.tested else ": shown to be behind" if grao[0] in behind else ": not shown to differ"
+        shown = "" if not found.tested else _shown(grao[0] in behind, against)
         sentences.append(f"GRAO has {_percent(by_label[grao[0]])}, {found.best} minus {_of(pairs, grao[0])}{shown}.")
     if found.tested and not math.isnan(found.smallest):
-        sentences.append(f"With these seeds a difference under about {number(found.smallest, 1)} points would go unseen.")
+        size = f"a difference under about {number(found.smallest, 1)} points"
+        sentences.append(f"With these seeds {size} would go unseen in one comparison, before Holm.")
     return verdict, sentences
+
+
+def _shown(behind: bool, against: Sequence[str]) -> str:
+    if behind:
+        return "" if against else ": shown to be behind"
+    return ": not shown to differ"
 
 
 def _of(pairs: dict[str, Difference | None], label: str) -> str:

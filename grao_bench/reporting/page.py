@@ -34,10 +34,15 @@ _WORDS = ("notes", "alarms", "hardware", "method", "pair", "variant", "metric", 
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a page shows. `main`: Tables 1, 2 and their like; `sheets`: every other table; `note` stands under the title."""
+    """All that a page shows.
+
+    `main`: Tables 1, 2 and their like; `sheets`: every other table; `note` stands under the title,
+    `caveat` above the findings.
+    """
 
     title: str
     note: str
+    caveat: str
     ties: Ties
     cells: Sequence[Cell]
     findings: Sequence[Finding]

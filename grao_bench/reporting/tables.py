@@ -409,6 +409,13 @@ def _notes(cells: Sequence[Cell], reward: str) -> tuple[str, ...]:
     finished = [cell for cell in cells if cell.runs]
     others = sorted({run.info.reward for cell in finished for run in cell.runs} - {reward})
     lines = [f"trained on the reward {', '.join(others)}, judged here by {reward}"] if others else []
+    return (*lines, *unequal_settings(finished))
+
+
+def unequal_settings(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """A line for each setting, other than the objective's own, that differs between these cells."""
+    finished = [cell for cell in cells if cell.runs]
+    lines = []
     for key, values in differing(finished).items():
         if key.split(".")[0] not in ("objective", "model", "data"):
             pairs = ", ".join(f"{cell.label} {value}" for cell, value in zip(finished, values, strict=True))

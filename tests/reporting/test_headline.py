@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from grao_bench.records import find_runs, find_unfinished
+import pytest
+
+from grao_bench.errors import UserError
+from grao_bench.records import StepRecord, find_runs, find_unfinished
+from grao_bench.report import build_report
 from grao_bench.reporting.cells import gather
 from grao_bench.reporting.headline import findings
 from grao_bench.reporting.tables import main_tables, score
@@ -51,3 +55,84 @@ def test_one_method_and_a_failed_one(tmp_path):
     assert found.verdict == "One method, nothing to compare it with"
     assert "sft has 35.0%" in found.text
     assert "No result for ppo" in found.text
+
+
+def lead(root, **runs):
+    """GRAO 30 points ahead of SFT over 3 seeds, shown by the test; `runs`: each run's own."""
+    write_run(root, "base", {KEY: share(20)}, config_hash="00000000")
+    for objective, values in (("grao", (80, 82, 84)), ("sft", (50, 51, 55))):
+        for seed, value in enumerate(values):
+            own = {key: values[objective] for key, values in runs.items()}
+            write_run(root, objective, {KEY: share(value)}, seed=seed, **own)
+    return root
+
+
+def found_in(root):
+    (found,) = findings(main_tables(score(gather(find_runs(root), {}), "loss"), "loss"))
+    return found
+
+
+def ranks_nothing(found):
+    claims = ("leads", "ahead of", "shown to be behind")
+    said = any(claim in found.verdict + found.text for claim in claims)
+    return found.verdict == "The scores rank no objective" and not said
+
+
+def test_rates_that_differ_between_the_rows_rank_no_objective(tmp_path):
+    same = {name: {"optimizer": {"lr": 0.001}} for name in ("grao", "sft")}
+    assert found_in(lead(tmp_path / "same", config=same)).verdict == "grao leads"
+    other = same | {"sft": {"optimizer": {"lr": 0.004}}}
+    found = found_in(lead(tmp_path / "other", config=other))
+    assert ranks_nothing(found)
+    assert "Against a ranking: optimizer.lr differs between rows: sft 0.004, grao 0.001." in found.text
+    assert "sft: 30.0 points [27.5, 32.5], p < 0.001" in found.text  # the numbers are still said
+
+
+def test_the_objectives_own_settings_are_what_is_compared(tmp_path):
+    own = {"grao": {"objective": {"beta": 0.3}}, "sft": {"objective": {"length": 1}}}
+    assert found_in(lead(tmp_path, config=own)).verdict == "grao leads"
+
+
+def test_an_alarm_on_either_row_ranks_no_objective(tmp_path):
+    silent = [StepRecord(1, {"groups_without_signal": 0.75}, 1, 8, 9, 9)]
+    for alarmed, quiet in (("grao", "sft"), ("sft", "grao")):
+        root = lead(tmp_path / alarmed, steps={alarmed: silent, quiet: []})
+        found = found_in(root)
+        assert ranks_nothing(found)
+        assert f"alarms on {alarmed} (75% of groups without signal (3 of 3 seeds))" in found.text
+
+
+def test_grao_behind_is_no_verdict_on_it_where_the_rates_differ(tmp_path):
+    for name, lr in (("grpo", 0.0005), ("grao", 0.000125)):
+        for seed, value in enumerate((80, 82, 84) if name == "grpo" else (50, 51, 55)):
+            config = {"optimizer": {"lr": lr}}
+            write_run(tmp_path, name, {KEY: share(value)}, seed=seed, config=config)
+    found = found_in(tmp_path)
+    assert ranks_nothing(found)
+    assert "GRAO has 52.0%, grpo minus grao: 30.0 points [27.5, 32.5], p < 0.001." in found.text
+
+
+def test_a_caveat_stands_on_top_of_page_and_tables_and_ranks_no_objective(tmp_path):
+    root = lead(tmp_path / "runs")
+    assert '<p class="verdict">grao leads</p>' in build_report(root).page.read_text()
+    (root / "caveat.txt").write_text("The judge pays\nfor <manners>.\n")
+    report = build_report(root, tmp_path / "out", records=True)
+    page = report.page.read_text()
+    caveat = page.index("The judge pays for &lt;manners&gt;.")
+    assert page.index('<section id="headline">') < caveat < page.index('<p class="verdict">')
+    assert "leads" not in page[caveat : page.index("<nav")]
+    text = report.tables.read_text()
+    head, said = "## What this shows", "**Caveat.** The judge pays for <manners>."
+    assert text.index(head) < text.index(said)
+    assert "**The scores rank no objective.** Against a ranking: the caveat above." in text
+    assert report.brief.startswith("Caveat: The judge pays for <manners>.")
+    # it lies with the copied records too: a report on them can't lose it
+    again = build_report(tmp_path / "out", tmp_path / "again").tables.read_text()
+    assert again.splitlines()[1:] == text.splitlines()[1:]  # the first names the folder
+
+
+def test_a_caveat_that_is_no_text_is_one_clear_line(tmp_path):
+    (lead(tmp_path) / "caveat.txt").write_bytes(b"\xff\xfe")
+    message = r"caveat.txt: cannot be read as text .*; mend or remove it"
+    with pytest.raises(UserError, match=message):
+        build_report(tmp_path)
