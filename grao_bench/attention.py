@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -39,25 +40,7 @@ def use_shared_prefix(model: Any) -> None:
     before = model.config._attn_implementation
     if before == NAME:
         return
-    from transformers import AttentionInterface
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-
-    def attention(
-        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-    ) -> tuple[Tensor, None]:
-        layout = kwargs.pop("layout", None)
-        if layout is None:
-            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-        if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
-            raise UserError(
-                f"{type(module).__name__}: soft-capped attention and attention sinks are not supported by the shared-prefix engine"
-            )
-        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-        return layout.attend(query, key, value, scaling, kwargs.get("sliding_window")), None
-
-    AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    _register()
     name = type(model).__name__
     try:
         model.set_attn_implementation(NAME)
@@ -71,6 +54,29 @@ def use_shared_prefix(model: Any) -> None:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{name}: it can't run prompts packed in one row ({reason}); the shared-prefix engine doesn't support it") from None
+
+
+@cache
+def _register() -> None:
+    """Tell transformers, once in a process, whose models then find the attention by its name."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
+    layout = kwargs.pop("layout", None)
+    if layout is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        what = "soft-capped attention and attention sinks are not supported"
+        raise UserError(f"{type(module).__name__}: {what} by the shared-prefix engine")
+    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    return layout.attend(query, key, value, scaling, kwargs.get("sliding_window")), None
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """One cell of a grid: base -> train -> evaluate -> records. Wires the parts together; usable from a notebook, without Hydra.
 
     experiment = Experiment(objective=load_objective("grao", beta=0.3), model=TinyModel(...), ...)
-    cell = build(experiment)
-    for record in train(cell.trainer, cell.collector, cell.examples, experiment.seed): ...
+    with process_settings(experiment.threads):
+        cell = build(experiment)
+        for record in train(cell.trainer, cell.collector, cell.examples, experiment.seed): ...
 
 `grao_bench.run.run(experiment)` does all of it and leaves a run folder.
 """
@@ -37,7 +38,6 @@ from grao_bench.interfaces import (
 from grao_bench.models.hf import started_from
 from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.models.tiny import cache_folder
-from grao_bench.precision import fast_float32
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.training.collect import Collector, told_by_sampler
 from grao_bench.training.fit import require_examples, require_left, within_length
@@ -210,9 +210,10 @@ class Cell:
 
 
 def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None] | None = None) -> Cell:
-    """Load or make the base, read the data, and put the machines together."""
-    torch.set_num_threads(experiment.threads)
-    fast_float32()
+    """Load or make the base, read the data, and put the machines together.
+
+    Within `process_settings`, so that its numbers are this cell's own.
+    """
     spec, data, budget, needs = experiment.model, experiment.data, experiment.budget, experiment.objective.needs
     dataset = data.build()
     require_examples(dataset, experiment.objective)

@@ -23,7 +23,7 @@ from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, bu
 from grao_bench.interfaces import Dataset, RewardSource, TellingSource
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
-from grao_bench.precision import fast_float32
+from grao_bench.process import process_settings
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
 from grao_bench.records import (
     PARTIAL,
@@ -76,7 +76,8 @@ def run(
             for name, text in {"config.yaml": yaml.safe_dump(describe(experiment), sort_keys=False), **(extra_files or {})}.items():
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_text(text, encoding="utf-8")
-            _run(experiment, partial, on_step, on_pretrain, on_task)
+            with process_settings(experiment.threads):
+                _run(experiment, partial, on_step, on_pretrain, on_task)
         except BaseException as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             (partial / "error.txt").write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
@@ -344,8 +345,11 @@ def evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_tas
     What differs from the run's own evaluation is added to the files' names: `gold_T0` is greedy, `gold_1a2b` another judge of that name.
     Returns (the run's new record files, those that were there already and stay).
     """
-    torch.set_num_threads(experiment.threads)
-    fast_float32()
+    with process_settings(experiment.threads):
+        return _evaluate_again(experiment, folder, on_task)
+
+
+def _evaluate_again(experiment: Experiment, folder: Path, on_task: OnTask | None) -> tuple[list[Path], list[Path]]:
     info = read_info(folder)
     policy, codec = load_policy(experiment, str(folder / "model"))
     sets = evaluation_sets(experiment, policy, codec)

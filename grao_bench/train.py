@@ -82,8 +82,6 @@ class GridCallback(Callback):
 
 def make_bases(experiments: Sequence[Any]) -> None:
     """Make the tiny bases that unfinished cells start from, here and with a bar: the workers that would wait for them show none."""
-    import torch
-
     from grao_bench.experiment import base_spec, corpus_of
     from grao_bench.progress import Bars
 
@@ -91,7 +89,6 @@ def make_bases(experiments: Sequence[Any]) -> None:
     try:
         with Bars() as bars:
             for experiment in wanted.values():
-                torch.set_num_threads(experiment.threads)
                 base_spec(experiment).checkpoint(corpus_of(experiment), bars.on_pretrain)
     except UserError as error:
         quit_with(error)

@@ -84,7 +84,7 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, flo
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from grao_bench.data.corpus import load_corpus_files
-    from grao_bench.models.policy import resolve_device
+    from grao_bench.devices import resolve_device
     from grao_bench.ops import stream_seed
     from grao_bench.rewards.bag_of_words import fit_bag_of_words
     from grao_bench.rewards.reward_model import PairEncoder, write_pairs

@@ -13,7 +13,22 @@ import grao_bench
 
 ROOT = Path(grao_bench.__file__).parent
 FLOORS = (
-    ("types", "interfaces", "ops", "records", "errors", "batching", "dialogue", "values", "provenance", "specs", "attention", "precision"),
+    (
+        "types",
+        "interfaces",
+        "ops",
+        "records",
+        "errors",
+        "batching",
+        "dialogue",
+        "values",
+        "provenance",
+        "specs",
+        "attention",
+        "precision",
+        "devices",
+        "process",
+    ),
     ("data",),
     ("models",),
     ("objectives", "rewards", "rollouts", "tracking"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
@@ -12,7 +11,7 @@ from grao_bench.batching import make_batch, micro_batches, to_device
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.models.policy import Policy, load_causal_lm
-from grao_bench.precision import fast_float32
+from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.types import Answer, Needs, PromptFormat
 
@@ -29,13 +28,11 @@ class LikelihoodModel:
     device: str
 
     def build(self) -> Likelihoods:
-        """Load it, once for all that ask for the same; UserError where it can't be had."""
-        return _loaded(self)
+        """Load it, once in a cell for all that ask for the same; UserError where it can't be had."""
+        return loaded_once(self, lambda: _loaded(self))
 
 
-@lru_cache(maxsize=1)
 def _loaded(spec: LikelihoodModel) -> Likelihoods:
-    fast_float32()
     try:
         model, tokenizer = load_causal_lm(spec.path, spec.dtype, spec.device)
     except UserError as error:

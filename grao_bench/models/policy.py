@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from grao_bench.attention import pack, use_shared_prefix
 from grao_bench.batching import packed_tokens
+from grao_bench.devices import resolve_device, resolve_dtype
 from grao_bench.errors import UserError
 from grao_bench.models.head import LogprobHead
 from grao_bench.models.hidden import enable_checkpointing, hidden_states
-from grao_bench.precision import bfloat16_in_hardware
 from grao_bench.types import Batch, PolicyOutput
 
 
@@ -99,8 +99,13 @@ class Policy(nn.Module):
         return torch.promote_types(self.model.dtype, torch.float32)
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The language model's parameters, and the value head's (empty without one)."""
-        return list(self.model.parameters()), list(self.value_head.parameters()) if self.value_head is not None else []
+        """The trainable parameters of the language model, and of the value head (empty without).
+
+        Trainable is what asks for a gradient: all of them, or an adapter's alone.
+        """
+        head = [] if self.value_head is None else list(self.value_head.parameters())
+        model = [each for each in self.model.parameters() if each.requires_grad]
+        return model, [each for each in head if each.requires_grad]
 
 
 def _zero_head(model: Any) -> nn.Linear:
@@ -131,21 +136,6 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
     if any(token >= vocabulary and token not in special for token in tokenizer.get_vocab().values()):
         raise UserError(f"model.path={path}: the tokenizer has {len(tokenizer)} tokens, the model {vocabulary}; they don't belong together")
     return model.to(resolve_device(device)), tokenizer
-
-
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it, else float32."""
-    if dtype == "auto":
-        return torch.bfloat16 if bfloat16_in_hardware(device) else torch.float32
-    resolved: torch.dtype = getattr(torch, dtype)
-    return resolved
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU. UserError for a CUDA device where there is none."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"model.device={device}: this machine's torch sees no CUDA device; use cpu or auto")
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
 
 
 def _answers(batch: Batch, columns: list[int]) -> Batch:

@@ -1,6 +1,7 @@
 """The embedded base: a small Llama with its own BPE tokenizer, pre-trained by the product itself on the data's corpus.
 
-It is made once and cached in the user's cache folder under a hash of its configuration, its corpus and this code.
+It is made once and cached in the user's cache folder under a hash of its configuration, its corpus
+and RECIPE.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
 from grao_bench.models.hf import Progress, started_from
-from grao_bench.models.policy import resolve_device
 from grao_bench.ops import stream_seed
+from grao_bench.process import process_settings
 
 END, PAD = "<|end|>", "<|pad|>"
+RECIPE = 1
+"""Goes up with every change of this file that makes other weights of the same fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,9 @@ class TinyModel:
             if not folder.is_dir():
                 aside = folder.with_name(folder.name + ".partial")
                 shutil.rmtree(aside, ignore_errors=True)
-                model, tokenizer = self.pretrain(documents, progress)
+                # cells of other settings share it: its bits are those of its fields alone
+                with process_settings(threads=1, float32="highest"):
+                    model, tokenizer = self.pretrain(documents, progress)
                 model.save_pretrained(aside)
                 tokenizer.save_pretrained(aside)
                 aside.rename(folder)
@@ -123,10 +129,10 @@ class TinyModel:
         ).to(getattr(torch, self.dtype))
 
     def _key(self, documents: list[str]) -> str:
-        """16 hex digits: the fields that shape the weights, the documents, and this file's text."""
+        """16 hex digits: the fields that shape the weights, the documents, and RECIPE."""
         shaping = {key: value for key, value in asdict(self).items() if key not in ("name", "start_from", "logp_temperature", "corpus")}
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True, default=list).encode())
-        digest.update(Path(__file__).read_bytes())
+        digest.update(f"recipe {RECIPE}\0".encode())
         for document in documents:
             digest.update(document.encode() + b"\0")
         return digest.hexdigest()[:16]

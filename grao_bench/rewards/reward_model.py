@@ -15,10 +15,12 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from grao_bench.devices import resolve_device
 from grao_bench.dialogue import OPENING, render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.ops import sign_with_ties
+from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.types import Example, PromptFormat, Turn, Verdict
 
@@ -76,8 +78,10 @@ class RewardModel:
         return self.path.replace("{data}", data.name)
 
     def build(self, data: DataSpec) -> RewardModelSource:
-        """Load it; UserError where it can't be."""
-        model, tokenizer = load_reward_model(self.path_for(data), self.device)
+        """Load it, once in a cell for all that ask for it; UserError where it can't be."""
+        path, device = self.path_for(data), self.device
+        key = ("reward model", path, device)
+        model, tokenizer = loaded_once(key, lambda: load_reward_model(path, device))
         if self.prompt_format != "pair" and not hasattr(model, "score"):
             raise UserError(f"reward.prompt_format={self.prompt_format}: {type(model).__name__} reads two segments; use prompt_format=pair")
         return RewardModelSource(self, PairEncoder(tokenizer, self.prompt_format, self.max_tokens), model)
@@ -235,6 +239,7 @@ def load_reward_model(path: str, device: str) -> tuple[Any, Any]:
     """(model, tokenizer) of a sequence classifier with one label; UserError where it can't be had."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    where = resolve_device(device, "reward.device")
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             path,
@@ -250,5 +255,4 @@ def load_reward_model(path: str, device: str) -> tuple[Any, Any]:
             f"reward.path={path}: a checkpoint without {sorted(loading['missing_keys'])[0]} is no reward model; "
             "give a sequence classifier with one output"
         )
-    where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
     return model.to(where).eval(), tokenizer

@@ -41,11 +41,14 @@ class AdamW:
             raise UserError(f"optimizer.betas={list(self.betas)}: must be two numbers, each at least 0 and below 1")
 
     def build(self, policy: Policy, updates: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """The optimiser over the policy's parameters and a schedule of `updates` updates.
+        """The optimiser over the policy's trainable parameters, and a schedule of `updates` updates.
 
-        Parameters in half precision are updated through float32 copies: at a rate of 1e-6 their own digits would not move.
+        Those in half precision are updated through float32 copies: at a rate of 1e-6 their own
+        digits would not move. UserError where nothing is trainable.
         """
         model, head = policy.parameter_groups()
+        if not model and not head:
+            raise UserError("model: none of its parameters asks for a gradient; nothing would train")
         masters = [_master(parameter) for parameter in model]
         groups = [{"params": masters, "lr": self.lr}, {"params": head, "lr": self.value_lr, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(

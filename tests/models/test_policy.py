@@ -15,9 +15,10 @@ from transformers import CohereConfig, CohereForCausalLM, OPTConfig, OPTForCausa
 from transformers.models.deepseek_v3 import modeling_deepseek_v3
 
 from grao_bench.batching import make_batch
+from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
 from grao_bench.models import head
-from grao_bench.models.policy import Policy, load_causal_lm, resolve_device
+from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.types import Answer, Needs
 
 from ..small import FAMILIES, PAD, WORDS, rectangle, tiny_llama, word_tokenizer

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     LlamaConfig,
@@ -23,6 +24,7 @@ from transformers import (
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import compare
 from grao_bench.interfaces import RewardRequest, RewardSource
+from grao_bench.rewards.mixture import Mixture, Part
 from grao_bench.rewards.reward_model import (
     PairEncoder,
     RewardModel,
@@ -32,10 +34,12 @@ from grao_bench.rewards.reward_model import (
     shared_pairs,
     write_pairs,
 )
+from grao_bench.run import run
 from grao_bench.specs import load
 from grao_bench.training.bradley_terry import RewardTraining, bradley_terry, fit_reward_model, pair_margins
 from grao_bench.types import Answer, Example, Turn
 
+from ..cells import cell, small
 from ..small import END, PAD, WORDS, tiny_llama, word_tokenizer
 
 SPEC: RewardModel = load("reward/reward_model", path="x", mode="sign", max_tokens=40, batch_size=8, device="cpu")
@@ -396,3 +400,23 @@ def test_an_unknown_choice_names_those_there_are(monkeypatch):
     for key, known in (("mode", "score, sign, margin"), ("unfinished", "lose, judge"), ("prompt_format", "hh, chat, pair")):
         with pytest.raises(UserError, match=rf"^reward\.{key}=some: unknown; choose one of {known}$"):
             replace(SPEC, **{key: "some"})
+
+
+def test_a_cell_loads_a_reward_model_once(tmp_path, monkeypatch):
+    """Which trains, judges both sets, and is a part of a mixture: one from_pretrained."""
+    folder, loads = tmp_path / "judge", []
+    classifier().save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    plain = AutoModelForSequenceClassification.from_pretrained
+
+    def counted(path, *args, **kwargs):
+        loads.append(path)
+        return plain(path, *args, **kwargs)
+
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", counted)
+    reward = replace(SPEC, path=str(folder), mode="score")
+    mixture = Mixture(parts={"it": Part(source=reward, weight=1.0)}, tie_margin=0.0)
+    both = small("evaluation/standard", sets="all", max_examples=2, reward=mixture)
+    for output in ("first", "second"):
+        run(cell("grpo", tmp_path / output, reward=reward, evaluation=both))
+    assert loads == [str(folder)] * 2, "once in each cell"

@@ -15,6 +15,7 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardSource, RewardSpec, TellingSource
 from grao_bench.models.likelihood import LikelihoodModel, Likelihoods
 from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.process import process_settings
 from grao_bench.rewards.judge.local import LocalJudge, LocalJudgeSource, ScorerSpec
 from grao_bench.rewards.judge.prompt import VERDICTS
 from grao_bench.specs import conf_dir
@@ -95,7 +96,9 @@ def test_a_model_that_has_learnt_to_judge_judges(little):
 
 
 def test_the_model_is_loaded_once_for_all_who_ask_for_it(little):
-    assert spec(little).build(AnyData()).scorer is spec(little, orders="model_first").build(AnyData()).scorer
+    with process_settings(threads=1):
+        one, other = (spec(little, orders=orders) for orders in ("both", "model_first"))
+        assert one.build(AnyData()).scorer is other.build(AnyData()).scorer
 
 
 @dataclass(frozen=True)
