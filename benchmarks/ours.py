@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.forced import ForcedLengths
 from benchmarks.machine import peak_rss_mb
 from benchmarks.pipe import Asked, Clock, Step, Timed, ready
-from benchmarks.settings import CACHED
+from benchmarks.settings import CACHED, GRAPHS
 from benchmarks.workload import TEMPERATURE, Task, Workload, load_tokenizer, reward
 from grao_bench.data.tokens import TextCodec
 from grao_bench.interfaces import RewardRequest, Sampling
@@ -49,7 +49,15 @@ class Machines:
     examples: tuple[Example, ...]
 
 
-def build(work: Workload, folder: Path, device: str, dtype: str, tokens_per_forward: int, cache: Path | None = None) -> Machines:
+def build(
+    work: Workload,
+    folder: Path,
+    device: str,
+    dtype: str,
+    tokens_per_forward: int,
+    cache: Path | None = None,
+    cuda_graphs: bool = False,
+) -> Machines:
     """A policy of the checkpoint in `folder` with everything that its objective needs, as grao_bench.experiment puts it together.
 
     cache: where DPO's reference log-probabilities are kept; None keeps none.
@@ -70,7 +78,8 @@ def build(work: Workload, folder: Path, device: str, dtype: str, tokens_per_forw
         reference = Policy(frozen, heat, value_head=False, tokens_per_forward=tokens_per_forward)
     codec = TextCodec(load_tokenizer(folder), "hh", work.prompt_tokens[1])
     tasks = work.tasks()
-    engine = load("rollout/shared_prefix", temperature=TEMPERATURE, top_p=1.0).build(model, codec)
+    sampling = {"temperature": TEMPERATURE, "top_p": 1.0, "cuda_graphs": cuda_graphs}
+    engine = load("rollout/shared_prefix", **sampling).build(model, codec)
     table = {task.id: task.lengths for task in tasks}
     engine.draws = ForcedLengths(engine.draws, lambda prompt, k: table[prompt][k], codec)
     budget = load(
@@ -108,12 +117,14 @@ def in_training_order(tasks: Sequence[Task]) -> tuple[Example, ...]:
 def serve(asked: Asked, work: Workload, folder: Path, request: Mapping[str, Any]) -> None:
     """Answer each request with one step. In the arm "ours-cached" every pair's reference log-probabilities are on disk before the first."""
     cache = folder / f"cache-{request['arm']}"
-    machines = build(work, folder, request["device"], request["dtype"], request["tokens_per_forward"], cache)
-    if request["arm"] == CACHED:
+    device, arm = request["device"], request["arm"]
+    tokens_per_forward, graphs = request["tokens_per_forward"], arm == GRAPHS
+    machines = build(work, folder, device, request["dtype"], tokens_per_forward, cache, graphs)
+    if arm == CACHED:
         objective = machines.trainer.objective
         collect(machines.collector, machines.trainer.policy, machines.examples, objective.needs, objective.updates, SEED)
-    clock = Clock(request["device"])
-    steps = timed_steps(machines, clock, folder / f"steps-{request['arm']}-{work.objective}.jsonl")
+    clock = Clock(device)
+    steps = timed_steps(machines, clock, folder / f"steps-{arm}-{work.objective}.jsonl")
     asked.answer(ready(clock))
     while asked.wait():
         asked.answer(next(steps))

@@ -28,10 +28,11 @@ class Trl:
         return "bfloat16" if self.bf16 else self.weights
 
 
-PLAIN, CACHED = "ours", "ours-cached"
+PLAIN, CACHED, GRAPHS = "ours", "ours-cached", "ours-graphs"
 OURS = {
     PLAIN: "grao_bench's own loop (DPO: each pair is new, so its reference log-probs are computed in the step, as in a first epoch)",
     CACHED: "the same with DPO's reference log-probs on disk before the first step, as in every later epoch, seed and cell",
+    GRAPHS: "the same with rollout.cuda_graphs=true: a decoding step is one launch (GRPO on a GPU)",
 }
 TRL = {
     "trl-fp32": Trl("float32, whole batch, gradient checkpointing off"),
@@ -49,9 +50,11 @@ TRL = {
 
 
 def arms_for(objective: str, names: Sequence[str]) -> list[str]:
-    """Those of the named arms that mean something for an objective, ours first: references are DPO's alone."""
-    about_references = {CACHED, *(name for name, setting in TRL.items() if setting.precompute_reference)}
-    return [PLAIN, *(name for name in names if name != PLAIN and (objective == "dpo" or name not in about_references))]
+    """Those of the named arms that mean something for an objective, ours first: references are DPO's
+    alone, and GRPO's a sampler."""
+    about_references = {CACHED, *(name for name, one in TRL.items() if one.precompute_reference)}
+    others = {"grpo": about_references, "sft": about_references | {GRAPHS}, "dpo": {GRAPHS}}[objective]
+    return [PLAIN, *(name for name in names if name != PLAIN and name not in others)]
 
 
 def peer_of(name: str, names: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.floor import Rates, fastest_of, rollout_needs, train_needs
 from benchmarks.machine import describe
-from benchmarks.settings import CACHED, OURS, PLAIN, TRL, arms_for, peer_of
+from benchmarks.settings import CACHED, GRAPHS, OURS, PLAIN, TRL, arms_for, peer_of
 from benchmarks.workload import SHAPES, Shape, Task, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +53,11 @@ class Arm:
             raise SystemExit(f"{self.name}: its process ended with code {self.process.wait()}:\n{tail}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def greet(self) -> None:
+        """Wait until it has built its model."""
+        answer = self.read()
+        self.base_rss_mb, self.gpu = answer["base_rss_mb"], answer["gpu"]
 
     def step(self) -> dict[str, Any]:
         """Ask for a step and wait for it."""
@@ -101,7 +106,12 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=["4M", "40M"], choices=SHAPES, help="shapes of random-weight Qwen2 models")
     parser.add_argument("--objectives", nargs="+", default=["grpo"], choices=["grpo", "sft", "dpo"])
     parser.add_argument(
-        "--arms", nargs="*", default=DEFAULT_ARMS, choices=[*OURS, *TRL], metavar="ARM", help=f"beside {PLAIN}: {', '.join([CACHED, *TRL])}"
+        "--arms",
+        nargs="*",
+        default=DEFAULT_ARMS,
+        choices=[*OURS, *TRL],
+        metavar="ARM",
+        help=f"beside {PLAIN}: {', '.join([CACHED, GRAPHS, *TRL])}",
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds; a round is one step of every arm")
     parser.add_argument("--warmup", type=int, default=1, help="rounds before them")
@@ -143,6 +153,8 @@ def measure(options: argparse.Namespace, objective: str, model: str, folder: Pat
         for name in arms_for(objective, options.arms):
             progress.print(f"{objective} {model}: starting {name}")
             arms.append(start(name, options, work, folder))
+        for arm in arms:
+            arm.greet()
         for number in range(work.steps):
             for arm in arms:
                 if number < rounds(arm, options):
@@ -224,7 +236,7 @@ def checked(name: str, answer: dict[str, Any], work: Workload, number: int, task
 
 
 def start(name: str, options: argparse.Namespace, work: Workload, folder: Path) -> Arm:
-    """A worker that has built its model and waits for its first step."""
+    """A worker that builds its model, beside the others, and then waits for its first step."""
     request = {
         "arm": name,
         "workload": asdict(work),
@@ -239,10 +251,7 @@ def start(name: str, options: argparse.Namespace, work: Workload, folder: Path) 
         process = subprocess.Popen(
             worker(request), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, **setting(options)
         )
-    arm = Arm(name, process, log)
-    answer = arm.read()
-    arm.base_rss_mb, arm.gpu = answer["base_rss_mb"], answer["gpu"]
-    return arm
+    return Arm(name, process, log)
 
 
 def worker(request: dict[str, Any]) -> list[str]:

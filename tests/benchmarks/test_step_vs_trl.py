@@ -121,6 +121,9 @@ def test_floor_seconds_by_hand(dtype, rollout):
 class Answering(Arm):
     """An arm without a process that has done the whole workload in two seconds."""
 
+    def greet(self):
+        pass
+
     def step(self):
         work = workload(parse(TOY.split()), "grpo", "toy")
         answers, sequences = work.step_tokens(len(self.steps), work.tasks())
