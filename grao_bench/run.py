@@ -346,10 +346,10 @@ def evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_tas
     Returns (the run's new record files, those that were there already and stay).
     """
     with process_settings(experiment.threads):
-        return _evaluate_again(experiment, folder, on_task)
+        return _evaluate_again(own, experiment, folder, on_task)
 
 
-def _evaluate_again(experiment: Experiment, folder: Path, on_task: OnTask | None) -> tuple[list[Path], list[Path]]:
+def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_task: OnTask | None) -> tuple[list[Path], list[Path]]:
     info = read_info(folder)
     policy, codec = load_policy(experiment, str(folder / "model"))
     sets = evaluation_sets(experiment, policy, codec)
