@@ -1,5 +1,5 @@
 # make demo: train every objective on the embedded world and report.  make test: lint, types, tests.
-# Both make their own environment in .venv first; they need python3 >= 3.11, make and git.
+# Both make their own environment in .venv first; they need Python 3.11, 3.12 or 3.13, make and git.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -61,7 +61,8 @@ hh-tiny: $(VENV)/.installed
 	$(PY) -m grao_bench.report runs/hh_tiny --note "HH-RLHF pairs from the folder HH. If that is a split of your own, say so beside every number."
 
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "grao_bench needs python3 >= 3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
+	  "grao_bench needs Python 3.11, 3.12 or 3.13 (Hydra 1.3 cannot start on 3.14), and $(PYTHON) is %d.%d: make PYTHON=python3.13" % v[:2])'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"

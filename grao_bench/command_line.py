@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.errors import HydraException
@@ -22,10 +22,23 @@ from grao_bench.values import check_types
 
 def hydra_main(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     """Run a task under Hydra with this project's conf/ and sweeps/."""
+    try:
+        check_python(sys.version_info[:2])
+    except UserError as error:
+        quit_with(error)
     os.environ["GRAO_BENCH_SWEEPS_PARENT"] = str(sweeps_parent())
     # the tokenizers' own threads would stand in the way of one thread per cell, and warn when a process forks
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+
+
+def check_python(version: tuple[int, int]) -> None:
+    """UserError where Hydra can't start: 1.3's own options break argparse from Python 3.14 on,
+    before a command line is read (github.com/hydra-ecosystem/hydra/issues/3121)."""
+    if not (3, 11) <= version < (3, 14):
+        raise UserError(
+            f"Python {version[0]}.{version[1]}: Hydra 1.3, which reads the command line, can't start on it; use Python 3.11, 3.12 or 3.13"
+        )
 
 
 def sweeps_parent() -> Path:
@@ -73,7 +86,7 @@ def one_line(error: BaseException) -> str:
     return f"{key}: {first}" if key else first
 
 
-def quit_with(error: UserError) -> None:
+def quit_with(error: UserError) -> NoReturn:
     """Print a user's mistake as one line and exit with 2; with HYDRA_FULL_ERROR=1, print its traceback before."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)  # not raised: Hydra turns what a callback raises into a warning, and goes on

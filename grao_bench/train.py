@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -51,7 +52,11 @@ class GridCallback(Callback):
         experiments = []
         faults: dict[str, Exception] = {}
         read: dict[str, Any] = {}
-        for overrides in grid_cells(config):
+        try:
+            grid = grid_cells(config)
+        except UserError as error:
+            quit_with(error)
+        for overrides in grid:
             try:
                 experiment = to_experiment(loader.load_sweep_config(config, list(overrides)))
                 key = value_hash(experiment.data)
@@ -95,15 +100,27 @@ def make_bases(experiments: Sequence[Any]) -> None:
 
 
 def grid_cells(config: DictConfig) -> list[tuple[str, ...]]:
-    """Every cell's overrides, expanded as Hydra's basic sweeper does. Empty for a sweeper that chooses cells as it goes (optuna)."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    """Every cell's overrides, expanded as Hydra's basic sweeper does: the product of each key's
+    values, a later override of a key in place of an earlier one.
 
-    if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+    Empty for a sweeper that chooses cells as it goes (optuna); UserError for an interval.
+    """
+    sweeper = config.hydra.sweeper
+    if not sweeper._target_.endswith(".BasicSweeper"):
         return []
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
-    (cells,) = BasicSweeper.split_arguments(parsed, None)
-    return [tuple(cell) for cell in cells]
+    # glob(*) asks the loader for a group's choices
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    swept: dict[str, list[str]] = {}
+    for override in parser.parse_overrides([*params, *config.hydra.overrides.task]):
+        key = override.get_key_element()
+        if override.is_discrete_sweep():
+            swept[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        elif override.is_sweep_override():
+            raise UserError(f"{override.input_line}: a grid has no such sweep; give values, or a range(...) of them")
+        else:
+            swept[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return list(product(*swept.values()))
 
 
 def train_cell(cfg: DictConfig) -> str:

@@ -70,6 +70,10 @@ MISTAKES = {
     "missing corpus": (["model.corpus=[none.txt]"], "grao_bench: none.txt: cannot be read"),
     "missing run": (["model.start_from=none"], "grao_bench: model.start_from=none: holds no model/"),
     "no model": (["model=hf", "model.path=none"], "grao_bench: model.path=none: is neither a folder nor a reachable hub id"),
+    "an interval in a grid": (
+        ["-m", "optimizer.lr=interval(0,1)"],
+        "grao_bench: optimizer.lr=interval(0,1): a grid has no such sweep; give values",
+    ),
     "no device": (["model.device=cuda:99", *SMALL_WORLD], "grao_bench: model.device=cuda:99: this machine's torch sees no"),
 }
 
