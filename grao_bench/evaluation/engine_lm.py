@@ -202,15 +202,15 @@ class EngineLM(TemplateLM):
             layout=layout,
         )
         hidden, targets = out.last_hidden_state[0].index_select(0, layout.predictors), batch.tokens[batch.mask]
-        logp = self.policy.head.logprobs(hidden, targets, 1.0).double()
+        logp = self.policy.head(self.policy.output_layer, hidden, targets, 1.0).double()
         totals = logp.new_zeros(batch.mask.shape).masked_scatter(batch.mask, logp).sum(-1).tolist()
         missed = torch.zeros_like(batch.mask).masked_scatter(batch.mask, self._greedy(hidden) != targets).any(-1).tolist()
         return [[(totals[p][k], not missed[p][k]) for k in range(len(some))] for p, some in enumerate(answers)]
 
     def _greedy(self, hidden: Tensor) -> Tensor:
         """The likeliest token of each position; a soft cap keeps the order."""
-        layer = self.policy.head.layer
-        rows = max(1, GREEDY_LOGITS // len(layer.weight))
+        layer = self.policy.output_layer
+        rows = max(1, GREEDY_LOGITS // self.policy.model.config.get_text_config().vocab_size)
         return torch.cat([layer(part).argmax(-1) for part in hidden.split(rows)])
 
     def _generation(self, settings: Mapping[str, Any], task: str) -> Generation:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from grao_bench.errors import UserError
 
@@ -16,74 +18,122 @@ LOGITS_PER_CHUNK = 2**23
 """A chunk's logits: 32 MiB in float32. Fewer rows make its matrix products slower, more leave the cache."""
 
 
-class LogprobHead:
-    """A causal LM's output layer as a function of hidden states: its linear map, then the soft cap where the model has one."""
+class LogprobHead(nn.Module):
+    """A causal LM's output layer as a function of hidden states: its map, then the soft cap where
+    the model has one.
+
+    It has no parameters of its own. The layer stays where the model has it and is handed over at
+    each call, so tied, sharded and adapted weights are the model's. A plain linear layer takes the
+    fast path, which reads its weight; one that does more (a LoRA adapter, a hook, a
+    parametrisation, quantised weights) is called, a chunk at a time, and its chunks run again in
+    the backward pass.
+    """
 
     def __init__(self, model: Any) -> None:
+        super().__init__()
+        config = model.config.get_text_config()
+        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         layer = model.get_output_embeddings()
-        if not isinstance(layer, nn.Linear):
-            raise UserError(
-                f"{type(model).__name__}: its output layer is a {type(layer).__name__}, not a linear one; it can't be trained here"
-            )
-        self.layer = layer
-        self.softcap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        self.guesses_hold = True
-        """Whether every gradient that was expected so far is the one that came."""
-        self._check(model)
+        if layer is None:
+            name = type(model).__name__
+            raise UserError(f"{name}: it has no output layer; it can't be trained here")
+        self._check(model, layer)
 
     @torch.no_grad()
-    def _check(self, model: Any) -> None:
-        """UserError unless the model's own logits are these: some families scale them by a field of their own."""
-        ids = torch.arange(min(8, len(self.layer.weight)), device=model.device)[None]
+    def _check(self, model: Any, layer: nn.Module) -> None:
+        """UserError unless the model's own logits are these: some families scale them by a field
+        of their own."""
+        count = min(8, model.config.get_text_config().vocab_size)
+        ids = torch.arange(count, device=model.device)[None]
         hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        ours, theirs = (
-            _logits(hidden[0], self.layer.weight, self.layer.bias, self.softcap, 1.0),
-            model(input_ids=ids, use_cache=False).logits[0],
-        )
+        ours = _shaped(layer(hidden[0]), self.softcap, 1.0)
+        theirs = model(input_ids=ids, use_cache=False).logits[0]
         if (ours - theirs).abs().max() > 1e-2 * theirs.abs().max():
-            raise UserError(
-                f"{type(model).__name__}: its logits are not its output layer's (a scale of its own?); it can't be trained here"
-            )
+            what = "its logits are not its output layer's (a scale of its own?)"
+            raise UserError(f"{type(model).__name__}: {what}; it can't be trained here")
 
-    def logprobs(
-        self, hidden: Float[Tensor, "M H"], targets: Int[Tensor, "M"], temperature: float, expected: Float[Tensor, "M"] | None = None
+    def forward(
+        self,
+        layer: nn.Module,
+        hidden: Float[Tensor, "M H"],
+        targets: Int[Tensor, "M"],
+        temperature: float,
+        expected: Float[Tensor, "M"] | None = None,
     ) -> Float[Tensor, "M"]:
-        """log softmax(logits / temperature)[target] with gradient. Softmax and log are in float32 at least, also for half-precision models.
+        """log softmax(logits / temperature)[target] with gradient. Softmax and log are in float32
+        at least, also for half-precision models.
 
-        expected: what d loss / d logprob will be, where that is known beforehand. The chunks' gradients are then taken while their logits
-        are there, which saves making them again; if another gradient arrives they are made again: no number depends on the guess.
+        expected: what d loss / d logprob will be, where that is known beforehand. The chunks'
+        gradients are then taken while their logits are there, which saves making them again; if
+        another gradient arrives they are made again: no number depends on the guess.
         """
-        weight, bias = self.layer.weight, self.layer.bias
-        logp: Tensor = _Logprobs.apply(hidden, weight, bias, targets, temperature, self.softcap, expected, self)
+        if not _multiplies_alone(layer):
+            return _called(layer, hidden, targets, temperature, self.softcap)
+        weight, bias = layer.weight, layer.bias
+        logp: Tensor = _Logprobs.apply(hidden, weight, bias, targets, temperature, self.softcap, expected)
         return logp
 
-    def entropies(self, hidden: Float[Tensor, "M H"], temperature: float) -> Float[Tensor, "M"]:
-        """The entropy (nats) of each position's distribution, without gradient."""
-        return _entropies(hidden, self.layer.weight, self.layer.bias, temperature, self.softcap)
+    @torch.no_grad()
+    def entropies(self, layer: nn.Module, hidden: Float[Tensor, "M H"], temperature: float) -> Float[Tensor, "M"]:
+        """The entropy (nats) of each position's distribution, without gradient:
+        -sum p log p = log Z - E[logit]."""
+        out = []
+        for rows in _chunks(len(hidden), _vocabulary(layer)):
+            logits = _shaped(layer(hidden[rows]), self.softcap, temperature)
+            finite = logits.clamp(min=torch.finfo(logits.dtype).min)
+            # a token of probability 0 adds 0, also where its logit is -inf
+            out.append(logits.logsumexp(-1) - (logits.softmax(-1) * finite).sum(-1))
+        return torch.cat(out) if out else hidden.new_zeros(0)
+
+
+def _multiplies_alone(layer: nn.Module) -> bool:
+    """Whether a call does no more than multiply by the weight and add the bias."""
+    hooks = (
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+        layer._backward_hooks,
+        layer._backward_pre_hooks,
+    )
+    return type(layer) is nn.Linear and not any(hooks)  # a parametrised layer is of another class
+
+
+def _vocabulary(layer: Any) -> int:
+    """The layer's outputs; of one that does not tell, as many as the largest vocabularies have."""
+    return int(getattr(layer, "out_features", 2**18))
+
+
+def _called(layer: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None) -> Float[Tensor, "M"]:
+    """The log-probabilities by autograd through the layer's own call, without keeping logits."""
+
+    def chunk(hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = _shaped(layer(hidden), softcap, temperature, in_place=False)
+        return logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+
+    again = partial(checkpoint, chunk, use_reentrant=False, preserve_rng_state=False)
+    run = again if torch.is_grad_enabled() else chunk
+    out = [run(hidden[rows], targets[rows]) for rows in _chunks(len(hidden), _vocabulary(layer))]
+    return torch.cat(out) if out else chunk(hidden, targets)
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, temperature: float) -> Float[Tensor, "M V"]:
-    logits = linear(hidden, weight, bias)
+    return _shaped(linear(hidden, weight, bias), softcap, temperature)
+
+
+def _shaped(logits: Float[Tensor, "M V"], softcap: float | None, temperature: float, in_place: bool = True) -> Float[Tensor, "M V"]:
+    """Logits in float32 at least, softly capped, over the temperature."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if softcap is not None:
+    if softcap is not None and in_place:
         logits = logits.div_(softcap).tanh_().mul_(softcap)
-    return logits if temperature == 1 else logits.div_(temperature)
+    elif softcap is not None:
+        logits = (logits / softcap).tanh() * softcap
+    if temperature == 1:
+        return logits
+    return logits.div_(temperature) if in_place else logits / temperature
 
 
 def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
     size = max(1, LOGITS_PER_CHUNK // vocabulary)
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
-
-
-@torch.no_grad()
-def _entropies(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, softcap: float | None) -> Float[Tensor, "M"]:
-    """-sum p log p = log Z - E[logit]."""
-    out = []
-    for rows in _chunks(len(hidden), len(weight)):
-        logits = _logits(hidden[rows], weight, bias, softcap, temperature)
-        # a token of probability 0 adds 0, also where its logit is -inf
-        out.append(logits.logsumexp(-1) - (logits.softmax(-1) * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(-1))
-    return torch.cat(out) if out else hidden.new_zeros(0)
 
 
 class _Logprobs(torch.autograd.Function):
@@ -99,10 +149,9 @@ class _Logprobs(torch.autograd.Function):
         temperature: float,
         softcap: float | None,
         expected: Tensor | None,
-        head: LogprobHead,
     ) -> Tensor:
         logp = hidden.new_zeros(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        ctx.head, ctx.temperature, ctx.softcap, ctx.expected, ctx.ready = head, temperature, softcap, expected, None
+        ctx.temperature, ctx.softcap, ctx.expected, ctx.ready = temperature, softcap, expected, None
         wanted = ctx.needs_input_grad[:3]
         if expected is not None and any(wanted):
             ctx.ready = _zeros(wanted, hidden, weight, bias)
@@ -123,7 +172,6 @@ class _Logprobs(torch.autograd.Function):
         # kept nowhere else, so that autograd may take them as they are
         ready, ctx.ready = ctx.ready, None
         if ready is None or not torch.equal(grads[0], ctx.expected):
-            ctx.head.guesses_hold &= ready is None
             ready = _zeros(ctx.needs_input_grad[:3], hidden, weight, bias)
             for rows in _chunks(len(hidden), len(weight)):
                 logits = _logits(hidden[rows], weight, bias, ctx.softcap, ctx.temperature)
@@ -131,7 +179,7 @@ class _Logprobs(torch.autograd.Function):
                 _, total = _exponentiate(logits)
                 _add_gradients(ctx, ready, logits, total, slope, hidden, weight, targets, grads[0], rows)
         inputs = zip(ready, (hidden, weight, bias), strict=True)
-        return *(None if sums is None else sums.to(of.dtype) for sums, of in inputs), None, None, None, None, None
+        return *(None if sums is None else sums.to(of.dtype) for sums, of in inputs), None, None, None, None
 
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]

@@ -54,7 +54,7 @@ class Policy(nn.Module):
 
         temperature: divides the logits; None is `logp_temperature`, the losses' own.
         `entropy` adds the entropy (nats) of each answer position's distribution, without gradient.
-        expected [P K T]: d loss / d logp where it is known beforehand; it saves time and changes no number (`LogprobHead.logprobs`).
+        expected [P K T]: d loss / d logp where it is known beforehand; it saves time and changes no number (`LogprobHead.forward`).
         """
         run = partial(self._packed, entropy=entropy, temperature=temperature or self.logp_temperature)
         slices = self._slices(batch)
@@ -84,14 +84,21 @@ class Policy(nn.Module):
         layout = pack(batch)
         hidden = hidden_states(self.model, layout, self.gradient_checkpointing)
         hidden = hidden.index_select(0, layout.predictors)
-        logp = self.head.logprobs(hidden, batch.tokens[batch.mask], temperature, None if expected is None else expected[batch.mask])
+        targets, guess = batch.tokens[batch.mask], None if expected is None else expected[batch.mask]
+        logp = self.head(self.output_layer, hidden, targets, temperature, guess)
         asked: dict[str, Tensor] = {}
         if entropy:
-            asked["entropy"] = self.head.entropies(hidden, temperature)
+            asked["entropy"] = self.head.entropies(self.output_layer, hidden, temperature)
         if self.value_head is not None:
             asked["values"] = self.value_head(hidden.to(self.value_head.weight))[:, 0]
         filled = {name: _rectangle(x, batch) for name, x in asked.items()}
         return PolicyOutput(_rectangle(logp, batch), filled)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The model's, as it is now: an adapter may have taken its place."""
+        layer: nn.Module = self.model.get_output_embeddings()
+        return layer
 
     @property
     def logp_dtype(self) -> torch.dtype:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from grao_bench.errors import UserError
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
@@ -53,3 +55,46 @@ def test_a_checkpoint_keeps_the_digits_below_half_precision(tmp_path):
 def test_float32_parameters_are_the_optimisers_own():
     trainer_ = trainer(SFT, Policy(tiny_llama(), 1.0, False))
     assert {id(p) for group in trainer_.optimizer.param_groups for p in group["params"]} == {id(p) for p in trainer_.policy.parameters()}
+
+
+def some_layers(dtype=torch.bfloat16):
+    """A policy of which only the second layer's attention output trains, with float32 copies."""
+    model = tiny_llama().to(dtype).requires_grad_(False)
+    chosen = model.model.layers[1].self_attn.o_proj.weight.requires_grad_()
+    return chosen, trainer(SFT, Policy(model, 1.0, False), lr=1e-2, schedule="constant")
+
+
+def move(trainer_, chosen, seed):
+    random = torch.Generator().manual_seed(seed)
+    chosen.grad = torch.randn(chosen.shape, generator=random).to(chosen.dtype)
+    trainer_.optimizer.step()
+    trainer_.policy.zero_grad()
+
+
+def test_frozen_parameters_cost_the_optimiser_nothing(tmp_path):
+    """One master copy and one state, of the one trainable matrix; the others keep their bits; and
+    a checkpoint goes on exactly."""
+    chosen, one = some_layers()
+    before = {name: each.clone() for name, each in one.policy.named_parameters()}
+    for seed in range(3):
+        move(one, chosen, seed)
+    (master,) = (each for group in one.optimizer.param_groups for each in group["params"])
+    assert (master.dtype, master.shape) == (torch.float32, chosen.shape)
+    numbers = sum(value.numel() for state in one.optimizer.state.values() for value in state.values())
+    assert numbers == 2 * chosen.numel() + 1  # two moments and a step
+    changed = [name for name, each in one.policy.named_parameters() if not torch.equal(each, before[name])]
+    assert changed == ["model.model.layers.1.self_attn.o_proj.weight"]
+
+    save_checkpoint(tmp_path / "checkpoint", one)
+    other_chosen, other = some_layers()
+    assert load_checkpoint(tmp_path / "checkpoint", other)
+    for seed in range(3, 6):
+        move(one, chosen, seed)
+        move(other, other_chosen, seed)
+    assert torch.equal(chosen, other_chosen)
+
+
+def test_a_policy_of_which_nothing_trains_is_refused():
+    policy = Policy(tiny_llama().requires_grad_(False), 1.0, False)
+    with pytest.raises(UserError, match="none of its parameters asks for a gradient"):
+        trainer(SFT, policy)
