@@ -12,14 +12,20 @@ from torch import Tensor
 from grao_bench.interfaces import Objective
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import conf_dir, load_objective
-from grao_bench.types import Batch, Loss, PolicyOutput
+from grao_bench.ops import stream_seed
+from grao_bench.training.collect import Collector, collect
+from grao_bench.training.loop import Trainer, draw, minibatches, prepared, train
+from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 from .small import WORDS, moved, rectangle, tiny_qwen2
+from .training import setting
+from .training.setting import EXAMPLES
 
 FILES = {path.stem: path for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
 SAMPLING = [name for name in FILES if load_objective(name).needs.rollouts > 1]
 COLUMNS = ("rewards", "old_logp", "reference_logp", "old_values", "returns", "advantages", "token_weights")
 P, T = 5, 6
+SEED = 3
 
 everywhere = pytest.mark.parametrize("name", FILES)
 
@@ -254,3 +260,116 @@ def test_the_yaml_spells_every_field_and_no_other(name):
     values = yaml.safe_load(FILES[name].read_text())
     assert set(values) - {"_target_"} == {item.name for item in fields(load_objective(name))}
     assert values["name"] == name
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """An objective with other updates, or other claims."""
+
+    objective: Objective
+    needs: Needs
+    updates: Updates
+
+    @property
+    def name(self) -> str:
+        return self.objective.name
+
+    def prepare(self, batch: Batch) -> Batch:
+        return self.objective.prepare(batch)
+
+    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
+        return self.objective.loss(policy, batch)
+
+
+def updated(name: str, epochs: int, minibatches: int) -> Objective:
+    """The objective of four rollouts with that many updates per batch; where its YAML doesn't ask
+    for them they are asked for here."""
+    objective = load_objective(name)
+    changed = {"rollouts": 4, "epochs": epochs, "minibatches": minibatches, "value_only_steps": 0}
+    own = {key: value for key, value in changed.items() if hasattr(objective, key)}
+    objective = replace(objective, **own)
+    updates = replace(objective.updates, epochs=epochs, minibatches=minibatches)
+    return objective if "epochs" in own else Otherwise(objective, objective.needs, updates)
+
+
+def written_out(objective: Objective, trainer_: Trainer, collector_: Collector) -> None:
+    """Two steps as a paper would say them, every column filled beforehand: no `Needs` is read."""
+    policy_, clip = trainer_.policy, trainer_.clip_norm
+    for step in (1, 2):
+        examples = draw(EXAMPLES, 5, step, SEED)
+        everything = replace(objective.needs, old_logp="prepare")
+        seed = stream_seed(SEED, "rollouts", step)
+        batch, _ = collect(collector_, policy_, examples, everything, objective.updates, seed)
+        with torch.no_grad():
+            batch = objective.prepare(batch)
+        for epoch in range(objective.updates.epochs):
+            seed = stream_seed(SEED, "minibatches", step, epoch)
+            for rows in minibatches(5, objective.updates.minibatches, seed):
+                part = batch.select(rows)
+                objective.loss(policy_(part), part).total.mean().backward()
+                torch.nn.utils.clip_grad_norm_(policy_.parameters(), clip)
+                trainer_.optimizer.step()
+                trainer_.schedule.step()
+                policy_.zero_grad()
+
+
+@everywhere
+@pytest.mark.parametrize(("epochs", "minibatches"), [(1, 1), (2, 1), (1, 2)], ids=["one", "epochs", "minibatches"])
+def test_the_whole_path_is_what_the_paper_says(name, epochs, minibatches):
+    """Collect, prepare, loss, update by the loop, two steps: the weights of the loop written out."""
+    objective, after = updated(name, epochs, minibatches), []
+    for run in (loop, written_out):
+        policy_ = setting.policy(objective)
+        trainer_ = setting.trainer(objective, policy_, setting.budget(steps=2))
+        before = [each.detach().clone() for each in policy_.parameters()]
+        run(objective, trainer_, setting.collector(objective, policy_))
+        after.append([each.detach() for each in policy_.parameters()])
+        assert trainer_.schedule.last_epoch == 2 * epochs * minibatches
+    for ours, theirs, old in zip(*after, before, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=0)
+        assert torch.isfinite(ours).all()
+        assert not torch.equal(ours, old)
+
+
+def loop(objective: Objective, trainer_: Trainer, collector_: Collector) -> None:
+    list(train(trainer_, collector_, EXAMPLES, SEED))
+
+
+@everywhere
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_claim_of_a_constant_slope_is_true_and_never_modest(name, epochs):
+    """d loss / d logp at two policies: the same to the bit where `linear_in_logp` says so, and only
+    there. With one update old_logp is, for the loss alone, what the policy says itself."""
+    objective = updated(name, epochs, 1)
+    if epochs > 1 and isinstance(objective, Otherwise):
+        pytest.skip("its YAML has one update per batch; what it claims is of that")
+    needs = objective.needs
+    batch, policy = moved(needs, rectangle(needs, [[3, 1, 2, 4, 2][: len(needs.slots)]] * P))
+    batch, slopes = prepared(objective, batch), []
+    for logp in (policy.logp.detach(), policy.logp.detach() * 1.1 - 0.1 * batch.mask):
+        out = said(objective, logp.requires_grad_(), *policy.filled.values())
+        own = needs.old_logp == "loss" and objective.updates.count == 1
+        part = batch.fill(old_logp=logp.detach()) if own else batch
+        slopes.append(torch.autograd.grad(objective.loss(out, part).total.sum(), logp)[0])
+    assert torch.equal(*slopes) == needs.linear_in_logp
+
+
+@pytest.mark.parametrize("name", ["dpo", "grpo", "sft"])
+def test_a_wrong_claim_changes_no_number(name):
+    """Weights and metrics to the bit, whatever is claimed; the claim alone makes a guess."""
+    objective, outcomes = updated(name, 1, 1), []
+    for claim in (False, True):
+        claims = Otherwise(objective, replace(objective.needs, linear_in_logp=claim), Updates())
+        policy_ = setting.policy(claims)
+        collector_, guessed = setting.collector(claims, policy_), []
+        trainer_ = setting.trainer(claims, policy_, setting.budget(tokens_per_forward=60))
+        policy_.register_forward_pre_hook(
+            lambda _, args, kwargs, into=guessed: into.append(kwargs.get("expected") is not None),
+            with_kwargs=True,
+        )
+        records = list(train(trainer_, collector_, EXAMPLES, SEED))
+        outcomes.append((records, [each.detach() for each in policy_.parameters()]))
+        assert any(guessed) == claim
+    (records, weights), (others, other_weights) = outcomes
+    assert records == others
+    assert all(torch.equal(*pair) for pair in zip(weights, other_weights, strict=True))
