@@ -39,7 +39,7 @@ from grao_bench.models.hf import started_from
 from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.models.tiny import cache_folder
 from grao_bench.provenance import weights_fingerprint
-from grao_bench.training.collect import Collector, told_by_sampler
+from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler
 from grao_bench.training.fit import require_examples, require_left, within_length
 from grao_bench.training.loop import Budget, Trainer
 from grao_bench.training.optimizer import AdamW
@@ -162,14 +162,18 @@ def check(experiment: Experiment) -> None:
 
 def _check_sampler(experiment: Experiment) -> None:
     """UserError where the sampler's log-probabilities can't be those at the loss's temperature."""
-    name, needs, heat = experiment.objective.name, experiment.objective.needs, experiment.model.logp_temperature
+    name, needs = experiment.objective.name, experiment.objective.needs
+    heat = experiment.model.logp_temperature
     asks = f"objective={name} reads the sampler's log-probabilities"
     if needs.rollouts < 1:
         raise UserError(f"objective.rollouts={needs.rollouts}: {asks}; use at least 1")
+    if not experiment.rollout.tells_logp:
+        raise UserError(SAMPLER_TELLS_NOTHING)
     if told_by_sampler(experiment.sampling, heat) is None:
         raise UserError(
-            f"model.logp_temperature={heat}: {asks} at this temperature, which are known only at 1 or where the rollouts are "
-            "drawn from the whole distribution at it; use 1, or set rollout.temperature to it with top_p=1, top_k=0, min_p=0"
+            f"model.logp_temperature={heat}: {asks} at this temperature, which are known only at 1, "
+            "or where rollouts are drawn from the whole distribution at it; use 1, or set "
+            "rollout.temperature to it with top_p=1, top_k=0, min_p=0"
         )
 
 

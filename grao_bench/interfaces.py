@@ -205,6 +205,10 @@ class RolloutSpec(Protocol):
     def top_k(self) -> int: ...
     @property
     def min_p(self) -> float: ...
+    @property
+    def tells_logp(self) -> bool:
+        """Whether its answers carry the log-probabilities of their tokens."""
+        ...
 
     def build(self, model: Any, codec: Codec) -> RolloutEngine:
         """An engine that samples from `model` as it is at each call."""

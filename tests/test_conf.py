@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -18,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
-from grao_bench.experiment import Experiment
+from grao_bench.experiment import Experiment, check
 from grao_bench.specs import conf_dir, rebuild
 from grao_bench.train import TABLES, grid_cells, to_experiment
 from grao_bench.train_reward import RewardExperiment
+from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.values import describe
 
 CONF = conf_dir()
@@ -236,6 +237,47 @@ def test_a_mistake_is_one_line_that_names_its_key(override, message):
     with pytest.raises(UserError, match=message) as raised:
         to_experiment(compose("train", overrides=[override]))
     assert "\n" not in str(raised.value)
+
+
+@dataclass(frozen=True)
+class ReadsTheSampler:
+    """What `check` reads of an objective."""
+
+    rollouts: int = 4
+    name: str = "reads_the_sampler"
+    updates: Updates = field(default_factory=Updates)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(rollouts=self.rollouts, old_logp="sampler")
+
+    def prepare(self, batch: Batch) -> Batch:
+        return batch
+
+    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
+        return Loss({})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rollouts", "message"),
+    [
+        (("rollout.top_p=0.9", "model.logp_temperature=0.7"), 4, r"^model.logp_temperature=0.7: .*reads the sampler"),
+        (("model.logp_temperature=0.5",), 4, "set rollout.temperature to it"),
+        (("rollout=transformers",), 4, "^rollout: .* this engine tells none; use rollout=shared_prefix"),
+        ((), 0, "^objective.rollouts=0: .*use at least 1"),
+        (("rollout.top_p=0.9",), 4, None),
+        (("model.logp_temperature=0.7", "rollout.temperature=0.7"), 4, None),
+    ],
+)
+@pytest.mark.usefixtures("as_installed")
+def test_log_probabilities_that_the_sampler_cant_tell_are_refused_at_once(overrides, rollouts, message):
+    """At the loss's temperature: raw ones at 1, or its own where it draws from everything at it."""
+    experiment = replace(to_experiment(composed(*overrides)), objective=ReadsTheSampler(rollouts))
+    if message is None:
+        check(experiment)
+        return
+    with pytest.raises(UserError, match=message):
+        check(experiment)
 
 
 def test_an_unknown_key_is_refused_by_hydra():

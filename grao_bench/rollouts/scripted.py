@@ -29,6 +29,11 @@ class ScriptedRollout:
         """The whole vocabulary."""
         return 0.0
 
+    @property
+    def tells_logp(self) -> bool:
+        """Nothing is drawn."""
+        return False
+
     def build(self, model: Any, codec: Codec) -> ScriptedEngine:
         """An engine that reads `answers`; the model is not asked."""
         return ScriptedEngine(codec, self.answers)

@@ -45,6 +45,11 @@ class SharedPrefixRollout:
     max_seconds: float | None
     cuda_graphs: bool
 
+    @property
+    def tells_logp(self) -> bool:
+        """Of every token, raw and as it was drawn."""
+        return True
+
     def build(self, model: Any, codec: Codec) -> SharedPrefixEngine:
         """An engine that samples from `model` as it is at each call. UserError for calls without rows or without time."""
         check_settings(self.answers_per_call, self.max_seconds)

@@ -30,6 +30,11 @@ class TransformersRollout:
     answers_per_call: int
     max_seconds: float | None
 
+    @property
+    def tells_logp(self) -> bool:
+        """`generate` is not asked for them."""
+        return False
+
     def build(self, model: Any, codec: Codec) -> TransformersEngine:
         """An engine that samples from `model` as it is at each call. UserError for calls without rows or without time."""
         check_settings(self.answers_per_call, self.max_seconds)
