@@ -92,7 +92,7 @@ class RewardSource(Protocol):
         ...
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order. A reward of NaN is an answer that the source could say nothing of: to be excluded."""
+        """One verdict per request, in order; its reward is None where the source could say nothing of the answer."""
         ...
 
 

@@ -89,17 +89,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a reward source says of one answer. `parts` explain the reward by name; `replies` are a judge's own words."""
+    """What a reward source says of one answer.
 
-    reward: float
+    reward: None where the source, or a part of it, could say nothing: whoever reads it leaves the
+    answer out and counts it. `parts` explain the reward by name; `replies` are a judge's own words.
+    """
+
+    reward: float | None
     source: str
     parts: dict[str, float] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
-
-    @property
-    def excluded(self) -> bool:
-        """Whether the source, or a part of it, could say nothing: the part `excluded` is 1 and the reward is not a number."""
-        return any(value and name.rpartition("/")[2] == "excluded" for name, value in self.parts.items())
 
 
 OldLogp = Literal["no", "loss", "prepare", "sampler"]

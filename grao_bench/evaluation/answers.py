@@ -14,11 +14,11 @@ from grao_bench.types import Answer, Example, Turn, Verdict
 
 def compare(
     source: RewardSource, examples: Sequence[Example], answers: Sequence[Answer], reference_tokens: Sequence[int] | None = None
-) -> list[tuple[float, Verdict]]:
+) -> list[tuple[float | None, Verdict]]:
     """(R(answer, reference), the source's own verdict) of each answer.
 
-    A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the difference, 0 within its tie margin. Where
-    the source could say nothing, the verdict says `excluded` and R means nothing.
+    A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the
+    difference, 0 within its tie margin. R is None where the source could say nothing of either.
     """
     pairs = zip(examples, answers, strict=True)
     requests = [RewardRequest(example, answer.text, answer.finished, len(answer.tokens)) for example, answer in pairs]
@@ -29,9 +29,15 @@ def compare(
     references = [RewardRequest(example, example.reference, True, length) for example, length in zip(examples, lengths, strict=True)]
     verdicts = source.score([*requests, *references])
     return [
-        (sign_with_ties(verdict.reward - reference.reward, source.tie_margin), verdict)
+        (_sign(verdict.reward, reference.reward, source.tie_margin), verdict)
         for verdict, reference in zip(verdicts[: len(requests)], verdicts[len(requests) :], strict=True)
     ]
+
+
+def _sign(answer: float | None, reference: float | None, margin: float) -> float | None:
+    if answer is None or reference is None:
+        return None
+    return sign_with_ties(answer - reference, margin)
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,8 @@ class Evaluator:
         return [
             EvalRecord(
                 example_id=example.id,
-                verdict=0.0 if verdict.excluded else R,
-                reward=0.0 if verdict.excluded else verdict.reward,
+                verdict=0.0 if R is None else R,
+                reward=0.0 if R is None or verdict.reward is None else verdict.reward,
                 num_tokens=len(answer.tokens),
                 finished=answer.finished,
                 parts=verdict.parts,
@@ -62,7 +68,7 @@ class Evaluator:
                 reference=example.reference if self.store_text else "",
                 answer=answer.text if self.store_text else "",
                 reference_tokens=length,
-                excluded=verdict.excluded,
+                excluded=R is None,
                 **repetition_of(answer.text),
             )
             for example, answer, length, (R, verdict) in zip(

@@ -39,7 +39,7 @@ class Prober:
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
         references = [self.codec.answer(example.reference, self.sampling.max_new_tokens) for example in self.examples]
         verdicts = compare(self.reward, self.examples, answers, [len(reference.tokens) for reference in references])
-        judged = [(R, verdict.reward) for R, verdict in verdicts if not verdict.excluded]
+        judged = [(R, verdict.reward) for R, verdict in verdicts if R is not None and verdict.reward is not None]
         batch = make_batch(
             [prompt.tokens for prompt in prompts],
             [list(pair) for pair in zip(samples, references, strict=True)],

@@ -76,16 +76,23 @@ class MixtureSource:
         return told_texts(self.sources)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order, NaN where a part's judge said nothing; UserError names the part that gave no number."""
+        """One verdict per request, in order; its reward is None where a part could say nothing.
+
+        UserError names the part whose reward is not a number.
+        """
         by_part = {name: source.score(requests) for name, source in self.sources.items()}
         return [self._sum({name: verdicts[row] for name, verdicts in by_part.items()}) for row in range(len(requests))]
 
     def _sum(self, said: Mapping[str, Verdict]) -> Verdict:
+        weighted: list[float] = []
         for name, verdict in said.items():
-            if not math.isfinite(verdict.reward) and not verdict.excluded:
+            if verdict.reward is None:
+                continue
+            if not math.isfinite(verdict.reward):
                 raise UserError(f"reward.parts.{name}: gave a reward that is not a number; check its model and its inputs")
+            weighted.append(self.weights[name] * verdict.reward)
         return Verdict(
-            math.fsum(self.weights[name] * verdict.reward for name, verdict in said.items()),
+            math.fsum(weighted) if len(weighted) == len(said) else None,
             self.name,
             {key: value for name, verdict in said.items() for key, value in named_parts(name, verdict).items()},
             tuple(reply for verdict in said.values() for reply in verdict.replies),
@@ -195,9 +202,9 @@ def named_parts(name: str, verdict: Verdict) -> dict[str, float]:
     """A verdict's reward and parts under the name of whoever said them.
 
     `<name>/reward` is the convention by which a part of a composed reward gets its mean and deviation into the step records. It is
-    absent where nothing could be said: records are JSON, which has no NaN.
+    absent where nothing could be said.
     """
-    said = {} if verdict.excluded else {f"{name}/reward": verdict.reward}
+    said = {} if verdict.reward is None else {f"{name}/reward": verdict.reward}
     return said | {f"{name}/{key}": value for key, value in verdict.parts.items()}
 
 

@@ -204,9 +204,11 @@ class ShapedSource:
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; those that a judge could say nothing of stay as they are, outside every batch statistic."""
         verdicts = self.source.score(requests)
-        said = [row for row, verdict in enumerate(verdicts) if not verdict.excluded]
-        shaped = dict(zip(said, self._shaped([verdicts[row] for row in said], [requests[row] for row in said]), strict=True))
-        return [shaped.get(row, Verdict(verdict.reward, self.name, verdict.parts, verdict.replies)) for row, verdict in enumerate(verdicts)]
+        said = {row: verdict.reward for row, verdict in enumerate(verdicts) if verdict.reward is not None}
+        asked = [requests[row] for row in said]
+        shaped = zip(said, self._shaped([verdicts[row] for row in said], list(said.values()), asked), strict=True)
+        unsaid = [Verdict(None, self.name, verdict.parts, verdict.replies) for verdict in verdicts]
+        return list((dict(enumerate(unsaid)) | dict(shaped)).values())
 
     def statistics(self) -> dict[str, float]:
         """See `TellingSource`."""
@@ -216,12 +218,16 @@ class ShapedSource:
         """See `TellingSource`."""
         return self.source.texts() if isinstance(self.source, TellingSource) else {}
 
-    def _shaped(self, verdicts: Sequence[Verdict], requests: Sequence[RewardRequest]) -> list[Verdict]:
-        rewards = [verdict.reward for verdict in verdicts]
+    def _shaped(
+        self,
+        verdicts: Sequence[Verdict],
+        rewards: list[float],
+        requests: Sequence[RewardRequest],
+    ) -> list[Verdict]:
         for request, reward in zip(requests, rewards, strict=True):
             if not math.isfinite(reward):
                 raise UserError(f"reward source {self.source.name}: gave {reward} for {request.example.id}; it can't be shaped")
-        parts = [{**verdict.parts, "unshaped/reward": verdict.reward} for verdict in verdicts]
+        parts = [{**verdict.parts, "unshaped/reward": reward} for verdict, reward in zip(verdicts, rewards, strict=True)]
         for name in self.spec.shaping:
             shaped = getattr(self.spec, name).shape(rewards, requests)
             for row, (before, after) in enumerate(zip(rewards, shaped, strict=True)):

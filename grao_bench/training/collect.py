@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -128,7 +127,14 @@ def _rewards(
     unsaid = torch.zeros(len(examples), len(needs.slots), dtype=torch.bool)
     verdicts = dict(zip(requests, source.score(list(requests.values())), strict=True))
     for (p, k), verdict in verdicts.items():
-        rewards[p, k], unsaid[p, k] = verdict.reward, verdict.excluded
+        if verdict.reward is not None:
+            rewards[p, k] = verdict.reward
+        elif k < needs.rollouts:
+            unsaid[p, k] = True
+        else:
+            raise UserError(
+                f"reward source {source.name}: could say nothing of the reference of {examples[p].id}, and its objective needs it"
+            )
     metrics = _part_metrics([verdict for (_, k), verdict in verdicts.items() if k < needs.rollouts])
     if unsaid.any():
         metrics["reward/excluded"] = unsaid.sum().item() / len(requests)
@@ -141,7 +147,7 @@ def _part_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     said: dict[str, list[float]] = {}
     for verdict in verdicts:
         for name, value in verdict.parts.items():
-            if name.endswith("/reward") and not math.isnan(value):
+            if name.endswith("/reward"):
                 said.setdefault(name.removesuffix("/reward"), []).append(value)
     moments = {name: (fmean(values), pstdev(values)) for name, values in said.items()}
     return {f"reward/{name}/{moment}": value for name, pair in moments.items() for moment, value in zip(("mean", "std"), pair, strict=True)}

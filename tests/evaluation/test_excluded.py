@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict, dataclass
 
 import pytest
 
 from grao_bench.errors import UserError
+from grao_bench.evaluation.answers import Evaluator, compare
+from grao_bench.interfaces import Sampling
 from grao_bench.records import EvalRecord, judged
 from grao_bench.reporting.comparisons import mcnemar
 from grao_bench.reporting.scores import per_prompt, reward_statistics, scores
 from grao_bench.run import _told_by
-from grao_bench.types import Verdict
+from grao_bench.types import Answer, Example, Turn, Verdict
+from tests.training.setting import codec
 
 
 def record(name: str, verdict: float, excluded: bool = False) -> EvalRecord:
@@ -39,6 +44,35 @@ def test_mcnemar_is_over_what_both_were_judged_on():
 def test_nothing_judged_is_an_error_and_no_score():
     with pytest.raises(UserError, match="no readable verdict on any"):
         scores([record("a", math.nan, excluded=True)])
+
+
+@dataclass(frozen=True)
+class Words:
+    """One point for each word; nothing to say of a text without any."""
+
+    pairwise: bool
+    name: str = "words"
+    tie_margin: float = 0.0
+    fingerprint: str = ""
+
+    def score(self, requests):
+        return [Verdict(float(len(one.text.split())) or None, "words") for one in requests]
+
+
+@pytest.mark.parametrize("pairwise", [True, False])
+def test_nothing_said_is_none_and_recorded_as_excluded(pairwise):
+    """Of an answer by whatever source, and of a reference by one that scores it."""
+    texts = {"one two": "one", "": "one", "one": ""}
+    examples = [Example(f"e{n}", (Turn("user", "Hi"),), reference, None, "s") for n, reference in enumerate(texts.values())]
+    answers = [Answer(text, (1,), True) for text in texts]
+    expected = [2.0, None, 1.0] if pairwise else [1.0, None, None]
+    assert [R for R, _ in compare(Words(pairwise), examples, answers)] == expected
+
+    evaluator = Evaluator(codec(), Sampling(1.0, 1.0, 4), store_text=False)
+    records = evaluator.judge(Words(pairwise), examples, answers)
+    assert [record.excluded for record in records] == [R is None for R in expected]
+    assert [record.verdict for record in records] == [R or 0.0 for R in expected]
+    assert json.loads(json.dumps([asdict(record) for record in records], allow_nan=False))
 
 
 class Telling:

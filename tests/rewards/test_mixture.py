@@ -13,6 +13,7 @@ from grao_bench.evaluation.answers import compare
 from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.mixture import Mixture, MixtureSource, Part, Routed, RoutedSource
+from grao_bench.rewards.shaping import Clip, ShapedSource
 from grao_bench.specs import load
 from grao_bench.types import Answer, Example, Turn, Verdict
 
@@ -177,7 +178,7 @@ class Silent:
     fingerprint: str = "silent"
 
     def score(self, requests):
-        return [Verdict(math.nan, "silent", {"excluded": 1.0}) if not one.text else Verdict(1.0, "silent") for one in requests]
+        return [Verdict(None, "silent") if not one.text else Verdict(1.0, "silent") for one in requests]
 
     def statistics(self):
         return {"excluded": 0.5}
@@ -191,12 +192,12 @@ def test_what_a_judge_could_not_say_stays_unsaid_through_mixtures_routes_and_sha
     mixed = MixtureSource({"judge": Silent()}, {"judge": 2.0}, 0.0)
     routed = RoutedSource({"here": Silent()}, "here", 0.0)
 
-    assert [math.isnan(one.reward) for one in mixed.score(requests)] == [True, False]
-    assert mixed.score(requests)[1].reward == 2.0
-    assert [math.isnan(one.reward) for one in routed.score(requests)] == [True, False]
-    # a record's parts are JSON: no NaN among them
-    assert [one.parts for one in mixed.score(requests)] == [{"judge/excluded": 1.0}, {"judge/reward": 1.0}]
-    assert [one.parts for one in routed.score(requests)] == [{"here/excluded": 1.0}, {"here/reward": 1.0}]
+    assert [one.reward for one in mixed.score(requests)] == [None, 2.0]
+    assert [one.reward for one in routed.score(requests)] == [None, 1.0]
+    assert [one.parts for one in mixed.score(requests)] == [{}, {"judge/reward": 1.0}]
+    assert [one.parts for one in routed.score(requests)] == [{}, {"here/reward": 1.0}]
     assert mixed.statistics() == {"judge: excluded": 0.5}
     assert routed.statistics() == {"here: excluded": 0.5}
+    shaped = replace(load("reward/shaped", source=load("reward/gold")), shaping=["clip"], clip=Clip(low=0.0, high=0.5))
+    assert [one.reward for one in ShapedSource(shaped, Silent()).score(requests)] == [None, 0.5]
     assert mixed.texts() == routed.texts() == {"judge_prompt-x.md": "asked so"}

@@ -254,7 +254,7 @@ class Silent:
     name, fingerprint, pairwise, tie_margin = "silent", "", True, 0.0
 
     def score(self, requests):
-        unread = Verdict(math.nan, "silent", {"excluded": 1.0})
+        unread = Verdict(None, "silent")
         return [unread if (one.num_tokens or 0) >= 3 else Verdict(-1.0, "silent") for one in requests]
 
 
@@ -268,3 +268,8 @@ def test_an_answer_that_the_judge_could_say_nothing_of_teaches_nothing():
     assert torch.equal(batch.rewards, expected.to(batch.rewards))
     assert metrics["reward/excluded"] == pytest.approx((~known).float().mean().item())
     assert 0 < metrics["reward/excluded"] < 1
+
+
+def test_a_reference_that_the_judge_could_say_nothing_of_is_an_error_and_no_number():
+    with pytest.raises(UserError, match="silent: could say nothing of the reference of e"):
+        collected(objective("grao"), reward=Silent())

@@ -68,7 +68,7 @@ def ras(document: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]
         subset=document["subset"],
     )
     ((R, verdict),) = compare(judge_of(document["judge"]), [example], [Answer(answers[0].strip(), (), finished=True)])
-    if verdict.excluded:
+    if R is None or verdict.reward is None:
         raise UserError(
             f"{document['id']}: the judge {verdict.source} gave no readable verdict, and lm-eval has no way to leave a document out; "
             "use grao_bench.evaluate, which counts and excludes it"

@@ -92,7 +92,7 @@ class JudgeSource:
         self.fingerprint = value_hash("llm judge", prompt.text, *asked)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order; reward NaN and part `excluded` where no reply could be read.
+        """One verdict per request, in order; its reward is None where no reply could be read.
 
         UserError where the endpoint can't be asked any further, the ceiling of cost is reached, or too many replies can't be read; what
         was answered is kept, and a new run goes on from there.

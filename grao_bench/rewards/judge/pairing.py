@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
@@ -12,8 +11,6 @@ from grao_bench.rewards.judge.prompt import Order
 from grao_bench.types import Verdict
 
 Unfinished = Literal["lose", "judge"]
-EXCLUDED = math.nan
-"""The reward of an answer that the judge gave no verdict on: no number that could pass for a tie."""
 
 
 class Tally:
@@ -47,7 +44,7 @@ class Tally:
         self._counts["second"] += sum(sign == -1 for sign in said.values())
         if len(read) < len(said):
             self._counts["excluded"] += 1
-            return Verdict(EXCLUDED, self.source, {**(parts or {}), **read, "excluded": 1.0}, replies)
+            return Verdict(None, self.source, {**(parts or {}), **read}, replies)
         if len(read) == 2:
             self._counts["in both orders"] += 1
             self._counts["consistent"] += len(set(read.values())) == 1

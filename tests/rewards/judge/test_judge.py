@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from dataclasses import fields, replace
 
@@ -89,15 +88,15 @@ def test_what_can_not_be_read_is_asked_again_and_then_excluded_and_never_a_tie(t
     with serving(replace(CLEAN, reply="Both are fine.")) as server:
         source = judge(server.url, tmp_path / "j.sqlite", ask_again=2)
         (verdict,) = source.score([request("e", "ee")])
-        assert math.isnan(verdict.reward)
-        assert (verdict.parts, verdict.replies) == ({"excluded": 1.0}, ("Both are fine.",) * 3)
+        assert verdict.reward is None
+        assert (verdict.parts, verdict.replies) == ({}, ("Both are fine.",) * 3)
         assert (source.statistics()["excluded"], source.statistics()["unreadable"], server.log.calls) == (1.0, 3.0, 3)
         # the first question as it is, the others with a reminder
         lengths = [len(body["messages"][0]["content"]) for body in server.log.bodies]
         assert lengths[0] < lengths[1] == lengths[2]
         # nor is it asked again by a new run
         again = judge(server.url, tmp_path / "j.sqlite", ask_again=2)
-        assert math.isnan(rewards(again, [request("e", "ee")])[0])
+        assert rewards(again, [request("e", "ee")]) == [None]
         assert server.log.calls == 3
 
 
@@ -115,8 +114,8 @@ def test_with_one_order_unread_the_judgement_is_excluded(tmp_path):
         key = source.client.endpoint.key(source.prompt.ask(asked.example.prompt, "e", "ee", "model_first"))
         source.client.cache._file.execute("UPDATE replies SET text = 'no' WHERE key = ?", (key,))
         (verdict,) = source.score([asked])
-        assert math.isnan(verdict.reward)
-        assert verdict.parts == {"reference_first": -1.0, "excluded": 1.0}
+        assert verdict.reward is None
+        assert verdict.parts == {"reference_first": -1.0}
         assert source.statistics()["excluded"] == 0.5
 
 
@@ -132,7 +131,7 @@ def test_a_judge_that_mostly_can_not_be_read_stops_the_run(tmp_path):
 def test_a_refusal_to_judge_one_text_excludes_it_and_costs_nothing(tmp_path, said):
     with serving(replace(CLEAN, status=400, status_text=said)) as server:
         source = judge(server.url, tmp_path / "j.sqlite", ask_again=1)
-        assert math.isnan(rewards(source, [request("e", "ee")])[0])
+        assert rewards(source, [request("e", "ee")]) == [None]
         assert (source.statistics()["refused"], source.client.cache.account().cost) == (2.0, 0.0)
 
 

@@ -131,8 +131,8 @@ def test_the_likeliest_verdict_is_the_verdict():
 def test_no_likelihoods_exclude_the_answer_and_the_reference_ties_with_itself():
     source = written({"alpha": None}, orders="both")
     excluded, tie = source.score([request("alpha", "the reference"), request("same", "same")])
-    assert math.isnan(excluded.reward)
-    assert excluded.parts == {"excluded": 1.0}
+    assert excluded.reward is None
+    assert excluded.parts == {}
     assert tie.reward == 0.0
     assert (source.statistics()["judged"], source.statistics()["excluded"], source.statistics()["identical"]) == (1.0, 1.0, 1.0)
     assert written({}, unfinished="lose").score([request("a", "b", finished=False)])[0].reward == -1.0
