@@ -14,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from grao_bench.errors import UserError
 
-LOGITS_PER_CHUNK = 2**23
-"""A chunk's logits: 32 MiB in float32. Fewer rows make its matrix products slower, more leave the cache."""
+LOGITS_PER_CHUNK, ON_CUDA = 2**23, 2**27
+"""A chunk's logits: 32 MiB in float32. Fewer rows make its matrix products slower, more leave the
+cache. A GPU has no such cache, and launches to save: 512 MiB."""
 
 
 class LogprobHead(nn.Module):
@@ -78,7 +79,7 @@ class LogprobHead(nn.Module):
         """The entropy (nats) of each position's distribution, without gradient:
         -sum p log p = log Z - E[logit]."""
         out = []
-        for rows in _chunks(len(hidden), _vocabulary(layer)):
+        for rows in _chunks(hidden, _vocabulary(layer)):
             logits = _shaped(layer(hidden[rows]), self.softcap, temperature)
             finite = logits.clamp(min=torch.finfo(logits.dtype).min)
             # a token of probability 0 adds 0, also where its logit is -inf
@@ -111,7 +112,7 @@ def _called(layer: nn.Module, hidden: Tensor, targets: Tensor, temperature: floa
 
     again = partial(checkpoint, chunk, use_reentrant=False, preserve_rng_state=False)
     run = again if torch.is_grad_enabled() else chunk
-    out = [run(hidden[rows], targets[rows]) for rows in _chunks(len(hidden), _vocabulary(layer))]
+    out = [run(hidden[rows], targets[rows]) for rows in _chunks(hidden, _vocabulary(layer))]
     return torch.cat(out) if out else chunk(hidden, targets)
 
 
@@ -131,8 +132,9 @@ def _shaped(logits: Float[Tensor, "M V"], softcap: float | None, temperature: fl
     return logits.div_(temperature) if in_place else logits / temperature
 
 
-def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
-    size = max(1, LOGITS_PER_CHUNK // vocabulary)
+def _chunks(hidden: Tensor, vocabulary: int) -> Iterator[slice]:
+    rows, logits = len(hidden), ON_CUDA if hidden.is_cuda else LOGITS_PER_CHUNK
+    size = max(1, logits // vocabulary)
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
@@ -155,7 +157,7 @@ class _Logprobs(torch.autograd.Function):
         wanted = ctx.needs_input_grad[:3]
         if expected is not None and any(wanted):
             ctx.ready = _zeros(wanted, hidden, weight, bias)
-        for rows in _chunks(len(hidden), len(weight)):
+        for rows in _chunks(hidden, len(weight)):
             logits = _logits(hidden[rows], weight, bias, softcap, temperature)
             slope = _slope(logits, ctx) if ctx.ready is not None else None
             chosen = logits.gather(-1, targets[rows, None])[:, 0]
@@ -173,7 +175,7 @@ class _Logprobs(torch.autograd.Function):
         ready, ctx.ready = ctx.ready, None
         if ready is None or not torch.equal(grads[0], ctx.expected):
             ready = _zeros(ctx.needs_input_grad[:3], hidden, weight, bias)
-            for rows in _chunks(len(hidden), len(weight)):
+            for rows in _chunks(hidden, len(weight)):
                 logits = _logits(hidden[rows], weight, bias, ctx.softcap, ctx.temperature)
                 slope = _slope(logits, ctx)
                 _, total = _exponentiate(logits)
