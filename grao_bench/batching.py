@@ -6,11 +6,27 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from grao_bench.errors import UserError
 from grao_bench.types import Answer, Batch, Needs
+
+
+def pad_rows(
+    rows: Sequence[Sequence[int]],
+    pad_token: int,
+    left: bool = False,
+) -> tuple[Int[Tensor, "N W"], Bool[Tensor, "N W"]]:
+    """(ids, mask) of rows padded to the longest, on the right or on the left; the mask is True on
+    real tokens, by their place: one of them may be the pad token."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_token)
+    mask = torch.zeros(ids.shape, dtype=torch.bool)
+    for n, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(len(row))
+        ids[n, place], mask[n, place] = torch.tensor(row), True
+    return ids, mask
 
 
 def make_batch(
@@ -18,18 +34,11 @@ def make_batch(
 ) -> Batch:
     """The P x K x T rectangle of these prompts and their answers: prompts padded on the left, answers on the right."""
     P, K = len(rows), len(needs.slots)
-    Tp = max(len(prompt) for prompt in prompts)
-    T = max(len(answer.tokens) for row in rows for answer in row)
-    prompt_ids, prompt_mask = torch.full((P, Tp), pad_token), torch.zeros(P, Tp, dtype=torch.bool)
-    tokens, mask = torch.full((P, K, T), pad_token), torch.zeros(P, K, T, dtype=torch.bool)
-    finished = torch.zeros(P, K, dtype=torch.bool)
-    for p, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
-        prompt_ids[p, Tp - len(prompt) :] = torch.tensor(prompt)
-        prompt_mask[p, Tp - len(prompt) :] = True
-        for k, answer in enumerate(row):
-            tokens[p, k, : len(answer.tokens)] = torch.tensor(answer.tokens)
-            mask[p, k, : len(answer.tokens)] = True
-            finished[p, k] = answer.finished
+    prompt_ids, prompt_mask = pad_rows(prompts, pad_token, left=True)
+    answers = [answer for row in rows for answer in row]
+    flat = pad_rows([answer.tokens for answer in answers], pad_token)
+    tokens, mask = (x.unflatten(0, (P, K)) for x in flat)
+    finished = torch.tensor([answer.finished for answer in answers]).reshape(P, K)
     return Batch(needs.slots, tuple(ids), prompt_ids, prompt_mask, tokens, mask, finished)
 
 

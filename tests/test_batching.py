@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grao_bench.batching import make_batch, micro_batches, to_device
+from grao_bench.batching import make_batch, micro_batches, pad_rows, to_device
 from grao_bench.types import Answer, Batch, Needs
 
 from .small import rectangle
@@ -34,6 +34,15 @@ def test_a_pad_id_inside_an_answer_is_a_real_token():
     """The masks come from lengths: with pad and end token the same, an answer's own end token still counts."""
     batch = make_batch([[5]], [[Answer("", (7, 9), True), Answer("", (7, 7, 9), True)]], ["a"], Needs(rollouts=2), pad_token=9)
     assert batch.mask.int().tolist() == [[[1, 1, 0], [1, 1, 1]]]
+
+
+def test_rows_are_padded_to_the_longest_on_either_side():
+    """The pad token inside a row is real; an empty row is all padding."""
+    right, left = pad_rows([[1, 9], [2, 3, 4], []], 9), pad_rows([[1, 9], [2, 3, 4]], 9, left=True)
+    assert right[0].tolist() == [[1, 9, 9], [2, 3, 4], [9, 9, 9]]
+    assert right[1].int().tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 0]]
+    assert left[0].tolist() == [[9, 1, 9], [2, 3, 4]]
+    assert left[1].int().tolist() == [[0, 1, 1], [1, 1, 1]]
 
 
 def test_columns_find_their_slots():

@@ -352,7 +352,8 @@ def test_the_claim_of_a_constant_slope_is_true_and_never_modest(name, epochs):
         own = needs.old_logp == "loss" and objective.updates.count == 1
         part = batch.fill(old_logp=logp.detach()) if own else batch
         slopes.append(torch.autograd.grad(objective.loss(out, part).total.sum(), logp)[0])
-    assert torch.equal(*slopes) == needs.linear_in_logp
+    constant = torch.equal(*slopes)
+    assert constant == needs.linear_in_logp, f"Needs(linear_in_logp={constant}) is the truth"
 
 
 @pytest.mark.parametrize("name", ["dpo", "grpo", "sft"])

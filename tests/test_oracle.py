@@ -131,11 +131,12 @@ def theirs(objective, rows: Rows, step: float = 0.0):
         case "GRPO":
             return oracle.grpo(logp, rows.rewards, columns["old_logp"], reference, **spec)
         case "GRAO":
-            return oracle.grao(logp, rows.rewards, **spec)
-        case "GRAOReferenceOnly":
-            return oracle.grao_reference_only(logp, rows.rewards, **spec)
-        case "GRAOClip0":
-            return oracle.grao_clip0(logp, rows.rewards, **spec)
+            equations = {
+                "printed": oracle.grao,
+                "reference_only": oracle.grao_reference_only,
+                "clip0": oracle.grao_clip0,
+            }
+            return equations[spec.pop("equation")](logp, rows.rewards, **spec)
     raise NotImplementedError(f"{objective.name}: an objective without an oracle; write its loss from its paper in tests/oracle.py")
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from grao_bench.errors import UserError
 from grao_bench.objectives import load_objective
-from grao_bench.objectives.grao import GRAO
+from grao_bench.objectives.dpo import IPO
 from grao_bench.specs import load, rebuild
 from grao_bench.values import check_types, describe, value_hash
 
@@ -67,9 +67,8 @@ def test_a_flag_given_as_a_word_is_refused():
 
 
 def test_describe_writes_what_hydra_would_read():
-    spec = GRAO(name="grao", rollouts=4, alpha=1.0, beta=0.5, lam=0.6, group="outputs")
-    written = {"name": "grao", "rollouts": 4, "alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs"}
-    assert describe(spec) == {"_target_": "grao_bench.objectives.grao.GRAO"} | written
+    written = {"name": "ipo", "beta": 0.5, "length": "mean"}
+    assert describe(IPO(**written)) == {"_target_": "grao_bench.objectives.dpo.IPO"} | written
     assert describe({"pair": (1, 2), "none": None}) == {"pair": [1, 2], "none": None}
 
 
@@ -103,21 +102,27 @@ def test_a_hash_is_the_same_in_another_process_and_changes_with_any_field():
 
 
 def test_a_hash_tells_classes_apart_and_ignores_the_order_of_keys():
-    fields = {"name": "x", "rollouts": 8, "alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs"}
-    assert value_hash(GRAO(**fields)) != value_hash(load_objective("grao_clip0", name="x"))
+    @dataclass(frozen=True)
+    class Other:
+        name: str
+        beta: float
+        length: str
+
+    fields = {"name": "x", "beta": 0.5, "length": "mean"}
+    assert value_hash(IPO(**fields)) != value_hash(Other(**fields))
     assert value_hash({"a": 1, "b": 2}) == value_hash({"b": 2, "a": 1})
     assert json.loads(json.dumps(describe(ROOT))) == describe(ROOT)
 
 
 def test_load_objective_reads_the_yaml_and_changes_what_is_asked():
     assert load_objective("grao", beta=0.3) == replace(load_objective("grao"), beta=0.3)
-    assert load_objective("grao") == GRAO(name="grao", rollouts=8, alpha=1.0, beta=0.5, lam=0.6, group="outputs")
+    assert load_objective("ipo") == IPO(name="ipo", beta=0.3, length="mean")
 
 
 def test_load_objective_names_an_unknown_objective_and_an_unknown_field():
     with pytest.raises(UserError, match=r"objective=graoo: no such file .*grao, grao_clip0, .*grpo, .*ppo, sft"):
         load_objective("graoo")
-    with pytest.raises(UserError, match=r"objective\.grao\.betta: no such field.* name, rollouts, alpha, beta, lam, group"):
+    with pytest.raises(UserError, match=r"objective\.grao\.betta: no such field.* name, rollouts, equation, alpha"):
         load_objective("grao", betta=0.3)
 
 

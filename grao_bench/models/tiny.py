@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from grao_bench.batching import pad_rows
 from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
 from grao_bench.models.hf import Progress, started_from
@@ -178,11 +179,7 @@ def length_bucketed(encoded: list[np.ndarray], batch_size: int, steps: int, seed
 
 def _language_model_loss(model: Any, rows: list[np.ndarray]) -> torch.Tensor:
     """Mean cross-entropy over every token of right-padded documents."""
-    width = max(len(row) for row in rows)
-    labels = torch.full((len(rows), width), -100)
-    for i, row in enumerate(rows):
-        labels[i, : len(row)] = torch.from_numpy(row)
-    labels = labels.to(model.device)
+    labels = pad_rows([row.tolist() for row in rows], -100)[0].to(model.device)
     # right padding needs no attention mask under causal attention: no real token can see a pad
     logits = model(input_ids=labels.clamp(min=0), use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)

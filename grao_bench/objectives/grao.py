@@ -5,8 +5,9 @@ As printed there is no importance ratio, no clipping and no KL term. Where the t
 - sigma = 0 is not addressed: the advantages of such a group, the reference's too, are 0.
 - Table 3's "without exploration" is alpha = 0, where the regulariser still holds lambda A_i J(o_i), or that too is dropped: both readings
   have a name (`grao_no_exploration`, `grao_no_exploration_at_all`).
-- A_y < 0 (the policy beats the reference) makes the imitation term lower the reference's likelihood without bound. `GRAO` keeps that,
-  because it is Eq. 3; `GRAOClip0` does not, has another name, and is never reported as the paper's GRAO.
+- A_y < 0 (the policy beats the reference) makes the imitation term lower the reference's likelihood
+  without bound. `grao` keeps that, because it is Eq. 3; `grao_clip0` does not, has another name, and
+  is never reported as the paper's GRAO.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from grao_bench.ops import group_moments, masked_mean, no_signal, standardise
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 Group = Literal["outputs", "outputs_and_reference"]
+Equation = Literal["printed", "reference_only", "clip0"]
 
 
 def grao(
@@ -98,19 +100,28 @@ def grao_advantages(
     return standardise(R_o, mu, sigma, silent), standardise(R_y, mu, sigma, silent)
 
 
+GAINS = {"printed": grao, "reference_only": grao_reference_only, "clip0": grao_clip0}
+
+
 @dataclass(frozen=True, kw_only=True)
 class GRAO:
-    """rollouts: G. alpha, beta, lam weigh exploration, imitation and the alignment regulariser. group: who is in Eq. 4's mean and sigma."""
+    """rollouts: G. alpha, beta, lam weigh exploration, imitation and the alignment regulariser.
+
+    equation: `printed`, Eq. 3; or one that is not the paper's, see `grao_reference_only` and
+    `grao_clip0`. group: who is in Eq. 4's mean and sigma.
+    """
 
     name: str
     rollouts: int
+    equation: Equation
     alpha: float
     beta: float
     lam: float
     group: Group
 
     def __post_init__(self) -> None:
-        _check(self)
+        require_rollouts(self)
+        require(self, alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, lam=NOT_NEGATIVE)
 
     @property
     def needs(self) -> Needs:
@@ -125,72 +136,8 @@ class GRAO:
 
     def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
         J_o, J_y, A_o, A_y = _symbols(policy, batch)
-        return _minimise(grao(J_o, J_y, A_o, A_y, self.alpha, self.beta, self.lam), J_o, J_y, A_y)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GRAOReferenceOnly:
-    """The ablation of `grao_reference_only`; its fields are GRAO's."""
-
-    name: str
-    rollouts: int
-    alpha: float
-    beta: float
-    lam: float
-    group: Group
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(rollouts=self.rollouts, chosen=True, rewards=True, linear_in_logp=True)
-
-    @property
-    def updates(self) -> Updates:
-        return Updates()
-
-    def prepare(self, batch: Batch) -> Batch:
-        return _with_advantages(batch, self.group)
-
-    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
-        J_o, J_y, A_o, A_y = _symbols(policy, batch)
-        return _minimise(grao_reference_only(J_o, J_y, A_o, A_y, self.alpha, self.beta, self.lam), J_o, J_y, A_y)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GRAOClip0:
-    """The variant of `grao_clip0`; its fields are GRAO's. Not the paper's GRAO."""
-
-    name: str
-    rollouts: int
-    alpha: float
-    beta: float
-    lam: float
-    group: Group
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(rollouts=self.rollouts, chosen=True, rewards=True, linear_in_logp=True)
-
-    @property
-    def updates(self) -> Updates:
-        return Updates()
-
-    def prepare(self, batch: Batch) -> Batch:
-        return _with_advantages(batch, self.group)
-
-    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
-        J_o, J_y, A_o, A_y = _symbols(policy, batch)
-        return _minimise(grao_clip0(J_o, J_y, A_o, A_y, self.alpha, self.beta, self.lam), J_o, J_y, A_y)
-
-
-def _check(spec: GRAO | GRAOReferenceOnly | GRAOClip0) -> None:
-    require_rollouts(spec)
-    require(spec, alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, lam=NOT_NEGATIVE)
+        gains = GAINS[self.equation](J_o, J_y, A_o, A_y, self.alpha, self.beta, self.lam)
+        return _minimise(gains, J_o, J_y, A_y)
 
 
 def _with_advantages(batch: Batch, group: Group) -> Batch:

@@ -81,8 +81,7 @@ def token_weights(mask: Bool[Tensor, "P G T"], reduction: Reduction, max_tokens:
                                               "bnpo" has N of one micro-batch, which is the same where a batch isn't cut
     constant_length  1 / (G max_tokens)       Dr. GRPO: no answer's length enters
     """
-    if reduction == "constant_length":
-        assert max_tokens is not None
+    if max_tokens is not None:  # given where it is constant_length's, and only there
         return constant_length_weights(mask, max_tokens)
     return {"answer_mean": answer_mean_weights, "token_mean": token_mean_weights}[reduction](mask)
 

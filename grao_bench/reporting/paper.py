@@ -19,7 +19,7 @@ SUBSETS: tuple[Subset, ...] = ("helpful", "harmless")
 TABLE_NUMBER: dict[Subset, int] = {"helpful": 1, "harmless": 2}
 METHODS = ("sft", "dpo", "ppo", "grpo", "grao")
 
-GRAO_SETTINGS = {"alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs"}
+GRAO_SETTINGS = {"equation": "printed", "alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs"}
 """Eq. 3 with the paper's hyper-parameters. A GRAO trained otherwise is not shown beside the paper's numbers."""
 
 

@@ -1,12 +1,9 @@
-"""What the engines share: prompts they refuse, prompts as a rectangle, and where an answer ends."""
+"""What the engines share: prompts they refuse, and where an answer ends."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from grao_bench.batching import check_ids, check_length
 from grao_bench.errors import UserError
@@ -37,17 +34,6 @@ def check_settings(answers_per_call: int, max_seconds: float | None) -> None:
         raise UserError(f"rollout.answers_per_call={answers_per_call}: must be at least 1")
     if max_seconds is not None and max_seconds <= 0:
         raise UserError(f"rollout.max_seconds={max_seconds}: must be above 0, or null for no deadline")
-
-
-def pad_left(prompts: Sequence[Prompt], pad_token: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(ids [P Tp], mask [P Tp]) of prompts padded on the left, so that every answer begins in the same column."""
-    width = max(len(prompt.tokens) for prompt in prompts)
-    ids = torch.full((len(prompts), width), pad_token)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
-        mask[row, width - len(prompt.tokens) :] = 1
-    return ids.to(device), mask.to(device)
 
 
 def cut_at_end(tokens: Sequence[int], stop_tokens: Collection[int]) -> tuple[tuple[int, ...], bool]:

@@ -67,15 +67,14 @@ class NextToken:
     def logp(self, token: Int[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
         """(log-probability under what was drawn from, log-probability of the whole vocabulary at temperature 1) of a token per row."""
         scaled = self.scaled.gather(1, token[:, None])[:, 0]
+        raw = scaled if self.raw_total is None else scaled - self.raw_total.log()
         if self.sampling.temperature == 0:
-            assert self.raw_total is not None
-            raw = scaled - self.raw_total.log()
             return torch.zeros_like(raw), raw
         total = (self.weights.sum(-1) if self.total is None else self.total).log().to(scaled)
         drawn = scaled / self.sampling.temperature - total
         if _truncates(self.sampling):
             drawn = torch.where(self.weights.gather(1, token[:, None])[:, 0] > 0, drawn, -torch.inf)
-        return drawn, drawn if self.raw_total is None else scaled - self.raw_total.log()
+        return drawn, drawn if self.raw_total is None else raw
 
 
 Draw = Callable[[NextToken, Int[Tensor, "N"]], Int[Tensor, "N"]]

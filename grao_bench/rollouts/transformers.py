@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from grao_bench.batching import pad_rows
 from grao_bench.interfaces import Codec, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.prompts import check_prompts, check_settings, cut_at_end, not_numbers, pad_left
+from grao_bench.rollouts.prompts import check_prompts, check_settings, cut_at_end, not_numbers
 from grao_bench.types import Answer, Prompt
 
 
@@ -63,7 +64,9 @@ class TransformersEngine:
 
     def _sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         device = self.model.device
-        ids, mask = pad_left(prompts, self.codec.pad_token, device)
+        # on the left, so that every answer begins in the same column
+        ids, mask = pad_rows([prompt.tokens for prompt in prompts], self.codec.pad_token, left=True)
+        ids, mask = ids.to(device), mask.long().to(device)
         greedy = sampling.temperature == 0
         drawn = {} if greedy else {name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p")}
         # `generate` takes what it is not told (penalties, minimum lengths) from the checkpoint's settings: not the policy's distribution

@@ -117,6 +117,8 @@ def test_only_eq_3_as_printed_is_the_papers_grao():
     printed = {"alpha": 1, "beta": 0.5, "lam": 0.6, "group": "outputs"}
     assert paper.is_printed_method("grao", printed)
     assert not paper.is_printed_method("grao", printed | {"beta": 0.3})
+    assert not paper.is_printed_method("grao", printed | {"equation": "clip0"})
+    assert paper.is_printed_method("grao", printed | {"equation": "printed"})
     assert not paper.is_printed_method("grao_clip0", printed)
     assert paper.is_printed_method("grpo", {"group_size": 4})
     assert not paper.is_printed_method("base", {})
