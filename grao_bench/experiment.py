@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -40,7 +40,7 @@ from grao_bench.models.policy import Policy, load_causal_lm
 from grao_bench.models.tiny import cache_folder
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler
-from grao_bench.training.fit import require_examples, require_left, within_length
+from grao_bench.training.fit import require_examples, require_left, require_references, within_length
 from grao_bench.training.loop import Budget, Trainer
 from grao_bench.training.optimizer import AdamW
 from grao_bench.training.reference import ReferenceCache
@@ -116,6 +116,11 @@ class Experiment:
     def judge(self) -> RewardSpec:
         """The reward that evaluation judges by: `evaluation.reward`, or else the training reward."""
         return self.reward if self.evaluation.reward is None else self.evaluation.reward
+
+    @property
+    def judge_key(self) -> str:
+        """Where the configuration names the judge."""
+        return "reward" if self.evaluation.reward is None else "evaluation.reward"
 
     @property
     def by_training_reward(self) -> Experiment:
@@ -220,7 +225,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     """
     spec, data, budget, needs = experiment.model, experiment.data, experiment.budget, experiment.objective.needs
     dataset = data.build()
-    require_examples(dataset, experiment.objective)
+    require_fit(experiment, dataset)
     path = base_spec(experiment).checkpoint(corpus_of(experiment), on_pretrain)
     start = spec.checkpoint(corpus_of(experiment))
     base, codec = load_policy(experiment, path)
@@ -234,7 +239,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     )
     reference = base if start == path else load_policy(experiment, start)[0].requires_grad_(False)
     sets = tuple(
-        replace(one, training_reward=_second_judge(experiment, data))
+        replace(one, training_reward=_second_judge(experiment, data, one.examples))
         for one, data in zip(evaluation_sets(experiment, policy, codec), experiment.evaluation_sets, strict=True)
     )
     examples, lengths = within_length(dataset.train, codec, policy.model.config, budget, needs)
@@ -251,7 +256,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         tokens_per_forward=budget.tokens_per_forward,
     )
     require_left(examples, budget, dataset.name)
-    dev, _ = within_length(dataset.dev, codec, policy.model.config, budget, Needs(rollouts=1, chosen=True))
+    dev, _ = within_length(dataset.dev, codec, policy.model.config, budget, Needs(rollouts=1))
     prober = Prober(
         codec=codec,
         engine=engine,
@@ -284,7 +289,10 @@ def evaluation_sets(experiment: Experiment, policy: Policy, codec: TextCodec) ->
     """The sets to evaluate on, read, and their rewards, loaded; UserError for what can't be."""
     sets = []
     for data in experiment.evaluation_sets:
-        examples, lengths = within_length(data.build().test, codec, policy.model.config, experiment.budget, Needs(rollouts=1, chosen=True))
+        dataset = data.build()
+        require_references(data, dataset.test, experiment.judge, experiment.judge_key)
+        asked = Needs(rollouts=1)
+        examples, lengths = within_length(dataset.test, codec, policy.model.config, experiment.budget, asked)
         del lengths["training examples"]
         lengths["examples"] = float(len(examples[: experiment.evaluation.max_examples]))
         reward = experiment.judge.build(data)
@@ -293,15 +301,27 @@ def evaluation_sets(experiment: Experiment, policy: Policy, codec: TextCodec) ->
     return tuple(sets)
 
 
-def _second_judge(experiment: Experiment, data: DataSpec) -> RewardSource | None:
+def _second_judge(experiment: Experiment, data: DataSpec, examples: Sequence[Example]) -> RewardSource | None:
     """The training reward of a cell that is evaluated by another, where it can judge the set; it may know its own set alone."""
     if experiment.judge == experiment.reward:
         return None
     try:
         experiment.reward.check(data)
+        require_references(data, examples, experiment.reward, "reward")
     except UserError:
         return None
     return experiment.reward.build(data)
+
+
+def require_fit(experiment: Experiment, dataset: Dataset) -> None:
+    """UserError where the experiment's set, as built, lacks what its objective learns from or its
+    rewards compare with: known before any model is made or loaded."""
+    require_examples(dataset, experiment.objective)
+    data, train = experiment.data, dataset.train if experiment.objective.needs.rewards else ()
+    require_references(data, (*train, *dataset.dev), experiment.reward, "reward")
+    require_references(data, dataset.test, experiment.judge, experiment.judge_key)
+    if experiment.budget.keep == "best_dev" and any(one.chosen is None for one in dataset.dev):
+        raise UserError(f"budget.keep=best_dev: chooses by RAS, and data={dataset.name} has no references on dev; use budget.keep=last")
 
 
 def base_spec(experiment: Experiment) -> ModelSpec:

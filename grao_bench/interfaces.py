@@ -59,7 +59,8 @@ class RolloutEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RewardRequest:
-    """One answer to be scored against its example, whose `chosen` is the reference.
+    """One answer to be scored against its example, whose `reference` is the answer that it is
+    compared with; a set may have none.
 
     num_tokens: its length in the policy's tokens, the end token counted; None where whoever asks has no tokens.
     """
@@ -111,7 +112,8 @@ class TellingSource(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A preference set, split. `corpus` holds documents for pre-training a tiny base; `dropped` counts what was left out, by reason."""
+    """A set of prompts and of what is known about them, split; `dropped` counts what was left out,
+    by reason."""
 
     name: str
     subset: str
@@ -127,6 +129,11 @@ class DataSpec(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def provides(self) -> frozenset[str]:
+        """The slots that such a set can fill, by name, known without reading it (a `ClassVar`):
+        `chosen`, `rejected`, ... What this one's examples hold is looked at once it is built."""
+        ...
 
     def build(self) -> Dataset:
         """Reads or makes the set; UserError names the file and line of what is wrong."""
@@ -218,6 +225,11 @@ class RolloutSpec(Protocol):
 @runtime_checkable
 class RewardSpec(Protocol):
     """A reward source as a value."""
+
+    def needs_reference(self, data: DataSpec) -> bool:
+        """Whether it reads the example's reference to score an answer to that set. A source that
+        does not scores sets of prompts alone too."""
+        ...
 
     def check(self, data: DataSpec) -> None:
         """UserError if this source can't score that set; cheap, called before anything is trained."""

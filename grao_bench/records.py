@@ -59,7 +59,8 @@ class ProbeRecord:
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
-    """One answer to one held-out prompt. `verdict` is R(answer, reference): +1, 0 or -1 (a judge asked in both orders may say +-0.5).
+    """One answer to one held-out prompt. `verdict` is R(answer, reference): +1, 0 or -1 (a judge asked
+    in both orders may say +-0.5); None where the prompt has no reference.
 
     `reward` is the source's own number (a score, or the verdict again). Texts are empty in records that hold ids and verdicts only.
     Measured when the answer was drawn, so that they outlive the texts, and None in records from before: `reference_tokens`, the
@@ -68,7 +69,7 @@ class EvalRecord:
     """
 
     example_id: str
-    verdict: float
+    verdict: float | None
     reward: float
     num_tokens: int
     finished: bool
@@ -81,6 +82,12 @@ class EvalRecord:
     distinct_2: float | None = None
     repetition: float | None = None
     excluded: bool = False
+
+
+def no_references(records: Iterable[EvalRecord]) -> str:
+    """Why RAS and NAG can't be computed of an evaluation, in words; "" where they can."""
+    told = all(record.verdict is None for record in records)
+    return "no references in the set, so RAS and NAG can't be computed" if told else ""
 
 
 def judged(records: Iterable[EvalRecord]) -> list[EvalRecord]:

@@ -31,6 +31,7 @@ from grao_bench.records import (
     RunInfo,
     StepRecord,
     append_line,
+    no_references,
     read_info,
     read_lines,
     read_records,
@@ -408,8 +409,17 @@ def summary(folder: Path, bases: Sequence[Path]) -> dict[str, float]:
     for (name, reward), records in run.evaluations.items():
         shown = f"{name}/{reward}" if several and reward == run.info.reward else name
         named |= {f"{shown}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
+        unknown = sum(record.verdict is None for record in records)
+        named |= {f"{shown}/prompts without a reference": float(unknown)} if unknown else {}
         named |= {f"{shown}/alarm: {alarm.rule.name}": alarm.value for alarm in alarms(run, records)}
     return named
+
+
+def missing_scores(folder: Path) -> list[str]:
+    """A line for each set that a run has no RAS on, and why."""
+    run = read_run(folder)
+    sets = {name: why for (name, _), records in run.evaluations.items() if (why := no_references(records))}
+    return [f"data={name}: {why}; mean rewards are in the report" for name, why in sets.items()]
 
 
 def alarm_lines(folder: Path) -> list[str]:

@@ -104,6 +104,19 @@ def _require_trusted(kind: type, entries: Mapping[str, Any], where: str, trust: 
             )
 
 
+def choices(group: str) -> dict[str, Any]:
+    """Every spec of a group by its file's name; where a file leaves a value to be given, the class."""
+    found = {}
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        name = f"{group}/{path.stem}"
+        try:
+            found[path.stem] = load(name)
+        except UserError:
+            module, _, cls = _read(name)["_target_"].rpartition(".")
+            found[path.stem] = getattr(importlib.import_module(module), cls)
+    return found
+
+
 def _read(name: str) -> dict[str, Any]:
     """A file's values over those of its defaults list: files of the same group, and `/group@place: choice` for a place within it."""
     path = conf_dir() / f"{name}.yaml"

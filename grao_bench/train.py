@@ -44,8 +44,8 @@ class GridCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks every cell, reading each data set once; exits with a line per faulty cell before any is trained."""
+        from grao_bench.experiment import require_fit
         from grao_bench.progress import GridProgress
-        from grao_bench.training.fit import require_examples
 
         quiet_transformers()
         loader = GlobalHydra.instance().config_loader()
@@ -62,7 +62,7 @@ class GridCallback(Callback):
                 key = value_hash(experiment.data)
                 if key not in read:
                     read[key] = experiment.data.build()
-                require_examples(read[key], experiment.objective)
+                require_fit(experiment, read[key])
                 experiments.append(experiment)
             except UserError as error:
                 faults[f"{' '.join(overrides)}: {error}"] = error
@@ -131,7 +131,7 @@ def train_cell(cfg: DictConfig) -> str:
     try:
         experiment = to_experiment(cfg)
         from grao_bench.progress import Bars, step_note
-        from grao_bench.run import run
+        from grao_bench.run import missing_scores, run
 
         files = {
             ".hydra/config.yaml": OmegaConf.to_yaml(without_hydra(cfg)),
@@ -156,7 +156,8 @@ def train_cell(cfg: DictConfig) -> str:
             quit_with(error)
         raise CompactHydraException(f"grao_bench: {error}") from error  # which Hydra prints without a traceback
     if alone:
-        print((folder / "alarms.txt").read_text(encoding="utf-8") + str(folder))
+        lines = [*missing_scores(folder), str(folder)]
+        print((folder / "alarms.txt").read_text(encoding="utf-8") + "\n".join(lines))
     return str(folder)
 
 

@@ -60,7 +60,7 @@ MISTAKES = {
     "heads that don't divide": (["model.heads=3"], "grao_bench: model.heads=3: model.hidden_size=64 must be a multiple"),
     "gold reward on HH": (["data=hh_helpful"], "grao_bench: reward=gold: data=hh_helpful has no gold judge"),
     "no reward model": (["reward=reward_model"], "grao_bench: reward.path=runs/reward_models/world_helpful: no such folder"),
-    "no pairs": (["objective=dpo", *JSONL[:3], "data.train=no_pairs.jsonl"], "has no rejected answer, and objective=dpo learns from pairs"),
+    "no pairs": (["objective=dpo", *JSONL[:3], "data.train=no_pairs.jsonl"], "has no rejected answer, which objective=dpo learns from"),
     "malformed line": ([*JSONL[:3], "data.train=torn.jsonl"], "grao_bench: torn.jsonl:2: not JSON"),
     "empty file": ([*JSONL[:3], "data.train=empty.jsonl"], "grao_bench: empty.jsonl: the file is empty"),
     "missing file": ([*JSONL[:3], "data.train=none.jsonl"], "grao_bench: none.jsonl: no such file"),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from grao_bench.data.lines import RowError, locate, read_rows, text_field
 from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, held_out, limit, position, without
@@ -32,6 +32,8 @@ class GSM8KData:
     calculator: the solutions' annotations <<48/2=24>> are kept or stripped. instruction: put after each question on a line of its own,
     so that a model that never saw the set knows how to end; null for none. An id is `<name>-<file>-<row from 0>`.
     """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"chosen"})
 
     name: str
     path: str | None

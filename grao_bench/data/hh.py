@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from grao_bench.data.lines import RowError, locate, read_rows, text_field
 from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, held_out, limit, position, without
@@ -38,6 +38,8 @@ class HHData:
     identical answers, and training rows whose first turn is in the test file. Rows with equal prompts stay separate examples;
     an id is `<subset>-base-<file>-<row from 0>`.
     """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"chosen", "rejected"})
 
     name: str
     subset: str

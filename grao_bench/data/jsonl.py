@@ -1,25 +1,35 @@
-"""Any preference set in JSON lines: prompt, chosen and (for pairs) rejected, each as text or as messages."""
+"""Any set in JSON lines: prompts alone, or with answers to them, each as text or as messages."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from grao_bench.data.lines import RowError, check_text, locate, read_rows, text_field
 from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, held_out, limit, position, without
 from grao_bench.dialogue import OPENING, render, split_turns
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
-from grao_bench.types import Example, Turn
+from grao_bench.types import SLOTS, Example, Turn
 
 _ROLES = ("system", "user", "assistant")
+_OWN = ("prompt", "chosen", "rejected", "demonstrations")
+"""Columns with a meaning here; any other is an example's metadata."""
 
 
 @dataclass(frozen=True)
 class JsonlData:
-    """Rows {"prompt", "chosen", "rejected"} of .jsonl or .jsonl.gz files; "rejected" may be absent or null.
+    """Rows of .jsonl or .jsonl.gz files. "prompt" is all that a row must have; what is absent or
+    null the set does not know:
+
+        "chosen"                   a reference answer
+        "chosen", "rejected"       a pair
+        "demonstrations"           a list of answers by others
+        "completion", "label"      one answer, and whether it is good (true) or bad (false)
+
+    Any other column becomes the example's metadata, as it is: reward functions get it by its name.
 
     A prompt is a text (one user turn; a whole prompt in HH format, "\\n\\nHuman: ...\\n\\nAssistant:", is split into its turns) or a
     list of messages {"role": system | user | assistant, "content": text} that ends with the user's. An answer is a text, or a list
@@ -29,6 +39,8 @@ class JsonlData:
     prompts), so equal prompts are never on two sides. Training rows whose prompt is in a dev or test file of its own are left out.
     Rows left out are counted by reason (`pairs.Fault`). An id is `<name>-<file>-<row from 0>`. `max_examples` limits each split.
     """
+
+    provides: ClassVar[frozenset[str]] = frozenset(slot.name for slot in SLOTS)
 
     name: str
     train: str
@@ -46,7 +58,7 @@ class JsonlData:
         return Dataset(self.name, self.name, train, dev, test, {fault.value: dropped[fault] for fault in Fault})
 
     def corpus(self) -> list[str]:
-        """The training dialogues in HH text format, one document for each answer (chosen, and rejected where there is one)."""
+        """The training dialogues in HH text format: see `pairs.documents`."""
         return documents(self._splits()[0]["train"])
 
     def siblings(self) -> tuple[JsonlData, ...]:
@@ -82,26 +94,59 @@ class JsonlData:
         examples = []
         for number, row in enumerate(read_rows(path)):
             try:
-                prompt, chosen, rejected = read_row(row)
+                example = read_row(row, f"{self.name}-{split}-{number:05d}", self.name)
             except RowError as error:
                 raise UserError(f"{locate(path, number)}: {error}") from None
-            fault = find_fault(prompt, chosen, rejected)
+            answers = example.chosen, example.rejected, example.demonstrations
+            fault = find_fault(example.prompt, *answers)
             if fault:
                 dropped[fault] += 1
             else:
-                examples.append(Example(f"{self.name}-{split}-{number:05d}", prompt, chosen, rejected, self.name))
+                examples.append(example)
         return examples
 
 
-def read_row(row: dict[str, Any]) -> tuple[tuple[Turn, ...], str, str | None]:
-    """Prompt, chosen and rejected of one row, stripped; RowError says what is wrong with it."""
+def read_row(row: dict[str, Any], id: str = "", subset: str = "") -> Example:
+    """The example of one row, its texts stripped; RowError says what is wrong with it."""
     if "prompt" not in row and isinstance(row.get("chosen"), str) and split_turns(row["chosen"]):
         raise RowError('no "prompt", and "chosen" is a whole dialogue in HH format; use data=hh_helpful or data=hh_harmless with data.path')
     prompt = _read_prompt(row)
-    if "chosen" not in row:
-        text_field(row, "chosen")
-    rejected = row.get("rejected")
-    return prompt, _read_answer(row["chosen"], "chosen", prompt), None if rejected is None else _read_answer(rejected, "rejected", prompt)
+    chosen, rejected = (_read_optional(row, key, prompt) for key in ("chosen", "rejected"))
+    if rejected is not None and chosen is None:
+        raise RowError('"rejected" without "chosen"; add it, or give one answer as "completion" with "label": false')
+    given, label = row.get("demonstrations") or [], None
+    own: tuple[str, ...] = _OWN
+    if not isinstance(given, list):
+        raise RowError(f'"demonstrations" is {type(given).__name__}; it must be a list of answers')
+    if row.get("completion") is not None:
+        label = _read_label(row)
+        own = (*own, "completion", "label")
+        completion = _read_answer(row["completion"], "completion", prompt)
+        chosen, rejected = (completion, None) if label else (None, completion)
+    return Example(
+        id,
+        prompt,
+        chosen,
+        rejected,
+        subset,
+        demonstrations=tuple(_read_answer(one, f"demonstrations[{i}]", prompt) for i, one in enumerate(given)),
+        label=label,
+        metadata={key: value for key, value in row.items() if key not in own},
+    )
+
+
+def _read_label(row: dict[str, Any]) -> bool:
+    """The label of a row with a completion."""
+    if row.get("chosen") is not None or row.get("rejected") is not None:
+        raise RowError('"completion" beside "chosen" or "rejected"; a row has one labelled answer, or a pair')
+    label = row.get("label")
+    if not isinstance(label, bool):
+        raise RowError('"completion" needs "label": true or false; an answer without one is "chosen"')
+    return label
+
+
+def _read_optional(row: dict[str, Any], key: str, prompt: tuple[Turn, ...]) -> str | None:
+    return None if row.get(key) is None else _read_answer(row[key], key, prompt)
 
 
 def _prompt(example: Example) -> str:

@@ -23,16 +23,21 @@ class Fault(StrEnum):
     HELD_OUT = "training row with a held-out prompt"
 
 
-def find_fault(prompt: Sequence[Turn], chosen: str, rejected: str | None) -> Fault | None:
-    """What is wrong with a pair whose sides share their prompt, or None. Texts are compared stripped.
+def find_fault(
+    prompt: Sequence[Turn],
+    chosen: str | None,
+    rejected: str | None,
+    demonstrations: Sequence[str] = (),
+) -> Fault | None:
+    """What is wrong with a prompt and the answers that it has, or None. Texts are compared stripped.
 
     A prompt must hold some text and end with the user's turn: an answer to the Assistant's own words is not an answer.
     """
     if not prompt or prompt[-1].role != "user" or not any(turn.text for turn in prompt):
         return Fault.NO_PROMPT
-    if not chosen or rejected == "":
+    if "" in (chosen, rejected, *demonstrations):
         return Fault.EMPTY
-    return Fault.IDENTICAL if chosen == rejected else None
+    return Fault.IDENTICAL if chosen is not None and chosen == rejected else None
 
 
 def position(text: str, seed: int, salt: str) -> float:
@@ -70,10 +75,13 @@ def without(examples: Sequence[Example], keys: Container[str], key: Callable[[Ex
 
 
 def documents(examples: Iterable[Example]) -> list[str]:
-    """The dialogues in HH text format, one document for each answer: chosen, and rejected where there is one."""
-    return [
-        render((*example.prompt, Turn("assistant", answer)))
-        for example in examples
-        for answer in (example.chosen, example.rejected)
-        if answer is not None
-    ]
+    """The dialogues in HH text format, one document for each answer that there is: chosen,
+    rejected, demonstrations; of a prompt without answers the prompt."""
+    found = []
+    for example in examples:
+        answers = (example.chosen, example.rejected, *example.demonstrations)
+        known = [answer for answer in answers if answer is not None]
+        found += [render((*example.prompt, Turn("assistant", answer))) for answer in known]
+        if not known:
+            found.append(render(example.prompt))
+    return found

@@ -1,4 +1,4 @@
-"""Answers to held-out prompts, judged against the references."""
+"""Answers to held-out prompts, judged against the references where the set has them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,42 @@ from grao_bench.types import Answer, Example, Turn, Verdict
 
 
 def compare(
-    source: RewardSource, examples: Sequence[Example], answers: Sequence[Answer], reference_tokens: Sequence[int] | None = None
+    source: RewardSource,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    reference_tokens: Sequence[int | None] | None = None,
 ) -> list[tuple[float | None, Verdict]]:
     """(R(answer, reference), the source's own verdict) of each answer.
 
     A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the
-    difference, 0 within its tie margin. R is None where the source could say nothing of either.
+    difference, 0 within its tie margin. R is None where the source could say nothing of either, and
+    where the example has no reference.
     """
     pairs = zip(examples, answers, strict=True)
     requests = [RewardRequest(example, answer.text, answer.finished, len(answer.tokens)) for example, answer in pairs]
     if source.pairwise:
         return [(verdict.reward, verdict) for verdict in source.score(requests)]
     # in one call, within which a model scores an answer that equals its reference to the same last bit
-    lengths = [None] * len(examples) if reference_tokens is None else reference_tokens
-    references = [RewardRequest(example, example.reference, True, length) for example, length in zip(examples, lengths, strict=True)]
-    verdicts = source.score([*requests, *references])
-    return [
-        (_sign(verdict.reward, reference.reward, source.tie_margin), verdict)
-        for verdict, reference in zip(verdicts[: len(requests)], verdicts[len(requests) :], strict=True)
+    lengths = reference_tokens or [None] * len(examples)
+    references = [
+        RewardRequest(example, example.reference, True, length)
+        for example, length in zip(examples, lengths, strict=True)
+        if example.chosen is not None
     ]
+    verdicts = source.score([*requests, *references])
+    of_references = iter(verdicts[len(requests) :])
+    compared: list[tuple[float | None, Verdict]] = []
+    for example, verdict in zip(examples, verdicts[: len(requests)], strict=True):
+        R = None
+        if example.chosen is not None:
+            R = _sign(verdict.reward, next(of_references).reward, source.tie_margin)
+        compared.append((R, verdict))
+    return compared
+
+
+def unsaid(example: Example, R: float | None, verdict: Verdict) -> bool:
+    """Whether the source could say nothing: of the answer or, where there is one, of the reference."""
+    return verdict.reward is None or (R is None and example.chosen is not None)
 
 
 def _sign(answer: float | None, reference: float | None, margin: float) -> float | None:
@@ -55,20 +72,20 @@ class Evaluator:
 
     def judge(self, reward: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[EvalRecord]:
         """What a reward source says of each answer: one record per example, in order."""
-        lengths = [len(self.codec.answer(example.reference, sys.maxsize).tokens) for example in examples]
+        lengths = [None if example.chosen is None else len(self.codec.answer(example.chosen, sys.maxsize).tokens) for example in examples]
         return [
             EvalRecord(
                 example_id=example.id,
-                verdict=0.0 if R is None else R,
-                reward=0.0 if R is None or verdict.reward is None else verdict.reward,
+                verdict=None if example.chosen is None else 0.0 if R is None else R,
+                reward=0.0 if unsaid(example, R, verdict) else verdict.reward or 0.0,
                 num_tokens=len(answer.tokens),
                 finished=answer.finished,
                 parts=verdict.parts,
                 prompt=plain_text(example.prompt) if self.store_text else "",
-                reference=example.reference if self.store_text else "",
+                reference=(example.chosen or "") if self.store_text else "",
                 answer=answer.text if self.store_text else "",
                 reference_tokens=length,
-                excluded=R is None,
+                excluded=unsaid(example, R, verdict),
                 **repetition_of(answer.text),
             )
             for example, answer, length, (R, verdict) in zip(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grao_bench.batching import make_batch, micro_batches, on_rollouts, to_device
-from grao_bench.evaluation.answers import compare
+from grao_bench.evaluation.answers import compare, unsaid
 from grao_bench.interfaces import Codec, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.ops import masked_mean, masked_sum, stream_seed
@@ -32,19 +32,27 @@ class Prober:
     seed: int
 
     def probe(self, policy: Policy, step: int) -> ProbeRecord:
-        """See ProbeRecord for the metrics. KL and entropy come from untruncated samples at T = 1, apart from the training's own."""
+        """See ProbeRecord for the metrics; those of references are left out where an example has
+        none. KL and entropy come from untruncated samples at T = 1, apart from the training's own."""
         prompts = [self.codec.prompt(example.id, example.prompt) for example in self.examples]
         plain = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=self.sampling.max_new_tokens)
         samples = [drawn[0] for drawn in self.engine.sample(prompts, 1, plain, stream_seed(self.seed, "probe", "kl"))]
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
-        references = [self.codec.answer(example.reference, self.sampling.max_new_tokens) for example in self.examples]
-        verdicts = compare(self.reward, self.examples, answers, [len(reference.tokens) for reference in references])
-        judged = [(R, verdict.reward) for R, verdict in verdicts if R is not None and verdict.reward is not None]
+        known = all(example.chosen is not None for example in self.examples)
+        references = [[self.codec.answer(example.reference, self.sampling.max_new_tokens)] if known else [] for example in self.examples]
+        lengths = [len(one[0].tokens) if one else None for one in references]
+        verdicts = compare(self.reward, self.examples, answers, lengths)
+        judged = [
+            (R, verdict.reward)
+            for example, (R, verdict) in zip(self.examples, verdicts, strict=True)
+            if verdict.reward is not None and not unsaid(example, R, verdict)
+        ]
+        wins = [R > 0 for R, _ in judged if R is not None]
         batch = make_batch(
             [prompt.tokens for prompt in prompts],
-            [list(pair) for pair in zip(samples, references, strict=True)],
+            [[sample, *reference] for sample, reference in zip(samples, references, strict=True)],
             [example.id for example in self.examples],
-            Needs(rollouts=1, chosen=True),
+            Needs(rollouts=1, chosen=known),
             self.codec.pad_token,
         )
         batch = batch.fill(sampler_logp=on_rollouts(batch, [[sample] for sample in samples], "logp"))
@@ -53,7 +61,7 @@ class Prober:
             metrics=self._likelihoods(policy, to_device(batch, policy.model.device))
             | {
                 "reward": sum(reward for _, reward in judged) / max(1, len(judged)),
-                "ras": sum(R > 0 for R, _ in judged) / max(1, len(judged)),
+                **({"ras": sum(wins) / max(1, len(wins))} if known else {}),
                 "truncated": sum(not answer.finished for answer in answers) / len(answers),
                 "length": sum(len(answer.tokens) for answer in answers) / len(answers),
             },
@@ -69,10 +77,11 @@ class Prober:
             kl.append(masked_sum(ours.logp - base.logp, mask)[:, sample])
             entropy.append(masked_sum(ours.entropy, mask)[:, sample])
             tokens.append(mask.sum(-1)[:, sample])
-            j_reference.append(masked_mean(ours.logp, mask)[:, part.column("chosen")])
+            j_reference.append(masked_mean(ours.logp, mask)[:, part.columns("chosen")])
             if "sampler_logp" in part:
                 mismatch.append(masked_sum((ours.logp - part.sampler_logp).abs(), mask)[:, sample])
         per_answer, lengths = torch.cat(kl).double(), torch.cat(tokens).double()
+        references = torch.cat(j_reference).flatten()
         count = lengths.sum().item()
         return {
             "kl": per_answer.mean().item(),
@@ -80,7 +89,7 @@ class Prober:
             "kl_token": per_answer.sum().item() / count,
             "kl_token_se": ratio_error(per_answer, lengths),
             "entropy": torch.cat(entropy).sum().item() / count,
-            "j_reference": torch.cat(j_reference).mean().item(),
+            **({"j_reference": references.mean().item()} if len(references) else {}),
         } | ({"sampler_mismatch": torch.cat(mismatch).sum().item() / count} if mismatch else {})
 
 

@@ -98,8 +98,10 @@ def case_studies(tables: Sequence[Table], rule: str = DISAGREEMENT, count: int =
     return studies
 
 
-def verdict_text(verdict: float) -> str:
-    """win, tie or loss against the reference; a judge asked in both orders may find a half."""
+def verdict_text(verdict: float | None) -> str:
+    """ "" without a reference; win, tie or loss against the reference; a judge asked in both orders may find a half."""
+    if verdict is None:
+        return ""
     half = "half a " if abs(verdict) == 0.5 else ""
     return f"{half}win" if verdict > 0 else f"{half}loss" if verdict < 0 else "tie"
 
@@ -130,7 +132,7 @@ def _chosen(cases: dict[str, Case], rule: str, count: int, seed: int) -> list[st
 
 
 def _spread(case: Case) -> float:
-    return pvariance([one.record.verdict for one in case.answers])
+    return pvariance([one.record.verdict or 0.0 for one in case.answers])
 
 
 def _rule_text(rule: str, table: Table, prompts: int, seed: int) -> str:

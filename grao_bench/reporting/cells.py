@@ -237,7 +237,8 @@ def _by_seed(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 
 def _verdicts(run: Run, key: EvalKey) -> tuple[tuple[str, float], ...]:
-    return tuple((record.example_id, record.verdict) for record in run.evaluations[key])
+    """What was said of each prompt: the verdict, or the reward where there is no reference."""
+    return tuple((record.example_id, record.reward if record.verdict is None else record.verdict) for record in run.evaluations[key])
 
 
 def _add_missing(cells: list[Cell], folder: Path, reason: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord
+from grao_bench.records import EvalRecord, no_references
 from grao_bench.reporting.intervals import LEVEL
 
 POWER = 0.8
@@ -126,9 +126,12 @@ class McNemar:
 
 def mcnemar(first: Sequence[EvalRecord], second: Sequence[EvalRecord]) -> McNemar:
     """McNemar's exact test on "the answer beats the reference" (R > 0; a tie is none). UserError when the prompts differ."""
+    if no_references(first) or no_references(second):
+        raise UserError(f"{no_references(first) or no_references(second)}, nor McNemar's test")
     lost = {record.example_id for record in [*first, *second] if record.excluded}
     ours, theirs = (
-        {record.example_id: record.verdict > 0 for record in records if record.example_id not in lost} for records in (first, second)
+        {record.example_id: record.verdict > 0 for record in records if record.verdict is not None and record.example_id not in lost}
+        for records in (first, second)
     )
     if ours.keys() != theirs.keys():
         strangers = sorted(ours.keys() ^ theirs.keys())

@@ -82,7 +82,7 @@ def draw_all(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table]
 
 def score_intervals(table: Table) -> Drawing | None:
     """RAS of every method with its interval and its seeds, the base's as a line: a table at a glance."""
-    rows = [row for row in table.rows if row.scores]
+    rows = [row for row in table.rows if "ras" in row.scores]
     methods = [row for row in rows if row.cell.objective != BASE]
     if not methods or len(rows) > MOST_ROWS:
         return None

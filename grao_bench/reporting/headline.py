@@ -46,6 +46,8 @@ def _finding(table: Table, model: str, caveat: str) -> Finding:
     base = next((row for row in rows if row.cell.objective == BASE and row.scores), None)
     lost = [row.cell.label for row in rows if not row.scores]
     about = f"{table.set} ({model}), judged by {table.reward}"
+    if scored and not any("ras" in row.scores for row in scored):
+        return Finding(about, *_by_reward(rows))
     found = next((one for one in table.comparisons if (one.model, one.score) == (model, "ras")), None)
     against = doubts(scored, caveat)
     verdict, sentences = _compared(found, scored, against) if found else _alone(scored)
@@ -64,6 +66,14 @@ def doubts(rows: Sequence[Row], caveat: str = "") -> list[str]:
         *unequal_settings([row.cell for row in rows]),
         *([f"alarms on {', '.join(alarmed)}"] if alarmed else []),
     ]
+
+
+def _by_reward(rows: Sequence[Row]) -> tuple[str, str]:
+    """Of a set without references: the mean rewards, the highest first, and nothing tested."""
+    scored = sorted((row for row in rows if row.scores), key=lambda row: -row.scores["reward"].mean)
+    named = (f"{row.cell.label} {number(row.scores['reward'].mean, 3)}" for row in scored)
+    text = f"There are no references in the set. Mean reward, not tested: {', '.join(named)}."
+    return "RAS and NAG can't be computed", text
 
 
 def _alone(scored: Sequence[Row]) -> tuple[str, list[str]]:

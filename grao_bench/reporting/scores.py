@@ -38,16 +38,19 @@ def per_prompt(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None 
     ras_lc             RAS with the effect of length taken out: see `length_controlled`
     distinct_1, distinct_2, repetition    how far an answer repeats itself, percent: see `records.repetition_of`
 
-    The three NAG columns are there only when `base` (the base model's records of the same prompts) is given; the last five only
-    where all records have what they need. Raises UserError when an id comes twice, or when the two sets of ids differ.
+    Of a set without references only reward, length, truncated and the repetition are there; where
+    some prompts have one, every column is over those (`compared`). The three NAG columns are there only
+    when `base` (the base model's records of the same prompts) is given; the last five only where all
+    records have what they need. Raises UserError when an id comes twice, or when the two sets of ids
+    differ.
     """
-    records, base = _judged_in_both(records, base)
+    records, base = _judged_in_both(compared(records), base and compared(base))
     verdict = _verdicts(records, "these records")
+    if verdict.isna().any():
+        return _absolute(records, verdict.index).assign(**_repetition(records))
     frame = pd.DataFrame({"win": 100.0 * (verdict > 0), "tie": 100.0 * (verdict == 0), "loss": 100.0 * (verdict < 0)})
     frame.insert(0, "ras", frame["win"] + TIE_CREDIT[ties] * frame["tie"])
-    frame["reward"] = [float(record.reward) for record in records]
-    frame["length"] = [float(record.num_tokens) for record in records]
-    frame["truncated"] = [0.0 if record.finished else 100.0 for record in records]
+    frame = frame.join(_absolute(records, verdict.index))
     if base is not None:
         gain = verdict - _base_verdicts(verdict, base)
         frame["nag_mean"] = 100.0 * gain
@@ -60,6 +63,23 @@ def per_prompt(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None 
     if difference is not None:
         frame["ras_lc"] = 100.0 * length_controlled(frame["ras"].to_numpy() / 100.0, difference)
     return frame.assign(**_repetition(records))
+
+
+def compared(records: Sequence[EvalRecord]) -> Sequence[EvalRecord]:
+    """The records of prompts that have a reference; all of them where none has."""
+    return [record for record in records if record.verdict is not None] or records
+
+
+def _absolute(records: Sequence[EvalRecord], index: pd.Index) -> pd.DataFrame:
+    """The columns that need no reference, but the repetition."""
+    return pd.DataFrame(
+        {
+            "reward": [float(record.reward) for record in records],
+            "length": [float(record.num_tokens) for record in records],
+            "truncated": [0.0 if record.finished else 100.0 for record in records],
+        },
+        index=index,
+    )
 
 
 def scores(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None = None, ties: Ties = "loss") -> dict[str, float]:
@@ -150,7 +170,8 @@ def _judged_in_both(
 
 
 def _verdicts(records: Sequence[EvalRecord], what: str) -> pd.Series:
-    verdict = pd.Series([float(record.verdict) for record in records], index=[record.example_id for record in records])
+    # None, of a prompt without a reference, becomes NaN
+    verdict = pd.Series([record.verdict for record in records], dtype=float, index=[record.example_id for record in records])
     if not verdict.index.is_unique:
         twice = verdict.index[verdict.index.duplicated()][0]
         raise UserError(f"example {twice!r} is in {what} twice; evaluate again, one answer per prompt")

@@ -254,7 +254,7 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
     runs = []
     for row in sorted((row for row in rows if row.cell.objective != BASE), key=lambda row: (cell_order(row.cell), row.set, row.reward)):
         own = sorted({run.info.reward for run in row.cell.runs})
-        if row.set != row.cell.data or not row.scores or len(own) != 1 or row.reward == own[0]:
+        if row.set != row.cell.data or "ras" not in row.scores or len(own) != 1 or row.reward == own[0]:
             continue
         twin = next((other for other in rows if other.cell is row.cell and other.set == row.set and other.reward == own[0]), None)
         trained, where = _by_training_reward(row, twin)
@@ -591,7 +591,7 @@ def _counts(run: Run) -> dict[str, float]:
 
 
 def _by_training_reward(row: Row, twin: Row | None) -> tuple[Mapping[int, float], str]:
-    if twin is not None and twin.scores:
+    if twin is not None and "ras" in twin.scores:
         return twin.means["ras"], "test"
     return _dev_ras(row.cell.runs), "dev"
 

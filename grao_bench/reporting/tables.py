@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, ProbeRecord, Run
+from grao_bench.records import EvalRecord, ProbeRecord, Run, no_references
 from grao_bench.reporting import paper
 from grao_bench.reporting.alarms import alarms, summarise
 from grao_bench.reporting.cells import BASE, Cell, EvalKey, base_records, cell_order, check_comparable, differing, set_order
@@ -281,7 +281,7 @@ def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
             "ties": ties,
             "seeds": " ".join(map(str, row.seeds)),
             "prompts": row.prompts or None,
-            "interval": row.scores["ras"].kind if row.scores else "",
+            "interval": next((interval.kind for interval in row.scores.values()), ""),
             "alarms": "; ".join(row.alarms),
             "notes": "; ".join(row.notes),
         }
@@ -325,7 +325,12 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
     if unscored:
         notes.append(f"seed {', '.join(unscored)} not evaluated on {key[0]} by {key[1]}")
     bases = [base_records(cells, run, key) if cell.objective != BASE else None for run in runs]
-    if cell.objective != BASE and None in bases:
+    unknown = next((why for run in runs if (why := no_references(run.evaluations[key]))), "")
+    if unknown:
+        notes.append(unknown)
+    elif any(without := [sum(one.verdict is None for one in run.evaluations[key]) for run in runs]):
+        notes.append(f"{max(without)} prompts without a reference left out")
+    elif cell.objective != BASE and None in bases:
         notes.append("its base was not evaluated here, so no NAG")
     excluded = [sum(record.excluded for record in run.evaluations[key]) / len(run.evaluations[key]) for run in runs]
     if any(excluded):
@@ -453,7 +458,7 @@ def _mean(name: str, digits: int) -> Callable[[Row], str]:
 
 
 def _win_tie_loss(row: Row) -> str:
-    return " / ".join(f"{row.scores[name].mean:.1f}" for name in ("win", "tie", "loss")) if row.scores else NONE
+    return " / ".join(f"{row.scores[name].mean:.1f}" for name in ("win", "tie", "loss")) if "win" in row.scores else NONE
 
 
 def seeds_text(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""A reward written as a Python function: fn(prompts, completions, references) -> one number for each."""
+"""A reward written as a Python function: fn(prompts, completions, references, **columns) -> a number for each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.types import Example, Verdict
 from grao_bench.values import REACHES
 
-RewardFunction = Callable[[list[str], list[str], list[str]], Sequence[float]]
+RewardFunction = Callable[..., Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PythonReward:
     """function: `package.module.fn`, found on Python's path (the working directory is on it).
 
-    fn(prompts, completions, references) gets three lists of texts of one length and gives as many numbers. A prompt of one turn is its
-    text; one of more turns is a dialogue in HH format. pairwise: the numbers are R(completion, reference) in {-1, 0, 1}; otherwise they
+    fn(prompts, completions, references) gets three lists of texts of one length and gives as many
+    numbers. A prompt of one turn is its text; one of more turns is a dialogue in HH format. A
+    reference is None where the set has none. A function that takes **columns, or parameters by
+    the columns' names, gets the rows' further columns as lists too (TRL's way), None where a row
+    lacks it. pairwise: the numbers are R(completion, reference) in {-1, 0, 1}; otherwise they
     are scores, and two closer than tie_margin are a tie.
     """
 
     function: str = field(metadata={REACHES: lambda path: path.rpartition(".")[0] or path})
     pairwise: bool
     tie_margin: float
+
+    def needs_reference(self, data: DataSpec) -> bool:
+        """A pairwise one; a score's function gets None for a reference that a set lacks."""
+        return self.pairwise
 
     def check(self, data: DataSpec) -> None:
         """UserError if the function can't be found, or the margin is below 0."""
@@ -79,9 +86,14 @@ class PythonSource:
         """One verdict per request, in order; UserError names what is wrong with the function or its numbers."""
         if not requests:
             return []
-        prompts, references = [prompt_text(request.example) for request in requests], [request.example.reference for request in requests]
+        examples = [request.example for request in requests]
+        texts = (
+            [prompt_text(example) for example in examples],
+            [request.text for request in requests],
+            [example.chosen for example in examples],
+        )
         try:
-            given = self.function(prompts, [request.text for request in requests], references)
+            given = self.function(*texts, **columns_for(self.function, examples))
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             raise UserError(
@@ -110,6 +122,21 @@ class PythonSource:
         if self.spec.pairwise and number not in (-1.0, 0.0, 1.0):
             raise UserError(f"{where}: gave {number} for completion {index}; with reward.pairwise=true it must give -1, 0 or 1")
         return number
+
+
+def columns_for(function: RewardFunction, examples: Sequence[Example]) -> dict[str, list[Any]]:
+    """The rows' columns that a function takes: those that it names after its first three
+    parameters, or all that any row has where it takes **columns."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a function written in C
+        return {}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = {one.name for one in parameters[3:] if one.kind in kinds}
+    every = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    found = dict.fromkeys(key for example in examples for key in example.metadata)
+    taken = [key for key in found if every or key in named]
+    return {key: [example.metadata.get(key) for example in examples] for key in taken}
 
 
 def load_function(path: str) -> RewardFunction:

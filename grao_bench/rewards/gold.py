@@ -47,6 +47,10 @@ class GoldReward:
         if not self.tie_band >= 0:
             raise UserError(f"reward.tie_band={self.tie_band}: must not be negative")
 
+    def needs_reference(self, data: DataSpec) -> bool:
+        """A verdict does; a score stands alone."""
+        return self.mode == "ternary"
+
     def check(self, data: DataSpec) -> None:
         """UserError if this set has no gold judge."""
         self._judge_of(data)
@@ -80,6 +84,10 @@ class FreeTextGold:
 
     def __post_init__(self) -> None:
         GoldReward(self.mode, self.tie_band)  # the same rules
+
+    def needs_reference(self, data: DataSpec) -> bool:
+        """A verdict does; a score stands alone."""
+        return self.mode == "ternary"
 
     def check(self, data: DataSpec) -> None:
         """UserError if this set has no gold judge: there is then no truth to judge by."""

@@ -40,6 +40,10 @@ class Mixture:
         if not self.tie_margin >= 0:
             raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
 
+    def needs_reference(self, data: DataSpec) -> bool:
+        """Where a part does."""
+        return any(part.source.needs_reference(data) for part in self.parts.values())
+
     def check(self, data: DataSpec) -> None:
         """UserError, with the part's name, if a part can't score that set."""
         for name, part in self.parts.items():
@@ -114,6 +118,10 @@ class Routed:
         _check_names("reward.routes", self.routes)
         if not self.tie_margin >= 0:
             raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
+
+    def needs_reference(self, data: DataSpec) -> bool:
+        """Where a route to that set does."""
+        return any(spec.needs_reference(data) for spec in self.routes_to(data).values())
 
     def check(self, data: DataSpec) -> None:
         """UserError, with the route's name, if no route or one that can't score it leads to that set."""

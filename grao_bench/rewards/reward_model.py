@@ -58,6 +58,10 @@ class RewardModel:
         if not self.tie_margin >= 0:
             raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
 
+    def needs_reference(self, data: DataSpec) -> bool:
+        """All modes but `score` compare with it."""
+        return self.mode != "score"
+
     def check(self, data: DataSpec) -> None:
         """UserError if a number is out of range, a local path holds no model, or it shares training pairs with `disjoint_from`.
 

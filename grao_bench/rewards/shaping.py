@@ -168,6 +168,10 @@ class Shaped:
         _require(len(set(self.shaping)) == len(self.shaping), f"shaping={list(self.shaping)}", "a list of different shapes")
         _require(self.tie_margin >= 0, f"tie_margin={self.tie_margin}", "at least 0")
 
+    def needs_reference(self, data: DataSpec) -> bool:
+        """As the source does."""
+        return self.source.needs_reference(data)
+
     def check(self, data: DataSpec) -> None:
         """UserError if the source can't score that set."""
         self.source.check(data)

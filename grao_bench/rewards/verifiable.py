@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.types import Verdict
+from grao_bench.types import Example, Verdict
 
 Rule = Literal["exact", "exact_words", "regex", "numeric", "gsm8k", "gsm8k_flexible"]
 Same = Callable[[object, object], bool]
@@ -27,7 +27,8 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 @dataclass(frozen=True, kw_only=True)
 class Verifiable:
-    """rule, the named check of an answer against the reference (`Example.chosen`):
+    """rule, the named check of an answer against the right one, which is the example's reference
+    or, where `column` names one, that column of its row (`Example.metadata`):
 
     exact           equal texts, outer blanks aside
     exact_words     equal after lower-casing and without punctuation, articles and blanks (SQuAD's exact match, Rajpurkar et al. 2016)
@@ -43,6 +44,7 @@ class Verifiable:
 
     rule: Rule
     pattern: str | None
+    column: str | None
     relative_tolerance: float
     absolute_tolerance: float
     unfinished: Literal["lose", "judge"]
@@ -60,6 +62,24 @@ class Verifiable:
                 re.compile(self.pattern)
             except re.error as error:
                 raise UserError(f"reward.pattern={self.pattern}: no regular expression ({error})") from None
+
+    def needs_reference(self, data: DataSpec) -> bool:
+        """Unless the right answer is in a column, or the pattern alone decides."""
+        return self.column is None and not self.by_pattern
+
+    @property
+    def by_pattern(self) -> bool:
+        """Whether the pattern's match alone decides: it has no group to compare."""
+        return self.pattern is not None and re.compile(self.pattern).groups == 0
+
+    def right_answer(self, example: Example) -> str:
+        """The text that an answer to this example is held against; UserError where it has none."""
+        if self.column is None:
+            return "" if self.by_pattern else example.reference
+        if self.column not in example.metadata:
+            there = ", ".join(example.metadata) or "none"
+            raise UserError(f"reward.column={self.column}: {example.id} has no such column; there are: {there}")
+        return str(example.metadata[self.column])
 
     def check(self, data: DataSpec) -> None:
         """Any set will do; a reference without what the rule looks for is found when it is met."""
@@ -120,10 +140,11 @@ class VerifiableSource:
         return [self._verdict(request) for request in requests]
 
     def _verdict(self, request: RewardRequest) -> Verdict:
-        wanted = self.spec.wanted(request.example.reference)
+        wanted = self.spec.wanted(self.spec.right_answer(request.example))
         if wanted is None:
+            where = "reference" if self.spec.column is None else f'"{self.spec.column}"'
             what = 'no "#### number"' if self.spec.rule.startswith("gsm8k") else "no number"
-            raise UserError(f"reward.rule={self.spec.rule}: the reference of {request.example.id} holds {what}; choose another rule or set")
+            raise UserError(f"reward.rule={self.spec.rule}: the {where} of {request.example.id} holds {what}; choose another rule or set")
         found = self.spec.found_in(request.text)
         right = self.spec.same(found, wanted) and (request.finished or self.spec.unfinished == "judge")
         return Verdict(float(right), self.name, {"correct": float(right), "parsed": float(found is not None)})

@@ -2,28 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from grao_bench.batching import check_length
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset, Objective
+from grao_bench.interfaces import Dataset, DataSpec, Objective, RewardSpec
+from grao_bench.specs import choices
 from grao_bench.training.loop import Budget
-from grao_bench.types import Example, Needs
+from grao_bench.types import Example, Needs, Slot
 
 
 def require_examples(dataset: Dataset, objective: Objective) -> None:
-    """UserError where a split is empty, or an objective that learns from pairs finds an example without a rejected answer."""
+    """UserError where a split is empty, or the training examples lack an answer that the objective
+    learns from; it names the objectives that fit the set and the sets that fit the objective."""
     for split in ("train", "dev", "test"):
         if not getattr(dataset, split):
             raise UserError(f"data={dataset.name}: its {split} split is empty; check the files, or the fractions in the data config")
-    if objective.needs.rejected:
-        for example in dataset.train:
-            if example.rejected is None:
-                raise UserError(
-                    f"data={dataset.name}: example {example.id} has no rejected answer, and objective={objective.name} learns from pairs; "
-                    "use a set with pairs, or another objective"
-                )
+    for slot in objective.needs.data_slots:
+        short = _short(slot, dataset.train)
+        if short:
+            wanted = f"{slot.count} {slot.name} answers" if slot.count > 1 else f"{slot.name} answer"
+            raise UserError(
+                f"data={dataset.name}: {_how_many(short, dataset.train)} no {wanted}, which "
+                f"objective={objective.name} learns from{_columns(dataset.train)}; objectives that fit this "
+                f"set: {_listed(fitting_objectives(dataset))}; sets that fit {objective.name}: "
+                f"{_listed(fitting_sets(objective.needs))}"
+            )
+
+
+def require_references(data: DataSpec, examples: Sequence[Example], reward: RewardSpec, key: str) -> None:
+    """UserError where a reward reads references that these examples of a set lack. `key` is the
+    configuration's name of the reward."""
+    short = [example for example in examples if example.chosen is None]
+    if short and reward.needs_reference(data):
+        raise UserError(
+            f"data={data.name}: {_how_many(short, examples)} no reference, with which {key} "
+            f"compares answers{_columns(examples)}; use a reward that needs none (reward_model in "
+            "mode score, python, verifiable with reward.column), or a set with chosen answers"
+        )
+
+
+def fitting_objectives(dataset: Dataset) -> list[str]:
+    """The objectives of conf/ for which the training examples have everything."""
+    return [
+        name
+        for name, one in choices("objective").items()
+        if isinstance(one.needs, Needs) and all(not _short(slot, dataset.train) for slot in one.needs.data_slots)
+    ]
+
+
+def fitting_sets(needs: Needs) -> list[str]:
+    """The sets of conf/ that can fill every slot; a file of your own does where its rows do."""
+    wanted = {slot.name for slot in needs.data_slots}
+    return [name for name, one in choices("data").items() if wanted <= set(one.provides)]
+
+
+def _short(slot: Slot, examples: Sequence[Example]) -> list[Example]:
+    """The examples that give too few answers for a slot."""
+    return [one for one in examples if len(tuple(slot.answers(one))) < slot.count]
+
+
+def _how_many(short: Sequence[Example], examples: Sequence[Example]) -> str:
+    """Who lacks something, as the subject of a sentence: the set, or some of its examples."""
+    if len(short) == len(examples):
+        return "has"
+    return f"{len(short)} of {len(examples)} examples, such as {short[0].id}, have"
+
+
+def _columns(examples: Sequence[Example]) -> str:
+    """The further columns of a set's rows: where a misspelt one shows."""
+    found = dict.fromkeys(key for example in examples for key in example.metadata)
+    return f" (further columns: {', '.join(found)})" if found else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none of conf/"
 
 
 def within_length(
@@ -40,14 +95,17 @@ def within_length(
         prompt = counter.prompt(example.id, example.prompt)
         answers = [counter.answer(text, budget.max_answer_tokens) for text in _texts(example, needs)]
         if all(answer.finished for answer in answers) or budget.long_references == "cut":
-            longest = budget.max_answer_tokens if needs.rollouts else max(len(answer.tokens) for answer in answers)
+            lengths = [len(answer.tokens) for answer in answers]
+            longest = budget.max_answer_tokens if needs.rollouts else max(lengths)
             check_length(example.id, len(prompt.tokens), longest, config)
             kept.append(example)
     count = counter.truncation
+    unknown = sum(example.chosen is None for example in kept)
     return tuple(kept), {
         "training examples": float(len(kept)),
         "prompts cut from the left": float(count.truncated_prompts),
         f"answers over max_answer_tokens ({budget.long_references})": float(count.truncated_answers),
+        **({"prompts without a reference": float(unknown)} if unknown else {}),
     }
 
 

@@ -158,6 +158,5 @@ def test_a_cell_learns_from_checked_answers_and_pairs_are_refused_in_one_line(tm
 
     outcome = command("train", "objective=dpo", *small)
     assert outcome.code == 2
-    assert outcome.err.startswith("grao_bench: data=gsm8k: example gsm8k-train-")
-    assert "has no rejected answer, and objective=dpo learns from pairs" in outcome.err
+    assert outcome.err.startswith("grao_bench: data=gsm8k: has no rejected answer, which")
     assert outcome.err.count("\n") == 1

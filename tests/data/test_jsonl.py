@@ -15,7 +15,7 @@ from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.jsonl import JsonlData, read_row
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec
-from grao_bench.types import Turn
+from grao_bench.types import Example, Turn
 
 ROOT = Path(__file__).parents[2]
 USER = {"role": "user", "content": " hi "}
@@ -62,7 +62,50 @@ def prompts(data: Dataset, *splits: str) -> set[str]:
     ],
 )
 def test_a_row_is_read_as_text_or_as_messages(row: dict[str, object], expected: tuple[object, ...]) -> None:
-    assert read_row(row) == expected
+    example = read_row(row)
+    assert (example.prompt, example.chosen, example.rejected) == expected
+
+
+HI = (Turn("user", "hi"),)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "hi"}, Example("e", HI, subset="s")),
+        ({"prompt": "hi", "chosen": None, "rejected": None}, Example("e", HI, subset="s")),
+        (
+            {"prompt": "hi", "answer": 7, "source": {"page": 2}, "label": 3},
+            Example("e", HI, subset="s", metadata={"answer": 7, "source": {"page": 2}, "label": 3}),
+        ),
+        (
+            {"prompt": "hi", "demonstrations": [" a ", [ASSISTANT], [USER, ASSISTANT]]},
+            Example("e", HI, subset="s", demonstrations=("a", "hello", "hello")),
+        ),
+        (
+            {"prompt": "hi", "completion": "a ", "label": True, "by": "me"},
+            Example("e", HI, "a", None, "s", label=True, metadata={"by": "me"}),
+        ),
+        (
+            {"prompt": "hi", "completion": [ASSISTANT], "label": False},
+            Example("e", HI, None, "hello", "s", label=False),
+        ),
+    ],
+    ids=["prompt", "nulls", "metadata", "demonstrations", "good", "bad"],
+)
+def test_a_row_may_hold_less_or_more_than_a_pair(row: dict[str, object], expected: Example) -> None:
+    assert read_row(row, "e", "s") == expected
+
+
+def test_prompts_alone_are_split_and_their_corpus_is_the_prompts(tmp_path: Path) -> None:
+    mine = spec(write(tmp_path / "prompts.jsonl", [{"prompt": f"q {i}", "n": i} for i in range(40)]))
+    data = mine.build()
+    assert len(data.train + data.dev + data.test) == 40
+    assert all(one.prompt[0].text == f"q {one.metadata['n']}" for one in data.train)
+    assert mine.corpus() == [f"\n\nHuman: {one.prompt[0].text}" for one in data.train]
+    empty = [{"prompt": f"p{i}", "demonstrations": ["a", " "]} for i in range(3)]
+    dirty = spec(write(tmp_path / "dirty.jsonl", [*rows(40), *empty])).build()
+    assert dirty.dropped["empty answer"] == 3
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
@@ -128,7 +171,15 @@ def test_the_corpus_is_the_training_dialogues_with_every_answer(tmp_path: Path) 
         ("{broken", "not JSON"),
         ('"text"', "expected a JSON object, found str"),
         ('{"chosen": "a", "rejected": "b"}', 'no "prompt"'),
-        ('{"prompt": "p", "rejected": "b"}', 'no "chosen"'),
+        ('{"prompt": "p", "rejected": "b"}', '"rejected" without "chosen"'),
+        ('{"prompt": "p", "completion": "b"}', '"completion" needs "label": true or false'),
+        ('{"prompt": "p", "completion": "b", "label": 1}', '"completion" needs "label": true or'),
+        ('{"prompt": "p", "chosen": "a", "completion": "b", "label": true}', "beside"),
+        ('{"prompt": "p", "demonstrations": "a"}', '"demonstrations" is str; it must be a list'),
+        (
+            '{"prompt": "p", "demonstrations": ["a", 3]}',
+            r'"demonstrations\[1\]" is int; it must be a text',
+        ),
         ('{"prompt": 3, "chosen": "a"}', '"prompt" is int; it must be a text'),
         ('{"prompt": "p", "chosen": {"text": "a"}}', '"chosen" is dict'),
         ('{"prompt": "p", "chosen": "a", "rejected": 0}', '"rejected" is int'),

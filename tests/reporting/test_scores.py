@@ -45,6 +45,22 @@ def test_shares_reward_length_and_truncation():
     assert "nag_mean" not in found
 
 
+def test_without_references_only_what_needs_none_is_scored():
+    """Rewards 1, 1, 0.5 -> 2.5/3; the base's records change nothing."""
+    rewards = (1.0, 1.0, 0.5)
+    post = [replace(one, verdict=None, reward=reward) for one, reward in zip(evaluation((0, 0, 0)), rewards, strict=True)]
+    found = scores(post, post)
+    assert found["reward"] == pytest.approx(2.5 / 3)
+    assert found["length"] == pytest.approx(11)
+    assert set(found) == {"reward", "length", "truncated", "distinct_1", "distinct_2", "repetition"}
+
+
+def test_where_some_prompts_have_a_reference_the_scores_are_over_those():
+    post = [replace(one, verdict=None) if i > 3 else one for i, one in enumerate(evaluation(POST))]
+    pre = [replace(one, verdict=None) if i > 3 else one for i, one in enumerate(evaluation(PRE))]
+    assert scores(post, pre) == scores(evaluation(POST[:4]), evaluation(PRE[:4]))
+
+
 def test_half_verdicts_of_a_judge_asked_in_both_orders():
     found = scores(evaluation([0.5, -0.5, 0.0, 1.0]), evaluation([-1.0, 0.0, 0.0, 1.0]))
     assert (found["win"], found["tie"], found["loss"]) == (50, 25, 25)

@@ -55,6 +55,40 @@ def test_the_function_gets_texts_and_its_numbers_are_the_rewards(written):
     ]
 
 
+PROMPTS = [
+    RewardRequest(Example("p1", (Turn("user", "a"),), metadata={"answer": 4, "level": "easy"}), "four", True),
+    RewardRequest(Example("p2", (Turn("user", "b"),), metadata={"answer": 5}), "six", True),
+]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "got"),
+    [
+        ("p, c, r", {}),
+        ("p, c, r, **columns", {"answer": [4, 5], "level": ["easy", None]}),
+        ("p, c, r, answer", {"answer": [4, 5]}),
+        ("p, c, r, *, level, other='own'", {"level": ["easy", None], "other": "own"}),
+        ("p, c, r, answer, **rest", {"answer": [4, 5], "rest": {"level": ["easy", None]}}),
+    ],
+)
+def test_the_rows_columns_reach_a_function_that_takes_them(written, parameters, got):
+    """Its parameters, as it sees them; prompts alone have no references."""
+    text = f"asked = []\ndef fn({parameters}):\n    asked.append(locals())\n    return [0] * len(p)\n"
+    source = spec(written(text)).build(ANY)
+    source.score(PROMPTS)
+    (asked,) = source.function.__globals__["asked"]
+    if parameters.endswith("**columns"):
+        asked |= asked.pop("columns")
+    texts = {"p": ["a", "b"], "c": ["four", "six"], "r": [None, None]}
+    assert asked == texts | got
+
+
+def test_a_column_that_no_row_has_is_missed(written):
+    source = spec(written("def fn(p, c, r, solution):\n    return [0] * len(p)\n")).build(ANY)
+    with pytest.raises(UserError, match=r"raised TypeError: .*solution"):
+        source.score(PROMPTS)
+
+
 def test_no_requests_ask_nothing(written):
     assert spec(written("def fn(p, c, r):\n    raise RuntimeError\n")).build(ANY).score([]) == []
 

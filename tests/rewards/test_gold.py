@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -125,6 +126,7 @@ class Judgeless:
     """A data set without a gold judge."""
 
     name: str = "hh_helpful"
+    provides: ClassVar[frozenset[str]] = frozenset({"chosen"})
 
     def build(self) -> Dataset:
         return Dataset(self.name, "helpful", (), (), (), {})

@@ -39,6 +39,9 @@ class Written:
     fingerprint: str = "written"
     tie_margin: float = 0.0
 
+    def needs_reference(self, data: DataSpec) -> bool:
+        return self.pairwise
+
     def check(self, data: DataSpec | None) -> None: ...
 
     def build(self, data: DataSpec | None) -> Written:

@@ -35,6 +35,38 @@ def composed(*overrides: str):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "needed"),
+    [
+        (["reward=gold"], True),
+        (["reward=gold_score"], False),
+        (["reward=gold_free_text"], True),
+        (["reward=gold_free_text", "reward.mode=score"], False),
+        (["reward=judge_helpful"], True),
+        (["reward=judge_local_helpful", "reward.model.path=some_model"], True),
+        (["reward=reward_model"], False),
+        (["reward=reward_model_sign"], True),
+        (["reward=reward_model_margin"], True),
+        (["reward=verifiable"], True),
+        (["reward=verifiable", "reward.column=answer"], False),
+        (["reward=verifiable", "reward.rule=regex", "reward.pattern=thank"], False),
+        (["reward=verifiable", "reward.rule=regex", 'reward.pattern="(thank)"'], True),
+        (["reward=python", "reward.function=math.dist"], False),
+        (["reward=python", "reward.function=math.dist", "reward.pairwise=true"], True),
+        (["reward=shaped"], False),
+        (["reward=shaped", "reward@reward.source=gold", "reward.shaping=[clip]"], True),
+        (["reward=mixture", "reward@reward.parts.verdict.source=gold_score"], False),
+        (["reward=mixture"], True),
+        (["reward=routed"], True),
+        (["reward=routed", "reward@reward.routes.helpful=gold_score"], False),
+    ],
+    ids=str,
+)
+def test_every_source_says_whether_it_reads_the_reference(overrides, needed):
+    """Of data=world_helpful: a route that leads elsewhere is no matter."""
+    assert composed(*overrides).needs_reference(WORLD) is needed
+
+
+@pytest.mark.parametrize(
     ("overrides", "name", "pairwise"),
     [
         (["reward=gold"], "gold", True),

@@ -130,6 +130,26 @@ def test_a_reference_without_an_answer_is_named(rule, what):
         rewards(spec(rule), "no digits here", "#### 1")
 
 
+def test_the_right_answer_may_be_in_a_column_of_the_row():
+    """Of prompts alone; a number is compared as its text says it."""
+    source = spec("numeric", column="answer").build(ANY)
+    example = Example("e1", (), metadata={"answer": 42, "source": "mine"})
+    asked = [RewardRequest(example, text, True) for text in ("it is 42.0", "41")]
+    assert [verdict.reward for verdict in source.score(asked)] == [1.0, 0.0]
+    absent = spec("numeric", column="solution").build(ANY)
+    with pytest.raises(UserError, match=r"reward\.column=solution: e1 has no such column; there are: answer"):
+        absent.score(asked)
+    words = Example("e2", (), metadata={"answer": "none"})
+    with pytest.raises(UserError, match='the "answer" of e2 holds no number'):
+        source.score([RewardRequest(words, "1", True)])
+
+
+def test_a_pattern_without_a_group_needs_no_right_answer():
+    source = spec("regex", pattern="thank").build(ANY)
+    asked = [RewardRequest(Example("e1", ()), text, True) for text in ("thank you", "no")]
+    assert [verdict.reward for verdict in source.score(asked)] == [1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -141,7 +161,14 @@ def test_a_reference_without_an_answer_is_named(rule, what):
     ],
 )
 def test_a_mistake_in_the_config_is_one_line(changed, message):
-    fields = {"rule": "gsm8k", "pattern": None, "relative_tolerance": 0.0, "absolute_tolerance": 0.0, "unfinished": "lose"} | changed
+    fields = {
+        "rule": "gsm8k",
+        "pattern": None,
+        "column": None,
+        "relative_tolerance": 0.0,
+        "absolute_tolerance": 0.0,
+        "unfinished": "lose",
+    } | changed
     with pytest.raises(UserError, match=message):
         unchecked(fields)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
+from typing import ClassVar
 
 from grao_bench.data.world.answers import BASE, CHOSEN, ORACLE, REJECTED, Profile, draw_answer
 from grao_bench.data.world.generator import make_corpus, make_examples
@@ -42,6 +43,8 @@ class WorldData:
 
     label_noise: the probability that a pair's chosen and rejected are swapped. corpus_documents: size of the pre-training corpus.
     """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"chosen", "rejected"})
 
     name: str
     subset: Subset

@@ -49,7 +49,7 @@ def documents(
             "id": example.id,
             "prompt": render(example.prompt) + OPENING if prompt_format == "hh" else plain_text(example.prompt),
             "turns": [{"role": turn.role, "text": turn.text} for turn in example.prompt],
-            "reference": example.chosen,
+            "reference": example.reference,
             "subset": example.subset,
             "judge": judge,
         }

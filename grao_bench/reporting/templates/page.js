@@ -115,7 +115,7 @@ if ($("answer-data")) {
   const [set, method, verdict, text, diff] = ["set", "method", "verdict", "text", "diff"].map((name) => $("answers-" + name));
   const list = $("answers-list"), more = $("answers-more");
   const nameOf = (one) => one.name + (one.trained_on ? ", trained on " + one.trained_on : "") + " (" + one.model + ", seed " + one.seed + ")";
-  const word = (value) => (value > 0 ? "win" : value < 0 ? "loss" : "tie");
+  const word = (value) => (value === null ? "" : value > 0 ? "win" : value < 0 ? "loss" : "tie");
   let found = [], shown = 0;
 
   const matches = (one, base, prompt, i) => {
@@ -130,7 +130,7 @@ if ($("answer-data")) {
   const said = (who, what, judged) => {
     const line = make("p", undefined, "said");
     line.append(make("b", who));
-    if (judged) line.append(make("span", word(judged[0]) + (Math.abs(judged[0]) === 0.5 ? " (half)" : ""), "badge " + word(judged[0])));
+    if (judged && judged[0] !== null) line.append(make("span", word(judged[0]) + (Math.abs(judged[0]) === 0.5 ? " (half)" : ""), "badge " + word(judged[0])));
     if (Array.isArray(what)) for (const [sign, words] of what) line.append(make({ "-": "del", "+": "ins", " ": "span" }[sign], words));
     else line.append(what);
     return line;

@@ -66,6 +66,10 @@ class LLMJudge:
         """How it is asked."""
         return Endpoint(**{item.name: getattr(self, item.name) for item in fields(Endpoint)})
 
+    def needs_reference(self, data: DataSpec) -> bool:
+        """It says which of two texts is better."""
+        return True
+
     def check(self, data: DataSpec) -> None:
         """UserError for a missing key or package, a prompt file that can't be used, or a value that can't be. Nothing is asked."""
         self.endpoint.check()

@@ -53,6 +53,10 @@ class LocalJudge:
     def __post_init__(self) -> None:
         check_fields(self.name, self.orders, self.unfinished)
 
+    def needs_reference(self, data: DataSpec) -> bool:
+        """It says which of two texts is better."""
+        return True
+
     def check(self, data: DataSpec) -> None:
         """UserError for a prompt file that can't be used. The model is looked at when it is loaded."""
         load_prompt(self.prompt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from grao_bench.interfaces import Dataset, DataSpec, RewardRequest
 from grao_bench.rewards.judge.judge import JudgeSource
@@ -22,6 +22,7 @@ class AnyData:
     """A set of which a judge needs nothing."""
 
     name: str = "mine"
+    provides: ClassVar[frozenset[str]] = frozenset({"chosen"})
 
     def build(self) -> Dataset:
         return Dataset(self.name, "helpful", (), (), (), {})
