@@ -15,6 +15,7 @@ ROOT = Path(grao_bench.__file__).parent
 FLOORS = (
     (
         "types",
+        "batch",
         "interfaces",
         "ops",
         "records",
