@@ -169,7 +169,7 @@ class PolicyOutput:
 
     @property
     def entropy(self) -> Float[Tensor, "P K T"]:
-        """Of each token's distribution, in nats, without gradient."""
+        """Of each token's distribution, in nats, with gradient."""
         return _asked_for("policy", self.filled, "entropy")
 
 

@@ -177,7 +177,7 @@ class Needs:
     `Batch.labels` speaks of; mismatched: the labelled answer of the next prompt beside it.
     others: slots of the objective's own.
 
-    entropy: `policy.entropy` in the loss, without gradient (a weight, not something to train on).
+    entropy: `policy.entropy` in the loss, with gradient; detach it where it is only a weight.
     linear_in_logp: the loss's gradient with respect to `policy.logp` depends on nothing that the
     policy says, where old_logp="loss" is at a batch's only update the loss's own. Its gradients
     may then be taken during the forward pass, which saves one product with the output layer; a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -74,17 +74,32 @@ class LogprobHead(nn.Module):
         logp: Tensor = _Logprobs.apply(hidden, weight, bias, targets, temperature, self.softcap, expected)
         return logp
 
-    @torch.no_grad()
-    def entropies(self, layer: nn.Module, hidden: Float[Tensor, "M H"], temperature: float) -> Float[Tensor, "M"]:
-        """The entropy (nats) of each position's distribution, without gradient:
-        -sum p log p = log Z - E[logit]."""
-        out = []
-        for rows in _chunks(hidden, _vocabulary(layer)):
-            logits = _shaped(layer(hidden[rows]), self.softcap, temperature)
+    def entropies(
+        self,
+        layer: nn.Module,
+        hidden: Float[Tensor, "M H"],
+        temperature: float,
+    ) -> Float[Tensor, "M"]:
+        """The entropy (nats) of each position's distribution: -sum p log p = log Z - E[logit]. With
+        gradient, for which the chunks' logits are made again in the backward pass."""
+        graph = torch.is_grad_enabled()
+
+        def chunk(hidden: Tensor) -> Tensor:
+            logits = _shaped(layer(hidden), self.softcap, temperature, in_place=not graph)
             finite = logits.clamp(min=torch.finfo(logits.dtype).min)
             # a token of probability 0 adds 0, also where its logit is -inf
-            out.append(logits.logsumexp(-1) - (logits.softmax(-1) * finite).sum(-1))
+            return logits.logsumexp(-1) - (logits.softmax(-1) * finite).sum(-1)
+
+        run = _made_again(chunk)
+        out = [run(hidden[rows]) for rows in _chunks(hidden, _vocabulary(layer))]
         return torch.cat(out) if out else hidden.new_zeros(0)
+
+
+def _made_again(chunk: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, which keeps its inputs alone and runs again in a backward pass."""
+    if not torch.is_grad_enabled():
+        return chunk
+    return partial(checkpoint, chunk, use_reentrant=False, preserve_rng_state=False)
 
 
 def _multiplies_alone(layer: nn.Module) -> bool:
@@ -110,8 +125,7 @@ def _called(layer: nn.Module, hidden: Tensor, targets: Tensor, temperature: floa
         logits = _shaped(layer(hidden), softcap, temperature, in_place=False)
         return logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
 
-    again = partial(checkpoint, chunk, use_reentrant=False, preserve_rng_state=False)
-    run = again if torch.is_grad_enabled() else chunk
+    run = _made_again(chunk)
     out = [run(hidden[rows], targets[rows]) for rows in _chunks(hidden, _vocabulary(layer))]
     return torch.cat(out) if out else chunk(hidden, targets)
 

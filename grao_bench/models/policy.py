@@ -53,7 +53,7 @@ class Policy(nn.Module):
         """Log-probabilities [P K T] of the batch's answers, 0 outside the mask; values if there is a head.
 
         temperature: divides the logits; None is `logp_temperature`, the losses' own.
-        `entropy` adds the entropy (nats) of each answer position's distribution, without gradient.
+        `entropy` adds the entropy (nats) of each answer position's distribution, with gradient.
         expected [P K T]: d loss / d logp where it is known beforehand; it saves time and changes no number (`LogprobHead.forward`).
         """
         run = partial(self._packed, entropy=entropy, temperature=temperature or self.logp_temperature)

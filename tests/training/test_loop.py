@@ -167,6 +167,20 @@ def test_a_schedule_reads_the_step_in_prepare_and_in_the_loss():
     assert losses == pytest.approx([1, 9 / 16, 4 / 16, 1 / 16])
 
 
+def test_an_objective_may_train_on_the_entropy_it_asks_for():
+    """Alone in the loss it rises at every step; not asked for, it says how to ask."""
+
+    def entropy(policy_, batch):
+        return policy_.entropy / batch.mask.sum()
+
+    spec = Minimal(Needs(chosen=True, entropy=True), entropy)
+    losses = [record.metrics["loss"] for record in train(*started(spec), EXAMPLES, seed=0)]
+    assert losses[2] < losses[1] < losses[0] < 0
+    unasked = replace(spec, needs=Needs(chosen=True))
+    with pytest.raises(UserError, match=r"^policy\.entropy: .* needs Needs\(entropy=True\)"):
+        next(train(*started(unasked), EXAMPLES, seed=0))
+
+
 def with_own_loss(policy_):
     """The policy, made to say a loss of its own: 3 w^2 per prompt, w a weight of its last norm."""
 
