@@ -33,8 +33,9 @@ class Needed:
 
 @dataclass(frozen=True)
 class Rates:
-    """What this machine does: operations per second in the layers' and the head's products, bytes read per second, and with which
-    setting of torch's float32 matmul precision the products were fastest."""
+    """What this machine does: operations per second in the layers' and the head's products, bytes
+    read per second, and the setting of torch's float32 matmul precision that they were measured
+    with: our engine's own, true float32 (grao_bench.precision)."""
 
     layers: float
     head: float

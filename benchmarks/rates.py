@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 
 from benchmarks.floor import Rates, layer_weights
 from benchmarks.pipe import Clock
 from benchmarks.workload import Shape
+from grao_bench.process import process_settings
 
 
 def measure_rates(shape: Shape, device: str, dtype: str, seconds: float = 0.3) -> Rates:
-    """Time the model's own products: 1024 rows (on a GPU 16384) through a layer's four, and 256 (on a GPU 4096) through the head's.
+    """Time the model's own products, on the float32 path that our engine takes
+    (`process_settings`): 1024 rows (on a GPU 16384) through a layer's four, and 256 (on a GPU 4096)
+    through the head's.
 
     `seconds`: how long each product is repeated.
     """
-    found = []
-    clock = Clock(device)
-    for setting in ("highest", "medium") if dtype == "float32" else ("highest",):
-        with _matmul(setting):
-            kind = getattr(torch, dtype)
-            keys = shape.kv_heads * (shape.hidden // shape.heads)
-            widths = [
-                (shape.hidden, shape.hidden + 2 * keys),
-                (shape.hidden, shape.hidden),
-                (shape.hidden, 2 * shape.ff),
-                (shape.ff, shape.hidden),
-            ]
-            rows, head_rows = (16384, 4096) if clock.cuda else (1024, 256)
-            layers = _product_rate([(rows, *width) for width in widths], kind, clock, device, seconds)
-            head = _product_rate([(head_rows, shape.hidden, shape.vocab)], kind, clock, device, seconds)
-        found.append((layers, head, setting))
-    layers, head, setting = max(found)
-    return Rates(layers, max(rate for _, rate, _ in found), _read_rate(shape, clock, device, dtype, seconds), setting)
+    clock, kind = Clock(device), getattr(torch, dtype)
+    keys = shape.kv_heads * (shape.hidden // shape.heads)
+    widths = [
+        (shape.hidden, shape.hidden + 2 * keys),
+        (shape.hidden, shape.hidden),
+        (shape.hidden, 2 * shape.ff),
+        (shape.ff, shape.hidden),
+    ]
+    rows, head_rows = (16384, 4096) if clock.cuda else (1024, 256)
+    with process_settings(torch.get_num_threads()):
+        layer = [(rows, *width) for width in widths]
+        head = [(head_rows, shape.hidden, shape.vocab)]
+        return Rates(
+            layers=_product_rate(layer, kind, clock, device, seconds),
+            head=_product_rate(head, kind, clock, device, seconds),
+            bytes=_read_rate(shape, clock, device, dtype, seconds),
+            matmul=torch.get_float32_matmul_precision(),
+        )
 
 
 def _product_rate(sizes: Sequence[tuple[int, int, int]], kind: torch.dtype, clock: Clock, device: str, seconds: float) -> float:
@@ -66,13 +68,3 @@ def _fastest(run: Callable[[], object], clock: Clock, seconds: float) -> float:
         best = min(best, clock.now() - start)
         count += 1
     return best
-
-
-@contextmanager
-def _matmul(setting: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(setting)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
