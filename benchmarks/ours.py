@@ -79,7 +79,7 @@ def build(
     codec = TextCodec(load_tokenizer(folder), "hh", work.prompt_tokens[1])
     tasks = work.tasks()
     sampling = {"temperature": TEMPERATURE, "top_p": 1.0, "cuda_graphs": cuda_graphs}
-    engine = load("rollout/shared_prefix", **sampling).build(model, codec)
+    engine = load("rollout/shared_prefix", **sampling).build(codec)
     table = {task.id: task.lengths for task in tasks}
     engine.draws = ForcedLengths(engine.draws, lambda prompt, k: table[prompt][k], codec)
     budget = load(

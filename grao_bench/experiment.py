@@ -26,7 +26,9 @@ from grao_bench.evaluation.probe import Prober
 from grao_bench.interfaces import (
     Dataset,
     DataSpec,
+    Models,
     ModelSpec,
+    ModelsWanted,
     Objective,
     RewardSource,
     RewardSpec,
@@ -36,13 +38,14 @@ from grao_bench.interfaces import (
     TrackingSpec,
 )
 from grao_bench.models.hf import started_from
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.policy import Policy
 from grao_bench.models.tiny import cache_folder
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler
 from grao_bench.training.fit import require_examples, require_left, require_references, within_length
 from grao_bench.training.loop import Budget, Trainer
 from grao_bench.training.optimizer import AdamW
+from grao_bench.training.ranks import ALONE
 from grao_bench.training.reference import ReferenceCache
 from grao_bench.types import Example, Needs
 from grao_bench.values import check_types, value_hash
@@ -223,65 +226,89 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
 
     Within `process_settings`, so that its numbers are this cell's own.
     """
-    spec, data, budget, needs = experiment.model, experiment.data, experiment.budget, experiment.objective.needs
+    data, budget, needs = experiment.data, experiment.budget, experiment.objective.needs
     dataset = data.build()
     require_fit(experiment, dataset)
-    path = base_spec(experiment).checkpoint(corpus_of(experiment), on_pretrain)
-    start = spec.checkpoint(corpus_of(experiment))
-    base, codec = load_policy(experiment, path)
-    base.requires_grad_(False)
-    policy = Policy(
-        load_causal_lm(start, spec.dtype, spec.device)[0],
-        spec.logp_temperature,
-        needs.values,
-        budget.tokens_per_forward,
-        budget.gradient_checkpointing,
-    )
-    reference = base if start == path else load_policy(experiment, start)[0].requires_grad_(False)
+    models = experiment.model.build(ALONE, models_wanted(experiment, on_pretrain))
+    policy, codec = models.policy, models.codec
     sets = tuple(
-        replace(one, training_reward=_second_judge(experiment, data, one.examples))
-        for one, data in zip(evaluation_sets(experiment, policy, codec), experiment.evaluation_sets, strict=True)
+        replace(one, training_reward=_second_judge(experiment, of, one.examples))
+        for one, of in zip(evaluation_sets(experiment, policy, codec), experiment.evaluation_sets, strict=True)
     )
     examples, lengths = within_length(dataset.train, codec, policy.model.config, budget, needs)
-    engine = experiment.rollout.build(policy.model, codec)
-    reward = experiment.reward.build(data)
-    collector = Collector(
+    engine, reward = experiment.rollout.build(codec), experiment.reward.build(data)
+    require_left(examples, budget, dataset.name)
+    return Cell(
+        experiment=experiment,
+        trainer=Trainer(policy, experiment.objective, experiment.optimizer, budget),
+        collector=_collector(experiment, models, engine, reward),
+        prober=_prober(experiment, models, engine, reward, dataset),
+        engine=engine,
+        base=models.base,
+        dataset=dataset,
+        sets=sets,
         codec=codec,
+        examples=examples,
+        notes=_notes(dataset, lengths, sets),
+    )
+
+
+def _collector(experiment: Experiment, models: Models, engine: RolloutEngine, reward: RewardSource) -> Collector:
+    budget, needs = experiment.budget, experiment.objective.needs
+    cache = None
+    if models.reference is not None and not needs.rollouts:
+        cache = _reference_cache(experiment, models.reference)
+    return Collector(
+        codec=models.codec,
         engine=engine,
         reward=reward,
-        reference=reference if needs.reference_logp else None,
-        reference_cache=_reference_cache(experiment, reference) if needs.reference_logp and not needs.rollouts else None,
+        reference=models.reference,
+        reference_cache=cache,
         sampling=experiment.sampling,
         max_answer_tokens=budget.max_answer_tokens,
         tokens_per_forward=budget.tokens_per_forward,
     )
-    require_left(examples, budget, dataset.name)
-    dev, _ = within_length(dataset.dev, codec, policy.model.config, budget, Needs(rollouts=1))
-    prober = Prober(
-        codec=codec,
+
+
+def _prober(
+    experiment: Experiment,
+    models: Models,
+    engine: RolloutEngine,
+    reward: RewardSource,
+    dataset: Dataset,
+) -> Prober:
+    budget, config = experiment.budget, models.policy.model.config
+    needs = Needs(rollouts=1)
+    dev, _ = within_length(dataset.dev, models.codec, config, budget, needs)
+    return Prober(
+        codec=models.codec,
         engine=engine,
         reward=reward,
-        base=base,
+        base=models.base,
         examples=dev[: budget.probe_prompts],
         sampling=experiment.sampling,
         tokens_per_forward=budget.tokens_per_forward,
         seed=experiment.evaluation.seed,
     )
-    notes = {f"dropped: {reason}": float(count) for reason, count in dataset.dropped.items() if count} | lengths
-    for one in sets:
-        notes |= {f"{one.name} test: {key}": count for key, count in one.lengths.items()}
-    return Cell(
-        experiment=experiment,
-        trainer=Trainer(policy, experiment.objective, experiment.optimizer, budget),
-        collector=collector,
-        prober=prober,
-        engine=engine,
-        base=base,
-        dataset=dataset,
-        sets=sets,
-        codec=codec,
-        examples=examples,
-        notes=notes,
+
+
+def _notes(dataset: Dataset, lengths: dict[str, float], sets: tuple[EvaluationSet, ...]) -> dict[str, float]:
+    dropped = {f"dropped: {why}": float(count) for why, count in dataset.dropped.items() if count}
+    of_sets = {f"{one.name} test: {key}": count for one in sets for key, count in one.lengths.items()}
+    return dropped | lengths | of_sets
+
+
+def models_wanted(experiment: Experiment, on_pretrain: Callable[[int, int, float], None] | None = None) -> ModelsWanted:
+    """What the cell asks of its model's spec."""
+    budget, needs = experiment.budget, experiment.objective.needs
+    return ModelsWanted(
+        max_prompt_tokens=budget.max_prompt_tokens,
+        tokens_per_forward=budget.tokens_per_forward,
+        gradient_checkpointing=budget.gradient_checkpointing,
+        value_head=needs.values,
+        reference=needs.reference_logp,
+        corpus=corpus_of(experiment),
+        on_pretrain=on_pretrain,
     )
 
 
@@ -328,16 +355,6 @@ def base_spec(experiment: Experiment) -> ModelSpec:
     """The model without `start_from`."""
     spec: ModelSpec = replace(experiment.model, start_from=None)  # type: ignore[type-var]
     return spec
-
-
-def load_policy(experiment: Experiment, path: str) -> tuple[Policy, TextCodec]:
-    """A policy without a value head, and the codec of its tokenizer."""
-    spec, budget = experiment.model, experiment.budget
-    model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
-    ends = model.generation_config.eos_token_id
-    stop_tokens = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    codec = TextCodec(tokenizer, spec.prompt_format, budget.max_prompt_tokens, stop_tokens)
-    return Policy(model, spec.logp_temperature, value_head=False, tokens_per_forward=budget.tokens_per_forward), codec
 
 
 def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCache:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, PromptFormat, Turn, Updates, Verdict
+
+Row = TypeVar("Row")
 
 
 @runtime_checkable
@@ -46,8 +48,27 @@ class Sampling:
 
 
 @runtime_checkable
+class Sampled(Protocol):
+    """What an engine draws from: whatever has a transformers causal LM, such as a Policy."""
+
+    @property
+    def model(self) -> Any: ...
+
+
+@runtime_checkable
 class RolloutEngine(Protocol):
-    """Draws answers from a policy."""
+    """Draws answers from the policy that it was last told of."""
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether an answer is a function of (policy, sampling, seed, prompt, which of its samples)
+        alone: whatever else is drawn beside it, and however fast the machine is."""
+        ...
+
+    def sync(self, policy: Sampled, step: int) -> None:
+        """From now on, answers are this policy's, as it is after `step` steps of training. To be
+        called again when its weights have moved."""
+        ...
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """n answers for each prompt, in the prompts' order. n = 0 gives an empty list per prompt.
@@ -177,6 +198,54 @@ class Tracker(Protocol):
 
 
 @runtime_checkable
+class Ranks(Protocol):
+    """The processes that train together, and which of them this one is."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+
+    def mine(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """This process's share of a step's rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelsWanted:
+    """What a run wants of its models beside their spec.
+
+    max_prompt_tokens: a longer prompt is cut from the left. tokens_per_forward and
+    gradient_checkpointing: see `Policy`. value_head: the policy has one. reference: a frozen copy
+    of what the policy starts from is read. corpus: the documents that a base is made from, if it
+    must be; on_pretrain is told (step, steps, loss) meanwhile.
+    """
+
+    max_prompt_tokens: int
+    tokens_per_forward: int
+    gradient_checkpointing: bool
+    value_head: bool
+    reference: bool
+    corpus: Callable[[], list[str]]
+    on_pretrain: Callable[[int, int, float], None] | None = None
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a run, each a `grao_bench.models.policy.Policy`, and their codec.
+
+    policy: the one that trains. base: frozen, what it is measured against. reference: frozen, what
+    it started from; the same object as the base where it started from that, None where nothing
+    asks for it. So equal weights are there twice, never three times: as they were, and in training.
+    """
+
+    policy: Any
+    reference: Any | None
+    base: Any
+    codec: Any
+
+
+@runtime_checkable
 class ModelSpec(Protocol):
     """Where a base model comes from, as a value."""
 
@@ -199,6 +268,10 @@ class ModelSpec(Protocol):
         """The folder or hub id of the base, made first if it must be from the documents of `corpus` (progress: step, steps, loss)."""
         ...
 
+    def build(self, ranks: Ranks, wanted: ModelsWanted) -> Models:
+        """The models, loaded once, for these processes; UserError for what can't be had."""
+        ...
+
 
 @runtime_checkable
 class RolloutSpec(Protocol):
@@ -217,8 +290,8 @@ class RolloutSpec(Protocol):
         """Whether its answers carry the log-probabilities of their tokens."""
         ...
 
-    def build(self, model: Any, codec: Codec) -> RolloutEngine:
-        """An engine that samples from `model` as it is at each call."""
+    def build(self, codec: Codec) -> RolloutEngine:
+        """An engine, once for a run; it has no policy before its first `sync`."""
         ...
 
 

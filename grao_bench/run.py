@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,8 +19,9 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import NO_TASKS, evaluate_tasks
-from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, build, check, corpus_of, evaluation_sets, load_policy
-from grao_bench.interfaces import Dataset, RewardSource, TellingSource
+from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, build, check, evaluation_sets, models_wanted
+from grao_bench.interfaces import Dataset, RewardSource, RolloutEngine, TellingSource
+from grao_bench.models.build import load_policy
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
@@ -102,9 +103,11 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
                 on_step(record)
         cell.notes["peak memory MiB"] = round(peak_memory(cell.base.model.device))
         label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
-        bases = evaluate_bases(experiment, cell.sets, cell.base, cell.codec, partial.parents[2], label, on_task)
-        evaluate_policy(experiment, cell.sets, cell.trainer.policy, cell.codec, partial / "evaluations", label)
-        score_tasks(experiment, cell.trainer.policy, cell.codec, partial, on_task)
+        tested = Tested(cell.trainer.policy, cell.trainer.step, cell.codec, cell.engine)
+        base = replace(tested, policy=cell.base, step=0)
+        bases = evaluate_bases(experiment, cell.sets, base, partial.parents[2], label, on_task)
+        evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
+        score_tasks(experiment, tested, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
         judges = {"training": cell.collector.reward} | {f"{one.name} test": one.reward for one in cell.sets}
         cell.notes.update(_told_by(judges, partial))
@@ -219,16 +222,36 @@ def _whole_lines(path: Path) -> Iterator[dict[str, float]]:
     yield from read_lines(path)
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A policy after so many steps of training, and what draws its answers."""
+
+    policy: Policy
+    step: int
+    codec: TextCodec
+    engine: RolloutEngine
+
+    def synced(self) -> RolloutEngine:
+        """The run's engine, told to draw from this policy."""
+        self.engine.sync(self.policy, self.step)
+        return self.engine
+
+
 def evaluate_policy(
-    experiment: Experiment, sets: Sequence[EvaluationSet], policy: Policy, codec: TextCodec, folder: Path, label: str = ""
+    experiment: Experiment,
+    sets: Sequence[EvaluationSet],
+    tested: Tested,
+    folder: Path,
+    label: str = "",
 ) -> list[Path]:
     """Evaluate on every set; returns the files that were written, one per set and reward.
 
     `label` is added to the name of the sets' `reward`. A file that is there already is left as it is. Answers are drawn once for all
     who judge them.
     """
-    engine = experiment.rollout.build(policy.model, codec)
-    evaluator = Evaluator(codec, experiment.evaluation_sampling, experiment.evaluation.store_text)
+    engine = tested.synced()
+    store_text = experiment.evaluation.store_text
+    evaluator = Evaluator(tested.codec, experiment.evaluation_sampling, store_text)
     written = []
     for one in sets:
         asked = {folder / f"{source}.jsonl": reward for source, reward in judges_of(one, label).items()}
@@ -259,40 +282,38 @@ def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str,
     return found
 
 
-def score_tasks(experiment: Experiment, policy: Policy, codec: TextCodec, folder: Path, on_task: OnTask | None = None) -> list[Path]:
+def score_tasks(experiment: Experiment, tested: Tested, folder: Path, on_task: OnTask | None = None) -> list[Path]:
     """Score a model on the experiment's lm-eval tasks, those that are not in its folder yet; returns the files written."""
     spec = experiment.evaluation.lm_eval
     if not spec.tasks:
         return []
     from grao_bench.evaluation.engine_lm import EngineLM  # with lm_eval, which takes seconds to load
 
-    engine = experiment.rollout.build(policy.model, codec)
-    lm = EngineLM(policy, codec, engine, experiment.budget.tokens_per_forward, experiment.evaluation.seed, on_task)
+    most, seed = experiment.budget.tokens_per_forward, experiment.evaluation.seed
+    lm = EngineLM(tested.policy, tested.codec, tested.synced(), most, seed, on_task)
     return evaluate_tasks(spec, lm, folder)
 
 
 def evaluate_bases(
     experiment: Experiment,
     sets: Sequence[EvaluationSet],
-    base: Policy,
-    codec: TextCodec,
+    base: Tested,
     runs: Path,
     label: str = "",
     on_task: OnTask | None = None,
 ) -> list[Path]:
     """The base's evaluation by the sets' reward and, in a folder of its own for other cells to share, by their training reward."""
-    folders = [evaluate_base(experiment, [replace(one, training_reward=None) for one in sets], base, codec, runs, label, on_task)]
+    folders = [evaluate_base(experiment, [replace(one, training_reward=None) for one in sets], base, runs, label, on_task)]
     trained_on = [replace(one, reward=one.training_reward, training_reward=None) for one in sets if one.training_reward is not None]
     if trained_on:
-        folders.append(evaluate_base(experiment.by_training_reward, trained_on, base, codec, runs))
+        folders.append(evaluate_base(experiment.by_training_reward, trained_on, base, runs))
     return folders
 
 
 def evaluate_base(
     experiment: Experiment,
     sets: Sequence[EvaluationSet],
-    base: Policy,
-    codec: TextCodec,
+    base: Tested,
     runs: Path,
     label: str = "",
     on_task: OnTask | None = None,
@@ -302,7 +323,7 @@ def evaluate_base(
     Scores of lm-eval tasks that it lacks are added to it.
     """
     asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
-    weights, fingerprints = weights_fingerprint(base.model), fingerprints_of(sets, label)
+    weights, fingerprints = weights_fingerprint(base.policy.model), fingerprints_of(sets, label)
     evaluation = replace(experiment.evaluation, lm_eval=NO_TASKS)
     identity = value_hash(weights, fingerprints, experiment.judge, experiment.rollout, asked, evaluation)
     folder = runs / "base" / f"base-{identity}" / "seed0"
@@ -310,7 +331,7 @@ def evaluate_base(
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             partial = folder.with_name(folder.name + PARTIAL)
-            evaluate_policy(experiment, sets, base, codec, partial / "evaluations", label)
+            evaluate_policy(experiment, sets, base, partial / "evaluations", label)
             write_info(
                 partial,
                 RunInfo(
@@ -322,12 +343,12 @@ def evaluate_base(
                     config_hash=identity,
                     config=describe(experiment) | {"objective": None, "optimizer": None},
                     fingerprints={"base": weights, **fingerprints},
-                    environment=environment(base.model.device, base.model.dtype, experiment.threads),
+                    environment=environment(base.policy.model.device, base.policy.model.dtype, experiment.threads),
                     sweep=experiment.sweep,
                 ),
             )
             partial.rename(folder)
-        score_tasks(experiment, base, codec, folder, on_task)
+        score_tasks(experiment, base, folder, on_task)
     return folder
 
 
@@ -352,14 +373,17 @@ def evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_tas
 
 def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_task: OnTask | None) -> tuple[list[Path], list[Path]]:
     info = read_info(folder)
-    policy, codec = load_policy(experiment, str(folder / "model"))
+    spec, wanted = experiment.model, models_wanted(experiment)
+    policy, codec = load_policy(spec, str(folder / "model"), wanted)
+    tested = Tested(policy, experiment.budget.steps, codec, experiment.rollout.build(codec))
     sets = evaluation_sets(experiment, policy, codec)
     label = _label(info, own, experiment, sets)
-    written = evaluate_policy(experiment, sets, policy, codec, folder / "evaluations", label)
-    written += score_tasks(experiment, policy, codec, folder, on_task)
+    written = evaluate_policy(experiment, sets, tested, folder / "evaluations", label)
+    written += score_tasks(experiment, tested, folder, on_task)
     if written:
-        base, _ = load_policy(experiment, base_spec(experiment).checkpoint(corpus_of(experiment)))
-        evaluate_base(experiment, sets, base, codec, folder.parents[2], label, on_task)
+        path = base_spec(experiment).checkpoint(wanted.corpus)
+        base = replace(tested, policy=load_policy(spec, path, wanted)[0], step=0)
+        evaluate_base(experiment, sets, base, folder.parents[2], label, on_task)
         # what stands there already was said when the run was made
         told = _told_by({f"{one.name} test{label}": one.reward for one in sets}, folder)
         write_info(folder, replace(info, fingerprints=fingerprints_of(sets, label) | info.fingerprints, notes=info.notes | told))

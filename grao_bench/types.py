@@ -77,7 +77,8 @@ class Answer:
 
     `finished` is True when the last id is an end token. What a sampler says of each token, where it says it: `sampler_logp`, the
     log-probability under the distribution that it drew from (after temperature and truncation; 0 for a greedy token), and `logp`, the
-    raw one, at temperature 1 over the whole vocabulary.
+    raw one, at temperature 1 over the whole vocabulary. `policy_step` says whose it is: the steps
+    that the policy had trained for when it was drawn; None for an answer that no policy gave.
     """
 
     text: str
@@ -85,6 +86,7 @@ class Answer:
     finished: bool
     sampler_logp: tuple[float, ...] | None = None
     logp: tuple[float, ...] | None = None
+    policy_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,19 @@ from grao_bench.types import Answer, Batch, Needs, PolicyOutput
 
 END, PAD, UNKNOWN = 0, 1, 2
 WORDS = ("<|end|>", "<|pad|>", "<|unk|>", "Human", "Assistant", ":", "red", "green", "blue", "good", "bad", "one", "two", "three")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What an engine draws from, without a policy around it."""
+
+    model: Any
+
+
+def synced(engine: Any, model: Any, step: int = 0) -> Any:
+    """The engine, told to draw from this model."""
+    engine.sync(Weights(model), step)
+    return engine
 
 
 def rectangle(needs: Needs, lengths: Sequence[Sequence[int]], seed: int = 0) -> Batch:

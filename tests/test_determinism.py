@@ -37,7 +37,7 @@ from grao_bench.training.loop import train
 from grao_bench.types import Prompt
 from tests.cells import SMALL_WORLD, cell
 from tests.golden import regenerate
-from tests.small import END, WORDS, tiny_llama, word_tokenizer
+from tests.small import END, WORDS, synced, tiny_llama, word_tokenizer
 
 MAIN = ("sft", "dpo", "ppo", "grpo", "grao")
 BUDGET = {"steps": 5, "answers_per_step": 8, "probe_every": 5, "checkpoint_every": 0}  # PPO's fifth step is the first that moves the model
@@ -268,7 +268,7 @@ def test_a_draw_is_a_function_of_seed_prompt_sample_and_position_alone():
     prompts = [Prompt("a", (6, 7, 8)), Prompt("b", (9,)), Prompt("c", (10, 11))]
     for slots, asked, n in ((256, prompts, 6), (4, prompts[::-1], 6), (2, prompts[1:2], 3)):
         engine = load("rollout/shared_prefix", temperature=1.0, answers_per_call=slots)
-        drawn = engine.build(model, codec).sample(asked, n, Sampling(1.0, 1.0, T), seed)
+        drawn = synced(engine.build(codec), model).sample(asked, n, Sampling(1.0, 1.0, T), seed)
         for prompt, answers in zip(asked, drawn, strict=True):
             assert [answer.tokens for answer in answers] == [expected(prompt.id, sample) for sample in range(n)]
     assert len({expected(prompt.id, sample) for prompt in prompts for sample in range(6)}) > 12

@@ -12,7 +12,9 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grao_bench.errors import UserError
-from grao_bench.experiment import build, load_policy
+from grao_bench.experiment import build, models_wanted
+from grao_bench.models.build import load_policy
+from grao_bench.process import process_settings
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import EvalRecord, find_unfinished, read_records, read_run
 from grao_bench.run import peak_memory, reset_peak_memory, run, summary
@@ -301,7 +303,8 @@ def test_an_answer_ends_where_the_models_generation_settings_say(said, stops, tm
     model.generation_config.eos_token_id = said
     model.save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    assert load_policy(cell("sft", tmp_path), str(tmp_path))[1].stop_tokens == stops
+    asked = cell("sft", tmp_path)
+    assert load_policy(asked.model, str(tmp_path), models_wanted(asked))[1].stop_tokens == stops
 
 
 def test_a_failure_leaves_its_reason(tmp_path):
@@ -332,9 +335,10 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path):
 
 def test_training_is_a_generator_that_a_notebook_can_drive(tmp_path):
     experiment = cell("grpo", tmp_path)
-    built = build(experiment)
 
-    records = list(train(built.trainer, built.collector, built.examples, experiment.seed))
+    with process_settings(experiment.threads):
+        built = build(experiment)
+        records = list(train(built.trainer, built.collector, built.examples, experiment.seed))
 
     assert [json.dumps(record.metrics) for record in records] == [json.dumps(record.metrics) for record in read_run(run(experiment)).steps]
     assert not any(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from grao_bench.errors import UserError
+from grao_bench.interfaces import Models, ModelsWanted, Ranks
+from grao_bench.models.build import build_models
 from grao_bench.types import PromptFormat
 
 Progress = Callable[[int, int, float], None]
@@ -39,6 +41,10 @@ class HFModel:
     def checkpoint(self, corpus: Callable[[], list[str]], progress: Progress | None = None) -> str:
         """Where the base lies; the corpus is not read."""
         return started_from(self.start_from) or self.path
+
+    def build(self, ranks: Ranks, wanted: ModelsWanted) -> Models:
+        """See `build_models`; every process holds the whole models."""
+        return build_models(self, wanted)
 
 
 def started_from(run: str | None) -> str | None:

@@ -23,6 +23,8 @@ from platformdirs import user_cache_path
 from grao_bench.batching import pad_rows
 from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
+from grao_bench.interfaces import Models, ModelsWanted, Ranks
+from grao_bench.models.build import build_models
 from grao_bench.models.hf import Progress, started_from
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
@@ -88,6 +90,10 @@ class TinyModel:
                 tokenizer.save_pretrained(aside)
                 aside.rename(folder)
         return str(folder)
+
+    def build(self, ranks: Ranks, wanted: ModelsWanted) -> Models:
+        """See `build_models`; every process holds the whole models."""
+        return build_models(self, wanted)
 
     def pretrain(self, documents: list[str], progress: Progress | None = None) -> tuple[Any, Any]:
         """(model, tokenizer) trained from scratch on the documents, each followed by the end token."""

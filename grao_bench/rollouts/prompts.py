@@ -7,7 +7,7 @@ from typing import Any
 
 from grao_bench.batching import check_ids, check_length
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Codec, Sampling
+from grao_bench.interfaces import Codec, Sampled, Sampling
 from grao_bench.types import Prompt
 
 
@@ -21,6 +21,13 @@ def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, codec: Codec, c
             raise UserError(f"example {prompt.id}: its prompt is empty; drop it from the data")
         check_length(prompt.id, len(prompt.tokens), sampling.max_new_tokens, config)
         check_ids(prompt.id, max(*prompt.tokens, *codec.stop_tokens), config)
+
+
+def synced(policy: Sampled | None) -> Any:
+    """The model that an engine was told to draw from; UserError where it was told of none."""
+    if policy is None:
+        raise UserError("the rollout engine has no policy yet: call engine.sync(policy, step) first")
+    return policy.model
 
 
 def not_numbers(example: str) -> UserError:

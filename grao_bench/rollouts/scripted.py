@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Codec, Sampling
+from grao_bench.interfaces import Codec, Sampled, Sampling
 from grao_bench.types import Answer, Prompt
 
 
@@ -34,16 +33,23 @@ class ScriptedRollout:
         """Nothing is drawn."""
         return False
 
-    def build(self, model: Any, codec: Codec) -> ScriptedEngine:
-        """An engine that reads `answers`; the model is not asked."""
+    def build(self, codec: Codec) -> ScriptedEngine:
+        """An engine that reads `answers`; the policy is not asked."""
         return ScriptedEngine(codec, self.answers)
 
 
 class ScriptedEngine:
     """Encodes the script's texts; an answer over max_new_tokens is cut and unfinished."""
 
+    reproducible = True
+
     def __init__(self, codec: Codec, answers: Mapping[str, Sequence[str]]) -> None:
         self.codec, self.answers = codec, answers
+        self.step = 0
+
+    def sync(self, policy: Sampled, step: int) -> None:
+        """The answers are now read as that step's."""
+        self.step = step
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """The first n scripted answers of each prompt; UserError for a prompt without any."""
@@ -53,4 +59,5 @@ class ScriptedEngine:
         texts = self.answers.get(example_id) or self.answers.get("*")
         if not texts:
             raise UserError(f"rollout.answers: nothing is scripted for example {example_id}")
-        return self.codec.answer(texts[index % len(texts)], sampling.max_new_tokens)
+        answer = self.codec.answer(texts[index % len(texts)], sampling.max_new_tokens)
+        return replace(answer, policy_step=self.step)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
-from grao_bench.interfaces import Codec, Sampling
+from grao_bench.interfaces import Codec, Sampled, Sampling
 from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
-from grao_bench.rollouts.prompts import check_prompts, check_settings, not_numbers
+from grao_bench.rollouts.prompts import check_prompts, check_settings, not_numbers, synced
 from grao_bench.rollouts.sampler import Draw, Draws, NextToken
 from grao_bench.types import Answer, Prompt
 
@@ -50,10 +50,11 @@ class SharedPrefixRollout:
         """Of every token, raw and as it was drawn."""
         return True
 
-    def build(self, model: Any, codec: Codec) -> SharedPrefixEngine:
-        """An engine that samples from `model` as it is at each call. UserError for calls without rows or without time."""
+    def build(self, codec: Codec) -> SharedPrefixEngine:
+        """An engine. UserError for calls without rows or without time."""
         check_settings(self.answers_per_call, self.max_seconds)
-        return SharedPrefixEngine(model, codec, self.answers_per_call, self.max_seconds, GRAPHED if self.cuda_graphs else EAGER)
+        buckets = GRAPHED if self.cuda_graphs else EAGER
+        return SharedPrefixEngine(codec, self.answers_per_call, self.max_seconds, buckets)
 
 
 class SharedPrefixEngine:
@@ -62,11 +63,33 @@ class SharedPrefixEngine:
     `draws` makes at the beginning of a call what chooses its tokens: `Draws` or something around it.
     """
 
-    def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None, buckets: Buckets = EAGER) -> None:
-        self.model, self.codec, self.answers_per_call, self.max_seconds = model, codec, answers_per_call, max_seconds
+    def __init__(
+        self,
+        codec: Codec,
+        answers_per_call: int,
+        max_seconds: float | None = None,
+        buckets: Buckets = EAGER,
+    ) -> None:
+        self.codec, self.answers_per_call, self.max_seconds = codec, answers_per_call, max_seconds
         self.buckets = buckets
+        self.policy: Sampled | None = None
+        self.step = 0
         self.draws: Callable[[Sequence[Prompt], int, Sampling, int, torch.device], Draw] = Draws
         self._decoder: Decoder | None = None
+
+    @property
+    def reproducible(self) -> bool:
+        """Yes, where no deadline cuts answers."""
+        return self.max_seconds is None
+
+    @property
+    def model(self) -> Any:
+        """The policy's; UserError before the first `sync`."""
+        return synced(self.policy)
+
+    def sync(self, policy: Sampled, step: int) -> None:
+        """Draw from this policy's own weights, which are read where they lie."""
+        self.policy, self.step = policy, step
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """n answers for each prompt, in the prompts' order; with each token's log-probabilities.
@@ -116,6 +139,7 @@ class _Decoding:
 
     def __init__(self, engine: SharedPrefixEngine, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> None:
         self.model, self.codec, self.prompts, self.n, self.sampling = engine.model, engine.codec, prompts, n, sampling
+        self.policy_step = engine.step
         self.device, self.T = self.model.device, sampling.max_new_tokens
         self.count = len(prompts) * n
         self.slots = min(max(1, engine.answers_per_call), self.count)
@@ -230,4 +254,5 @@ class _Decoding:
             raise not_numbers(self.prompts[answer // self.n].id)
         kept = tuple(ids[first:last])
         finished = kept[-1] in self.codec.stop_tokens
-        return Answer(self.codec.text(kept), kept, finished, tuple(sampler[first:last]), tuple(raw[first:last]))
+        said = tuple(sampler[first:last]), tuple(raw[first:last])
+        return Answer(self.codec.text(kept), kept, finished, *said, self.policy_step)

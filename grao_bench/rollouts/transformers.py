@@ -11,9 +11,15 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from grao_bench.batching import pad_rows
-from grao_bench.interfaces import Codec, Sampling
+from grao_bench.interfaces import Codec, Sampled, Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.rollouts.prompts import check_prompts, check_settings, cut_at_end, not_numbers
+from grao_bench.rollouts.prompts import (
+    check_prompts,
+    check_settings,
+    cut_at_end,
+    not_numbers,
+    synced,
+)
 from grao_bench.types import Answer, Prompt
 
 
@@ -36,17 +42,31 @@ class TransformersRollout:
         """`generate` is not asked for them."""
         return False
 
-    def build(self, model: Any, codec: Codec) -> TransformersEngine:
-        """An engine that samples from `model` as it is at each call. UserError for calls without rows or without time."""
+    def build(self, codec: Codec) -> TransformersEngine:
+        """An engine. UserError for calls without rows or without time."""
         check_settings(self.answers_per_call, self.max_seconds)
-        return TransformersEngine(model, codec, self.answers_per_call, self.max_seconds)
+        return TransformersEngine(codec, self.answers_per_call, self.max_seconds)
 
 
 class TransformersEngine:
     """Draws n answers per prompt, cut at the first stop token."""
 
-    def __init__(self, model: Any, codec: Codec, answers_per_call: int, max_seconds: float | None = None) -> None:
-        self.model, self.codec, self.answers_per_call, self.max_seconds = model, codec, answers_per_call, max_seconds
+    reproducible = False
+    """An answer depends on the prompts that share its `generate`."""
+
+    def __init__(self, codec: Codec, answers_per_call: int, max_seconds: float | None = None) -> None:
+        self.codec, self.answers_per_call, self.max_seconds = codec, answers_per_call, max_seconds
+        self.policy: Sampled | None = None
+        self.step = 0
+
+    @property
+    def model(self) -> Any:
+        """The policy's; UserError before the first `sync`."""
+        return synced(self.policy)
+
+    def sync(self, policy: Sampled, step: int) -> None:
+        """Draw from this policy's own weights, which are read where they lie."""
+        self.policy, self.step = policy, step
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """n answers for each prompt. The draws depend on (prompts, n, sampling, seed) and on nothing drawn before.
@@ -92,7 +112,7 @@ class TransformersEngine:
 
     def _cut(self, tokens: list[int]) -> Answer:
         kept, finished = cut_at_end(tokens, self.codec.stop_tokens)
-        return Answer(text=self.codec.text(kept), tokens=kept, finished=finished)
+        return Answer(self.codec.text(kept), kept, finished, policy_step=self.step)
 
 
 class _Numbers(LogitsProcessor):

@@ -37,15 +37,24 @@ class Collector:
 
 
 def collect(
-    collector: Collector, policy: Policy, examples: Sequence[Example], needs: Needs, updates: Updates, seed: int
+    collector: Collector,
+    policy: Policy,
+    examples: Sequence[Example],
+    needs: Needs,
+    updates: Updates,
+    seed: int,
+    step: int | None = None,
 ) -> tuple[Batch, dict[str, float]]:
     """A batch of these examples with everything in `needs`, and the metrics of its rollouts and rewards.
 
     Old log-probabilities that the loss alone reads are computed here only where they differ from
     the loss's own: with one update per batch they are those, detached, and no pass is spent.
+    step: how many the policy has trained for, where that is known: UserError for an answer that an
+    engine drew from an earlier or later one.
     """
     prompts = [collector.codec.prompt(example.id, example.prompt) for example in examples]
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
+    _require_current(rollouts, step)
     given = _given(collector, examples, needs)
     rows = [[*drawn, *(one.answer for one in own)] for drawn, own in zip(rollouts, given, strict=True)]
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
@@ -70,6 +79,13 @@ def collect(
         if needs.reference_logp:
             batch = _with_reference(batch, collector)
     return batch, metrics
+
+
+def _require_current(rollouts: Sequence[Sequence[Answer]], step: int | None) -> None:
+    drawn = {answer.policy_step for row in rollouts for answer in row} - {None, step}
+    if step is not None and drawn:
+        what = f"the policy of step {min(drawn, key=str)}, and it is at step {step}"
+        raise UserError(f"rollout: answers are of {what}; call engine.sync(policy, step) before")
 
 
 def _require_room(batch: Batch, policy: Policy) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Objective
+from grao_bench.interfaces import Objective, Ranks
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.records import StepRecord
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.gradient import gradient_step
 from grao_bench.training.optimizer import AdamW
+from grao_bench.training.ranks import ALONE
 from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput
 
 
@@ -74,8 +75,15 @@ class Budget:
 class Trainer:
     """The state of a run: policy, optimiser, schedule, steps done. No random state: every draw derives from (seed, step)."""
 
-    def __init__(self, policy: Policy, objective: Objective, optimizer: AdamW, budget: Budget) -> None:
-        self.policy, self.objective, self.budget = policy, objective, budget
+    def __init__(
+        self,
+        policy: Policy,
+        objective: Objective,
+        optimizer: AdamW,
+        budget: Budget,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.policy, self.objective, self.budget, self.ranks = policy, objective, budget, ranks
         self.clip_norm = optimizer.clip_norm
         self.optimizer, self.schedule = optimizer.build(policy, budget.steps * objective.updates.count)
         self.step = 0
@@ -95,8 +103,11 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
     needs, updates = objective.needs, objective.updates
     while trainer.step < budget.steps:
         step = trainer.step + 1
-        drawn = draw(examples, budget.prompts(needs), step, seed)
-        batch, metrics = collect(collector, trainer.policy, drawn, needs, updates, stream_seed(seed, "rollouts", step))
+        drawn = trainer.ranks.mine(draw(examples, budget.prompts(needs), step, seed))
+        if needs.rollouts:
+            collector.engine.sync(trainer.policy, trainer.step)
+        stream = stream_seed(seed, "rollouts", step)
+        batch, metrics = collect(collector, trainer.policy, drawn, needs, updates, stream, trainer.step)
         batch = prepared(objective, replace(batch, step=step, steps=budget.steps))
         passes: list[dict[str, float]] = []
         for epoch in range(updates.epochs):

@@ -91,8 +91,9 @@ def engine_lm(checkpoint: Path | str, tokens_per_forward: int = 200, seed: int =
     """Our side: small batches, so that there are several."""
     model, tokenizer = load_causal_lm(str(checkpoint), "float32", "cpu")
     codec = TextCodec(tokenizer, "hh", 64)
-    engine = load("rollout/shared_prefix", answers_per_call=answers_per_call).build(model, codec)
-    return EngineLM(Policy(model, 1.0, value_head=False), codec, engine, tokens_per_forward, seed)
+    engine = load("rollout/shared_prefix", answers_per_call=answers_per_call).build(codec)
+    engine.sync(policy := Policy(model, 1.0, value_head=False), 0)
+    return EngineLM(policy, codec, engine, tokens_per_forward, seed)
 
 
 def spec(folder: Path, *names: str, **changed: Any) -> LMEval:

@@ -93,7 +93,7 @@ def ours(base: str, objective: Any, temperature: float) -> tuple[list[State], li
     trainer = Trainer(policy, objective, load("optimizer/adamw", **ADAMW, clip_norm=CLIP_NORM), settings)
     collector = Collector(
         codec=codec(),
-        engine=ScriptedRollout(answers=SCRIPT, temperature=temperature, top_p=1.0).build(policy.model, codec()),
+        engine=ScriptedRollout(answers=SCRIPT, temperature=temperature, top_p=1.0).build(codec()),
         reward=GoldReward(mode="score", tie_band=0.0).source(WordJudge()),
         reference=reference,
         sampling=Sampling(temperature=temperature, top_p=1.0, max_new_tokens=LONGEST),

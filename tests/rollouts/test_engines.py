@@ -18,9 +18,10 @@ from grao_bench.interfaces import RolloutEngine, Sampling
 from grao_bench.rollouts.scripted import ScriptedRollout
 from grao_bench.rollouts.shared_prefix import SharedPrefixRollout
 from grao_bench.rollouts.transformers import TransformersRollout
+from grao_bench.specs import load
 from grao_bench.types import Prompt, Turn
 
-from ..small import END, WORDS, tiny_llama, tiny_qwen2, word_tokenizer
+from ..small import END, WORDS, synced, tiny_llama, tiny_qwen2, word_tokenizer
 
 V = len(WORDS)
 PROMPTS = [Prompt("long", (6, 7, 8, 9, 10, 11, 12)), Prompt("short", (13,)), Prompt("middle", (9, 9, 6))]
@@ -40,9 +41,9 @@ def codec(pad: str = "<|pad|>") -> TextCodec:
 def engine(name: str, model: object = None, answers_per_call: int = 256, pad: str = "<|pad|>") -> RolloutEngine:
     model = tiny_llama() if model is None else model
     if name == "scripted":
-        return ScriptedRollout(answers=SCRIPT, temperature=1.0, top_p=1.0).build(model, codec(pad))
+        return ScriptedRollout(answers=SCRIPT, temperature=1.0, top_p=1.0).build(codec(pad))
     spec = SPECS[name](temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=answers_per_call, max_seconds=None)
-    return spec.build(model, codec(pad))
+    return synced(spec.build(codec(pad)), model)
 
 
 def tokens(drawn: Sequence[Sequence[object]]) -> list[list[tuple[int, ...]]]:
@@ -267,7 +268,7 @@ def test_the_script_is_read_in_order_and_starts_over():
 
 
 def test_an_example_without_a_script_is_named():
-    sampler = ScriptedRollout(answers={"long": ["red"]}, temperature=1.0, top_p=1.0).build(None, codec())
+    sampler = ScriptedRollout(answers={"long": ["red"]}, temperature=1.0, top_p=1.0).build(codec())
     with pytest.raises(UserError, match="nothing is scripted for example short"):
         sampler.sample(PROMPTS, 1, WARM, 0)
 
@@ -279,3 +280,35 @@ def test_a_prompt_of_the_codec_is_one_that_an_engine_takes():
     for name in SPECS:
         (row,) = engine(name).sample([prompt], 2, WARM, 0)
         assert all(set(answer.text.split()) <= set(WORDS) for answer in row)
+
+
+@every_engine
+def test_an_engine_draws_from_the_policy_that_it_was_told_of_last(name):
+    """One engine for a policy, its base, and the policy again; and every answer says whose it is."""
+    models = {0: tiny_llama(seed=0), 3: tiny_llama(seed=1), 7: tiny_llama(seed=0)}
+    sampler, drawn = engine(name, models[0]), {}
+    for step, model in models.items():
+        drawn[step] = synced(sampler, model, step).sample(PROMPTS, 2, WARM, 0)
+        fresh = synced(engine(name), model, step).sample(PROMPTS, 2, WARM, 0)
+        assert drawn[step] == fresh
+        assert {answer.policy_step for row in drawn[step] for answer in row} == {step}
+    assert tokens(drawn[0]) == tokens(drawn[7])
+    assert (tokens(drawn[0]) == tokens(drawn[3])) == (name == "scripted")
+
+
+@every_engine
+def test_an_engine_that_says_so_draws_the_same_whatever_is_beside_it(name):
+    sampler = engine(name)
+    whole = tokens(sampler.sample(PROMPTS, 3, WARM, 0))
+    alone = [tokens(sampler.sample([prompt], 3, WARM, 0))[0] for prompt in PROMPTS]
+    assert (whole == alone) == sampler.reproducible
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_engine_without_a_policy_says_so(name):
+    sampler = load(f"rollout/{name}").build(codec())
+    assert sampler.sample(PROMPTS, 0, WARM, 0) == [[] for _ in PROMPTS]
+    with pytest.raises(UserError, match=r"no policy yet: call engine\.sync"):
+        sampler.sample(PROMPTS, 1, WARM, 0)
+    late = load(f"rollout/{name}", max_seconds=1.0).build(codec())
+    assert not late.reproducible

@@ -25,7 +25,7 @@ from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRo
 from grao_bench.rollouts.transformers import TransformersEngine, TransformersRollout
 from grao_bench.types import Answer, Prompt
 
-from ..small import END, FAMILIES, WORDS, tiny_llama, tiny_qwen2, word_tokenizer
+from ..small import END, FAMILIES, WORDS, synced, tiny_llama, tiny_qwen2, word_tokenizer
 
 PROMPTS = [Prompt("long", (6, 7, 8, 9, 10, 11, 12)), Prompt("short", (13,)), Prompt("middle", (9, 9, 6))]
 WARM = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=12)
@@ -39,7 +39,7 @@ def codec(stop_tokens: tuple[int, ...] = ()) -> TextCodec:
 
 
 def engine(model: object, answers_per_call: int = 256, stop_tokens: tuple[int, ...] = ()) -> SharedPrefixEngine:
-    return SharedPrefixEngine(model, codec(stop_tokens), answers_per_call)
+    return synced(SharedPrefixEngine(codec(stop_tokens), answers_per_call), model)
 
 
 def force(sampler: SharedPrefixEngine, lengths: Callable[[str, int], int]) -> None:
@@ -106,7 +106,7 @@ def test_greedy_answers_are_those_of_generate(make):
     """Token for token in float32, the two engines on two copies of the model. A few hundred tokens of each architecture."""
     prompts = [*PROMPTS, *(Prompt(f"e{i}", tuple(6 + (i * j) % 8 for j in range(1, 3 + 2 * i))) for i in range(8))]
     ours = engine(make(seed=6), 4).sample(prompts, 1, GREEDY, 0)
-    theirs = TransformersEngine(make(seed=6), codec(), 4).sample(prompts, 1, GREEDY, 0)
+    theirs = synced(TransformersEngine(codec(), 4), make(seed=6)).sample(prompts, 1, GREEDY, 0)
     assert tokens(ours) == tokens(theirs)
     assert sum(len(row[0].tokens) for row in ours) > 60
 
@@ -245,7 +245,7 @@ def test_an_answer_ends_at_any_of_the_stop_tokens():
 
 def test_both_engines_stop_at_the_same_tokens():
     ours = engine(tiny_llama(seed=5), stop_tokens=(9, 12)).sample(PROMPTS, 1, GREEDY, 0)
-    theirs = TransformersEngine(tiny_llama(seed=5), codec((9, 12)), 256).sample(PROMPTS, 1, GREEDY, 0)
+    theirs = synced(TransformersEngine(codec((9, 12)), 256), tiny_llama(seed=5)).sample(PROMPTS, 1, GREEDY, 0)
     assert tokens(ours) == tokens(theirs)
     assert [row[0].finished for row in ours] == [row[0].finished for row in theirs]
     assert any(row[0].tokens[-1] in (9, 12) for row in ours)
@@ -254,7 +254,7 @@ def test_both_engines_stop_at_the_same_tokens():
 @pytest.mark.parametrize("slots", [256, 4])
 def test_past_the_deadline_answers_come_as_they_are(slots):
     """A deadline in the past: one token each, also for prompts that had not begun; what is not an end token is unfinished."""
-    drawn = SharedPrefixEngine(tiny_llama(), codec(), slots, max_seconds=0.0).sample(PROMPTS, 20, WARM, 0)
+    drawn = synced(SharedPrefixEngine(codec(), slots, max_seconds=0.0), tiny_llama()).sample(PROMPTS, 20, WARM, 0)
     whole = engine(tiny_llama()).sample(PROMPTS, 20, WARM, 0)
     assert tokens(drawn) == [[answer.tokens[:1] for answer in row] for row in whole]
     assert {answer.finished for row in drawn for answer in row} == {True, False}
@@ -265,13 +265,13 @@ def test_past_the_deadline_answers_come_as_they_are(slots):
 def test_settings_leave_rows_and_time(kind):
     spec = kind(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=8, max_seconds=0.0)
     with pytest.raises(UserError, match=r"rollout\.max_seconds=0\.0: must be above 0"):
-        spec.build(tiny_llama(), codec())
+        spec.build(codec())
     with pytest.raises(UserError, match=r"rollout\.answers_per_call=0: must be at least 1"):
-        replace(spec, answers_per_call=0).build(tiny_llama(), codec())
+        replace(spec, answers_per_call=0).build(codec())
 
 
 def test_generate_has_a_deadline_too():
-    drawn = TransformersEngine(tiny_llama(), codec(), 256, max_seconds=0.0).sample(PROMPTS, 20, WARM, 0)
+    drawn = synced(TransformersEngine(codec(), 256, max_seconds=0.0), tiny_llama()).sample(PROMPTS, 20, WARM, 0)
     assert {len(answer.tokens) for row in drawn for answer in row} == {1}
 
 
@@ -299,11 +299,11 @@ def test_lengths_can_be_forced():
 def test_bad_input_names_the_example(kind):
     model, bad = tiny_llama(), Prompt("row 9", (6, 7))
     with pytest.raises(UserError, match=r"example row 9: the tokenizer's id 14 is not in the model's vocabulary of 14"):
-        kind(model, codec(), 256).sample([PROMPTS[0], Prompt("row 9", (6, 14))], 2, WARM, 0)
+        synced(kind(codec(), 256), model).sample([PROMPTS[0], Prompt("row 9", (6, 14))], 2, WARM, 0)
     with pytest.raises(UserError, match=r"example row 9: the tokenizer's id 99 is not in the model's vocabulary of 14"):
-        kind(model, codec((99,)), 256).sample([bad], 2, WARM, 0)
+        synced(kind(codec((99,)), 256), model).sample([bad], 2, WARM, 0)
     with pytest.raises(UserError, match=r"example row 9: budget\.max_answer_tokens=0: must be at least 1"):
-        kind(model, codec(), 256).sample([bad], 2, Sampling(1.0, 1.0, 0), 0)
+        synced(kind(codec(), 256), model).sample([bad], 2, Sampling(1.0, 1.0, 0), 0)
 
 
 @pytest.mark.parametrize("kind", [SharedPrefixEngine, TransformersEngine])
@@ -314,8 +314,8 @@ def test_logits_that_are_not_numbers_name_the_example(temperature, kind):
     with torch.no_grad():
         model.model.embed_tokens.weight[8] = torch.nan
     with pytest.raises(UserError, match="example long: the policy's logits are not numbers"):
-        kind(model, codec(), 256).sample([PROMPTS[1], PROMPTS[0], PROMPTS[2]], 3, Sampling(temperature, 1.0, 1), 0)
-    assert kind(model, codec(), 256).sample(PROMPTS[1:], 3, Sampling(temperature, 1.0, 1), 0)
+        synced(kind(codec(), 256), model).sample([PROMPTS[1], PROMPTS[0], PROMPTS[2]], 3, Sampling(temperature, 1.0, 1), 0)
+    assert synced(kind(codec(), 256), model).sample(PROMPTS[1:], 3, Sampling(temperature, 1.0, 1), 0)
 
 
 @every_family

@@ -84,7 +84,8 @@ def collector(
         if sampled
         else ScriptedRollout(answers=SCRIPT, temperature=0.7, top_p=1.0)
     )
-    engine: RolloutEngine = spec.build(policy_.model, codec())
+    engine: RolloutEngine = spec.build(codec())
+    engine.sync(policy_, 0)
     return Collector(
         codec=codec(),
         engine=engine,

@@ -88,7 +88,8 @@ def test_the_samplers_log_probabilities_are_those_of_the_loss_on_rollouts_alone(
     """By the model's own logits at the loss's temperature; the reference answer has none."""
     probe = Probe(Needs(rollouts=3, chosen=True, old_logp="sampler"))
     policy_ = Policy(tiny_llama(), heat, value_head=False)
-    engine = load("rollout/shared_prefix").build(policy_.model, codec())
+    engine = load("rollout/shared_prefix").build(codec())
+    engine.sync(policy_, 0)
     collector_ = replace(collector(probe, policy_), engine=engine, sampling=sampling)
     batch, _ = collect(collector_, policy_, EXAMPLES, probe.needs, Updates(), 0)
     k, y = batch.columns("rollout"), batch.column("chosen")

@@ -258,7 +258,8 @@ def test_sampler_and_trainer_give_the_same_tokens_the_same_log_probabilities(nam
     """In float32, by the shared-prefix engine, at each step: their mean difference is a metric, and at most 1e-5."""
     spec = objective(name)
     policy_ = Policy(tiny_llama(), 1.0, spec.needs.values)
-    engine = load("rollout/shared_prefix").build(policy_.model, codec())
+    engine = load("rollout/shared_prefix").build(codec())
+    engine.sync(policy_, 0)
     collector_ = replace(collector(spec, policy_), engine=engine)
     for record in train(trainer(spec, policy_), collector_, EXAMPLES, seed=0):
         assert 0 < record.metrics["sampler_mismatch"] <= 1e-5
@@ -358,3 +359,24 @@ def test_an_impossible_budget_is_named(field, wrong, least):
     with pytest.raises(UserError, match=rf"^budget\.{field}={wrong}: must be at least {least}"):
         budget(**{field: wrong}).check()
     budget().check()
+
+
+def test_answers_of_an_earlier_policy_are_refused():
+    """An engine that was told of the policy two steps ago; one that says nothing is believed."""
+    spec = load_objective("grpo", rollouts=2)
+    trainer_ = trainer(spec)
+    collector_ = collector(spec, trainer_.policy)
+    asked = trainer_.policy, EXAMPLES, spec.needs, spec.updates, 0
+    collector_.engine.sync(trainer_.policy, 3)
+    assert collect(collector_, *asked, step=3)
+    with pytest.raises(UserError, match="of the policy of step 3, and it is at step 5"):
+        collect(collector_, *asked, step=5)
+
+
+def test_the_engine_is_told_of_every_step():
+    """The loop itself keeps the engine's answers those of its policy."""
+    spec = load_objective("grpo", rollouts=2)
+    trainer_ = trainer(spec)
+    collector_ = collector(spec, trainer_.policy)
+    steps = [collector_.engine.step for _ in train(trainer_, collector_, EXAMPLES, 0)]
+    assert steps == [0, 1, 2]

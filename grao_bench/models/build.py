@@ -1,0 +1,42 @@
+"""From a model's spec to the models of a run: what is loaded, how often, and what is frozen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from grao_bench.data.tokens import TextCodec
+from grao_bench.interfaces import Models, ModelSpec, ModelsWanted
+from grao_bench.models.policy import Policy, load_causal_lm
+
+
+def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:
+    """The policy, its base and its reference: two loads, or three where the policy starts from
+    another run's model and its start is read as well."""
+    whole: ModelSpec = replace(spec, start_from=None)  # type: ignore[type-var]
+    path = whole.checkpoint(wanted.corpus, wanted.on_pretrain)
+    start = spec.checkpoint(wanted.corpus)
+    base, codec = load_policy(spec, path, wanted)
+    base.requires_grad_(False)
+    policy = Policy(
+        load_causal_lm(start, spec.dtype, spec.device)[0],
+        spec.logp_temperature,
+        wanted.value_head,
+        wanted.tokens_per_forward,
+        wanted.gradient_checkpointing,
+    )
+    reference = None
+    if wanted.reference:
+        reference = base
+        if start != path:
+            reference = load_policy(spec, start, wanted)[0].requires_grad_(False)
+    return Models(policy, reference, base, codec)
+
+
+def load_policy(spec: ModelSpec, path: str, wanted: ModelsWanted) -> tuple[Policy, TextCodec]:
+    """A policy without a value head, and the codec of its tokenizer."""
+    model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
+    ends = model.generation_config.eos_token_id
+    stop_tokens = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    codec = TextCodec(tokenizer, spec.prompt_format, wanted.max_prompt_tokens, stop_tokens)
+    temperature, most = spec.logp_temperature, wanted.tokens_per_forward
+    return Policy(model, temperature, value_head=False, tokens_per_forward=most), codec
