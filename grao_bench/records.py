@@ -50,7 +50,7 @@ class ProbeRecord:
     prompts kl_se and kl_token_se, entropy (nats per token of the same samples), j_reference (mean log-prob per token of the
     references), sampler_mismatch (mean |difference| of sampler's and policy's log-probs of those samples, where the engine tells its
     own), reward (mean of the training reward's own number at the training temperature), ras (share of R > 0 against the
-    reference, 0..1), truncated, length.
+    reference, 0..1), truncated, length. Without references no j_reference and no ras.
     """
 
     step: int

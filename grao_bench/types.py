@@ -130,13 +130,22 @@ class Slot:
     judged: bool = False
     offset: int = 0
 
+    def texts(self, example: Example) -> tuple[str, ...]:
+        """What an example gives, at most `count`; none where its metadata lack what is read."""
+        try:
+            found = self.answers(example)
+        except KeyError:
+            return ()
+        return ((found,) if isinstance(found, str) else tuple(found))[: self.count]
+
     def fill(self, example: Example) -> tuple[str, ...]:
         """The `count` texts of an example; UserError where it gives fewer."""
-        texts = tuple(self.answers(example))[: self.count]
+        texts = self.texts(example)
         if len(texts) < self.count:
-            short = f"{len(texts)} of the {self.count} {self.name} answers" if texts else f"no {self.name} answer"
+            some = f"{len(texts)} of the {self.count} {self.name} answers"
             raise UserError(
-                f"example {example.id}: has {short}, which the objective learns from; use a set that has them, or another objective"
+                f"example {example.id}: has {some if texts else f'no {self.name} answer'}, which the "
+                "objective learns from; use a set that has them, or another objective"
             )
         return texts
 
@@ -207,7 +216,7 @@ class Needs:
 
     @property
     def data_slots(self) -> tuple[Slot, ...]:
-        """The slots that the data fill, in the order of their columns, which follow the rollouts."""
+        """The slots that the data fill, in the order of their columns after the rollouts."""
         counts = (self.chosen, self.rejected, self.demonstrations, self.labelled, self.mismatched)
         asked = zip(SLOTS, counts, strict=True)
         own = tuple(replace(slot, count=int(count)) for slot, count in asked if count)

@@ -138,10 +138,12 @@ def read_row(row: dict[str, Any], id: str = "", subset: str = "") -> Example:
 def _read_label(row: dict[str, Any]) -> bool:
     """The label of a row with a completion."""
     if row.get("chosen") is not None or row.get("rejected") is not None:
-        raise RowError('"completion" beside "chosen" or "rejected"; a row has one labelled answer, or a pair')
+        fix = "a row has one labelled answer, or a pair"
+        raise RowError(f'"completion" beside "chosen" or "rejected"; {fix}')
     label = row.get("label")
     if not isinstance(label, bool):
-        raise RowError('"completion" needs "label": true or false; an answer without one is "chosen"')
+        fix = 'an answer without one is "chosen"'
+        raise RowError(f'"completion" needs "label": true or false; {fix}')
     return label
 
 

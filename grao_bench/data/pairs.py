@@ -29,7 +29,7 @@ def find_fault(
     rejected: str | None,
     demonstrations: Sequence[str] = (),
 ) -> Fault | None:
-    """What is wrong with a prompt and the answers that it has, or None. Texts are compared stripped.
+    """What is wrong with a prompt and the answers that it has, or None; texts are stripped.
 
     A prompt must hold some text and end with the user's turn: an answer to the Assistant's own words is not an answer.
     """

@@ -1,4 +1,4 @@
-"""A reward written as a Python function: fn(prompts, completions, references, **columns) -> a number for each."""
+"""A reward written as a Python function: fn(prompts, completions, references, **columns)."""
 
 from __future__ import annotations
 

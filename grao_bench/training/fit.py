@@ -19,20 +19,27 @@ def require_examples(dataset: Dataset, objective: Objective) -> None:
     learns from; it names the objectives that fit the set and the sets that fit the objective."""
     for split in ("train", "dev", "test"):
         if not getattr(dataset, split):
-            raise UserError(f"data={dataset.name}: its {split} split is empty; check the files, or the fractions in the data config")
+            fix = "check the files, or the fractions in the data config"
+            raise UserError(f"data={dataset.name}: its {split} split is empty; {fix}")
     for slot in objective.needs.data_slots:
         short = _short(slot, dataset.train)
         if short:
-            wanted = f"{slot.count} {slot.name} answers" if slot.count > 1 else f"{slot.name} answer"
+            several = slot.count > 1
+            what = f"{slot.count} {slot.name} answers" if several else f"{slot.name} answer"
             raise UserError(
-                f"data={dataset.name}: {_how_many(short, dataset.train)} no {wanted}, which "
-                f"objective={objective.name} learns from{_columns(dataset.train)}; objectives that fit this "
-                f"set: {_listed(fitting_objectives(dataset))}; sets that fit {objective.name}: "
-                f"{_listed(fitting_sets(objective.needs))}"
+                f"data={dataset.name}: {_how_many(short, dataset.train)} no {what}, which "
+                f"objective={objective.name} learns from{_columns(dataset.train)}; "
+                f"objectives that fit this set: {_listed(fitting_objectives(dataset))}; "
+                f"sets that fit {objective.name}: {_listed(fitting_sets(objective.needs))}"
             )
 
 
-def require_references(data: DataSpec, examples: Sequence[Example], reward: RewardSpec, key: str) -> None:
+def require_references(
+    data: DataSpec,
+    examples: Sequence[Example],
+    reward: RewardSpec,
+    key: str,
+) -> None:
     """UserError where a reward reads references that these examples of a set lack. `key` is the
     configuration's name of the reward."""
     short = [example for example in examples if example.chosen is None]
@@ -46,11 +53,13 @@ def require_references(data: DataSpec, examples: Sequence[Example], reward: Rewa
 
 def fitting_objectives(dataset: Dataset) -> list[str]:
     """The objectives of conf/ for which the training examples have everything."""
-    return [
-        name
-        for name, one in choices("objective").items()
-        if isinstance(one.needs, Needs) and all(not _short(slot, dataset.train) for slot in one.needs.data_slots)
-    ]
+    found = []
+    for name, one in choices("objective").items():
+        # of a file that leaves a value open only the class is known, and not what it needs
+        if isinstance(one.needs, Needs):
+            slots = one.needs.data_slots
+            found += [] if any(_short(slot, dataset.train) for slot in slots) else [name]
+    return found
 
 
 def fitting_sets(needs: Needs) -> list[str]:
@@ -61,7 +70,7 @@ def fitting_sets(needs: Needs) -> list[str]:
 
 def _short(slot: Slot, examples: Sequence[Example]) -> list[Example]:
     """The examples that give too few answers for a slot."""
-    return [one for one in examples if len(tuple(slot.answers(one))) < slot.count]
+    return [one for one in examples if len(slot.texts(one)) < slot.count]
 
 
 def _how_many(short: Sequence[Example], examples: Sequence[Example]) -> str:
@@ -84,10 +93,11 @@ def _listed(names: Sequence[str]) -> str:
 def within_length(
     examples: tuple[Example, ...], codec: TextCodec, config: Any, budget: Budget, needs: Needs
 ) -> tuple[tuple[Example, ...], dict[str, float]]:
-    """The examples that the budget's `long_references` rule keeps, and how many prompts and answers are longer than it allows.
+    """The examples that the budget's `long_references` rule keeps, and how many prompts and answers
+    are longer than it allows.
 
-    UserError for an example that the model (its transformers config) has no room for, now and not when its turn comes. needs.rollouts:
-    an answer may be sampled, of any length up to the budget's.
+    UserError for an example that the model (its transformers config) has no room for, now and not
+    when its turn comes. needs.rollouts: an answer may be sampled, of any length up to the budget's.
     """
     counter = TextCodec(codec.tokenizer, codec.prompt_format, codec.max_prompt_tokens)
     kept = []
@@ -112,7 +122,8 @@ def within_length(
 def _texts(example: Example, needs: Needs) -> list[str]:
     """The answers that a length rule looks at: the reference, whoever reads it, and what the needs
     take from the data."""
-    read = [text for slot in needs.data_slots if slot.name != "chosen" for text in slot.fill(example)]
+    others = (slot for slot in needs.data_slots if slot.name != "chosen")
+    read = [text for slot in others for text in slot.fill(example)]
     return [*([] if example.chosen is None else [example.chosen]), *read]
 
 
@@ -120,4 +131,5 @@ def require_left(examples: tuple[Example, ...], budget: Budget, name: str) -> No
     """UserError where the length rule left nothing of a set."""
     if not examples:
         limit = f"budget.max_answer_tokens={budget.max_answer_tokens}"
-        raise UserError(f"data={name}: no reference fits {limit}; raise it, or use budget.long_references=cut")
+        fix = "raise it, or use budget.long_references=cut"
+        raise UserError(f"data={name}: no reference fits {limit}; {fix}")

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from grao_bench.errors import UserError
+from grao_bench.interfaces import Dataset
 from grao_bench.ops import masked_mean, masked_sum
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.training.collect import collect
+from grao_bench.training.fit import require_examples
 from grao_bench.training.loop import train, update
 from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput, Slot, Turn, Updates
 
@@ -230,6 +232,29 @@ def test_an_objective_brings_a_slot_of_its_own():
     assert [ids(batch, p, "hint") for p in (0, 1)] == [encoded("red", "good"), encoded("one", "two")]
     records = list(train(trainer_, collector(spec, trainer_.policy), examples, 0))
     assert records[-1].metrics["loss"] < records[0].metrics["loss"] - 0.05
+
+
+def test_a_set_that_lacks_a_slot_of_ones_own_is_told_so_before_training():
+    """Also where the slot reads metadata that are not there; a text alone is one answer."""
+    bare = [replace(one, chosen="blue", metadata={}) for one in HINTED]
+    sets = (tuple(bare), tuple(bare), tuple(bare))
+    known = Slot("hint", lambda example: example.metadata["hints"][0])
+    with pytest.raises(UserError, match="has no 2 hint answers, which objective=from_hints") as told:
+        require_examples(Dataset("mine", "mine", *sets, {}), FromHints())
+    assert "objectives that fit this set: bnpo, " in str(told.value)
+    assert "sft" in str(told.value)
+    assert str(told.value).endswith("sets that fit from_hints: none of conf/")
+    assert known.fill(HINTED[0]) == ("red",)
+    require_examples(Dataset("mine", "mine", *[tuple(one for one in HINTED)] * 3, {}), OnlyHints())
+
+
+@dataclass(frozen=True)
+class OnlyHints(FromHints):
+    """Without the reference beside them."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(others=(HINT,))
 
 
 def test_the_columns_keep_their_order():
