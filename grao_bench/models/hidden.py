@@ -24,15 +24,20 @@ def hidden_states(
     """The last hidden state of every packed token. The model was made ready by use_shared_prefix,
     and by enable_checkpointing where only each layer's input is to be kept for the backward pass.
     """
+    hidden: Tensor = decoded(model, layout, gradient_checkpointing).last_hidden_state
+    return hidden[0]
+
+
+def decoded(model: Any, layout: PackedLayout, gradient_checkpointing: bool = False) -> Any:
+    """What the decoder returns for packed tokens; see `hidden_states`."""
     with _checkpointing(model, gradient_checkpointing and torch.is_grad_enabled()):
-        hidden: Tensor = model.get_decoder()(
+        return model.get_decoder()(
             input_ids=layout.tokens,
             attention_mask=prepared_mask(layout.tokens.device),
             position_ids=layout.positions,
             use_cache=False,
             layout=layout,
-        ).last_hidden_state
-    return hidden[0]
+        )
 
 
 def enable_checkpointing(model: Any) -> None:

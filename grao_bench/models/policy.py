@@ -16,7 +16,8 @@ from grao_bench.batching import packed_tokens
 from grao_bench.devices import resolve_device, resolve_dtype
 from grao_bench.errors import UserError
 from grao_bench.models.head import LogprobHead
-from grao_bench.models.hidden import enable_checkpointing, hidden_states
+from grao_bench.models.hidden import decoded, enable_checkpointing
+from grao_bench.models.router import router_loss
 from grao_bench.types import Batch, PolicyOutput
 
 
@@ -62,7 +63,9 @@ class Policy(nn.Module):
             return run(batch, expected=expected)
         # the exact two-pass route: a slice keeps nothing but its log-probs, and runs again when their gradient is known
         again = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else run
-        return _side_by_side([again(_answers(batch, columns)) for columns in slices])
+        parts = [_answers(batch, columns) for columns in slices]
+        tokens = [packed_tokens(part)[0] for part in parts]
+        return _side_by_side([again(part) for part in parts], tokens)
 
     def _slices(self, batch: Batch) -> list[list[int]]:
         """The answers' columns, cut where one group has more tokens than a forward pass may have."""
@@ -82,8 +85,8 @@ class Policy(nn.Module):
 
     def _packed(self, batch: Batch, entropy: bool, temperature: float, expected: Tensor | None = None) -> PolicyOutput:
         layout = pack(batch)
-        hidden = hidden_states(self.model, layout, self.gradient_checkpointing)
-        hidden = hidden.index_select(0, layout.predictors)
+        out = decoded(self.model, layout, self.gradient_checkpointing)
+        hidden = out.last_hidden_state[0].index_select(0, layout.predictors)
         targets, guess = batch.tokens[batch.mask], None if expected is None else expected[batch.mask]
         logp = self.head(self.output_layer, hidden, targets, temperature, guess)
         asked: dict[str, Tensor] = {}
@@ -92,7 +95,11 @@ class Policy(nn.Module):
         if self.value_head is not None:
             asked["values"] = self.value_head(hidden.to(self.value_head.weight))[:, 0]
         filled = {name: _rectangle(x, batch) for name, x in asked.items()}
-        return PolicyOutput(_rectangle(logp, batch), filled)
+        router = None
+        if torch.is_grad_enabled():  # else nothing trains
+            router = router_loss(self.model, getattr(out, "router_logits", None))
+        own = {} if router is None else {"router": router.expand(batch.size)}
+        return PolicyOutput(_rectangle(logp, batch), filled, own)
 
     @property
     def output_layer(self) -> nn.Module:
@@ -157,9 +164,14 @@ def _answers(batch: Batch, columns: list[int]) -> Batch:
     )
 
 
-def _side_by_side(outputs: list[PolicyOutput]) -> PolicyOutput:
+def _side_by_side(outputs: list[PolicyOutput], tokens: list[int]) -> PolicyOutput:
+    """One output of some answers each; a model's own loss is the slices' mean by their tokens."""
     filled = {name: torch.cat([out.filled[name] for out in outputs], 1) for name in outputs[0].filled}
-    return PolicyOutput(torch.cat([out.logp for out in outputs], 1), filled)
+    own = {
+        name: sum(out.model_losses[name] * (n / sum(tokens)) for out, n in zip(outputs, tokens, strict=True))
+        for name in outputs[0].model_losses
+    }
+    return PolicyOutput(torch.cat([out.logp for out in outputs], 1), filled, own)  # type: ignore[arg-type]
 
 
 def _rectangle(x: Tensor, batch: Batch) -> Tensor:

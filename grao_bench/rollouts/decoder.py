@@ -10,6 +10,7 @@ from torch import Tensor
 
 from grao_bench.attention import prepared_mask
 from grao_bench.errors import UserError
+from grao_bench.models.router import without_router_loss
 from grao_bench.rollouts.cache import AnswerCache, Buckets
 
 WARM_UP_PASSES = 2
@@ -36,6 +37,7 @@ class Decoder:
         self.cache = AnswerCache(slots, n, prompts, prompt_capacity, answer_capacity, device, buckets)
         self.tokens = torch.zeros(slots, dtype=torch.long, device=device)
         self._mask, self._cache_name = prepared_mask(device), cache_argument(model)
+        self._plain = without_router_loss(model.config)
         self._recorded: dict[tuple[int, ...], tuple[Any, Tensor]] = {}
         self._pool: Any = None
 
@@ -65,6 +67,7 @@ class Decoder:
             position_ids=self.cache.positions,
             use_cache=True,
             logits_to_keep=1,
+            **self._plain,
             layout=self.cache,
             **{self._cache_name: self.cache},
         ).logits

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
 from grao_bench.interfaces import Codec, Sampled, Sampling
+from grao_bench.models.router import without_router_loss
 from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
 from grao_bench.rollouts.prompts import check_prompts, check_settings, not_numbers, synced
@@ -207,6 +208,7 @@ class _Decoding:
             position_ids=packed.positions,
             use_cache=False,
             logits_to_keep=packed.predictors,
+            **without_router_loss(self.model.config),
             layout=prefill,
         )
         lengths = [len(tokens) for tokens in chosen]
