@@ -41,6 +41,7 @@ from grao_bench.models.hf import started_from
 from grao_bench.models.policy import Policy
 from grao_bench.models.tiny import cache_folder
 from grao_bench.provenance import weights_fingerprint
+from grao_bench.records import Lengths
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler
 from grao_bench.training.fit import require_examples, require_left, require_references, within_length
 from grao_bench.training.loop import Budget, Trainer
@@ -87,7 +88,8 @@ class Experiment:
 
     @property
     def config_hash(self) -> str:
-        """8 hex digits of the resolved configuration without the data's and the output's paths, tracking, threads and seed."""
+        """A cell's identity: 8 hex digits of the resolved configuration without the data's and the output's paths, tracking,
+        threads and seed, and of `values.HASH_VERSION`."""
         # what the data are is in their fingerprint, wherever they lie
         data = replace(self.data, path=None) if hasattr(self.data, "path") else self.data  # type: ignore[type-var]
         return value_hash(self.objective, self.model, data, self.reward, self.rollout, self.optimizer, self.budget, self.evaluation)
@@ -195,7 +197,7 @@ class EvaluationSet:
 
     name: str
     examples: tuple[Example, ...]
-    lengths: dict[str, float]
+    lengths: Lengths
     reward: RewardSource
     training_reward: RewardSource | None = None
 
@@ -218,7 +220,7 @@ class Cell:
     sets: tuple[EvaluationSet, ...]
     codec: TextCodec
     examples: tuple[Example, ...]
-    notes: dict[str, float]
+    lengths: Lengths
 
 
 def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None] | None = None) -> Cell:
@@ -249,7 +251,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         sets=sets,
         codec=codec,
         examples=examples,
-        notes=_notes(dataset, lengths, sets),
+        lengths=lengths,
     )
 
 
@@ -292,12 +294,6 @@ def _prober(
     )
 
 
-def _notes(dataset: Dataset, lengths: dict[str, float], sets: tuple[EvaluationSet, ...]) -> dict[str, float]:
-    dropped = {f"dropped: {why}": float(count) for why, count in dataset.dropped.items() if count}
-    of_sets = {f"{one.name} test: {key}": count for one in sets for key, count in one.lengths.items()}
-    return dropped | lengths | of_sets
-
-
 def models_wanted(experiment: Experiment, on_pretrain: Callable[[int, int, float], None] | None = None) -> ModelsWanted:
     """What the cell asks of its model's spec."""
     budget, needs = experiment.budget, experiment.objective.needs
@@ -320,8 +316,7 @@ def evaluation_sets(experiment: Experiment, policy: Policy, codec: TextCodec) ->
         require_references(data, dataset.test, experiment.judge, experiment.judge_key)
         asked = Needs(rollouts=1)
         examples, lengths = within_length(dataset.test, codec, policy.model.config, experiment.budget, asked)
-        del lengths["training examples"]
-        lengths["examples"] = float(len(examples[: experiment.evaluation.max_examples]))
+        lengths = replace(lengths, examples=len(examples[: experiment.evaluation.max_examples]))
         reward = experiment.judge.build(data)
         require_left(examples, experiment.budget, data.name)
         sets.append(EvaluationSet(data.name, examples[: experiment.evaluation.max_examples], lengths, reward))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from grao_bench.records import JudgeCounts
 from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, PromptFormat, Turn, Updates, Verdict
 
 Row = TypeVar("Row")
@@ -122,8 +123,8 @@ class RewardSource(Protocol):
 class TellingSource(Protocol):
     """A reward source that has more to tell a run than its verdicts, such as an LLM judge."""
 
-    def statistics(self) -> dict[str, float]:
-        """Counted facts of everything it scored so far, for the run's notes."""
+    def statistics(self) -> dict[str, JudgeCounts]:
+        """What each judge counted over everything it scored so far, by the judge's name, for the run's record."""
         ...
 
     def texts(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grao_bench.errors import UserError
+from grao_bench.old_records import typed
 
 PARTIAL = ".partial"
 
@@ -140,11 +141,67 @@ class TaskRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """What the budget's limits did to a set: `examples` that are used, prompts cut from the left,
+    and answers of more than max_answer_tokens, which `rule` (budget.long_references) cuts or drops.
+
+    without_reference: examples that are a prompt alone.
+    """
+
+    examples: int
+    prompts_cut: int
+    answers_over_limit: int
+    rule: str
+    without_reference: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeCounts:
+    """What a judge counted in this process, over all that it was asked.
+
+    judged: judgements that it was asked for; excluded: the share of them, 0..1, without a verdict;
+    identical, unfinished: answers that needed none. position_consistency: the share of judgements
+    in both orders that came out alike; first_preference: how much oftener the first text won than
+    the second, as a share of the verdicts; None where nothing was read.
+
+    Of a judge behind an endpoint, None of another: questions, those that its cache knew, calls,
+    replies that could not be read, texts that it refused, replies without their usage, tokens as
+    reported, and cost, in the prices' currency, of every call through the cache over all runs that
+    share it, calls of unknown cost at their bound. faults: by kind. other: what a source of the
+    user's own tells besides, by name.
+    """
+
+    judged: int = 0
+    excluded: float = 0.0
+    identical: int = 0
+    unfinished: int = 0
+    position_consistency: float | None = None
+    first_preference: float | None = None
+    questions: int | None = None
+    cached: int | None = None
+    calls: int | None = None
+    unreadable: int | None = None
+    refused: int | None = None
+    usage_not_reported: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost: float | None = None
+    faults: dict[str, int] = field(default_factory=dict)
+    other: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """What a run was. `objective` is "base" for the untrained base model, which is evaluated once and shared.
 
-    `config` is the resolved configuration; `config_hash` its hash without paths, tracking and seed. `fingerprints` hold sha256
-    of the examples used (data) and of the base model's weights (base). `notes` are counted facts to show (dropped, truncated).
+    `config` is the resolved configuration; `config_hash` its hash without paths, tracking and seed,
+    of version `hash_version` (0: before hashes had one). `fingerprints` hold sha256 of the examples
+    used (data) and of the base model's weights (base).
+
+    drops: examples that the data left out, by reason. lengths: of "training" and of each evaluated
+    set. judges: who judged for what ("training", or an evaluation as in `fingerprints`:
+    "<set>/<reward>"), and of each judge by its name what it counted. peak_memory: bytes that the
+    process held at most. kept_step: whose policy was evaluated, where it is not the last one's.
     """
 
     objective: str
@@ -156,8 +213,13 @@ class RunInfo:
     config: dict[str, Any]
     fingerprints: dict[str, str]
     environment: dict[str, str]
-    notes: dict[str, float] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    judges: dict[str, dict[str, JudgeCounts]] = field(default_factory=dict)
+    peak_memory: int | None = None
+    kept_step: int | None = None
     sweep: str = ""
+    hash_version: int = 0
 
 
 @dataclass(frozen=True)
@@ -237,15 +299,23 @@ def write_info(folder: Path, info: RunInfo) -> None:
 
 
 def read_info(folder: Path) -> RunInfo:
-    """Read run.json; UserError where it is absent or malformed."""
+    """Read run.json, an old one too; UserError where it is absent or malformed."""
     path = folder / "run.json"
     try:
-        return RunInfo(**json.loads(path.read_text(encoding="utf-8")))
+        return _info(typed(json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:
         layout = "runs/<sweep>/<model>/<data>/<objective>-<hash>/seed<k>"
         raise UserError(f"{folder}: holds no run.json; give the folder of a finished run ({layout})") from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (json.JSONDecodeError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: not a run's record ({error})") from None
+
+
+def _info(written: dict[str, Any]) -> RunInfo:
+    lengths = {name: Lengths(**values) for name, values in written.pop("lengths", {}).items()}
+    judges = {
+        purpose: {name: JudgeCounts(**values) for name, values in counts.items()} for purpose, counts in written.pop("judges", {}).items()
+    }
+    return RunInfo(**written, lengths=lengths, judges=judges)
 
 
 def read_run(folder: Path) -> Run:

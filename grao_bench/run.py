@@ -28,6 +28,7 @@ from grao_bench.process import process_settings
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
 from grao_bench.records import (
     PARTIAL,
+    JudgeCounts,
     ProbeRecord,
     RunInfo,
     StepRecord,
@@ -44,7 +45,7 @@ from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.loop import train
-from grao_bench.values import describe, value_hash
+from grao_bench.values import HASH_VERSION, describe, value_hash
 
 OnStep = Callable[[StepRecord], None]
 OnPretrain = Callable[[int, int, float], None]
@@ -101,7 +102,7 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
             tracker.log(record.step, {f"probe/{key}" if probed else key: value for key, value in record.metrics.items()})
             if on_step is not None and isinstance(record, StepRecord):
                 on_step(record)
-        cell.notes["peak memory MiB"] = round(peak_memory(cell.base.model.device))
+        peak = peak_memory(cell.base.model.device)
         label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
         tested = Tested(cell.trainer.policy, cell.trainer.step, cell.codec, cell.engine)
         base = replace(tested, policy=cell.base, step=0)
@@ -109,8 +110,7 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
         score_tasks(experiment, tested, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
-        judges = {"training": cell.collector.reward} | {f"{one.name} test": one.reward for one in cell.sets}
-        cell.notes.update(_told_by(judges, partial))
+        judges = {"training": cell.collector.reward, **evaluating(cell.sets, label)}
         write_info(
             partial,
             RunInfo(
@@ -127,8 +127,13 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
                     **fingerprints_of(cell.sets, label),
                 },
                 environment=around,
-                notes=cell.notes,
+                drops={reason: count for reason, count in cell.dataset.dropped.items() if count},
+                lengths={"training": cell.lengths} | {one.name: one.lengths for one in cell.sets},
+                judges=_told_by(judges, partial),
+                peak_memory=peak,
+                kept_step=_best_step(partial) if experiment.budget.keep == "best_dev" else None,
                 sweep=experiment.sweep,
+                hash_version=HASH_VERSION,
             ),
         )
         tracker.summary(summary(partial, bases))
@@ -140,17 +145,17 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         tracker.finish(failed=not finished)
 
 
-def _told_by(judges: Mapping[str, RewardSource], folder: Path) -> dict[str, float]:
+def _told_by(judges: Mapping[str, RewardSource], folder: Path) -> dict[str, dict[str, JudgeCounts]]:
     """What judges have counted (calls, cost, consistency, exclusions), for whom they judged; their prompts become files of the folder.
 
     Counts are this process's: of a resumed run since it was started again, and with the base's answers where it judged those.
     """
-    told: dict[str, float] = {}
+    told: dict[str, dict[str, JudgeCounts]] = {}
     for what, source in judges.items():
         if isinstance(source, TellingSource):
             for name, text in source.texts().items():
                 (folder / name).write_text(text, encoding="utf-8")
-            told |= {f"{what}: {source.name}: {key}": value for key, value in source.statistics().items()}
+            told[what] = source.statistics()
     return told
 
 
@@ -199,11 +204,14 @@ def _probe(cell: Cell, partial: Path) -> ProbeRecord:
 
 
 def _restore_best(cell: Cell, partial: Path) -> None:
-    probes = read_records(partial / "probes.jsonl", ProbeRecord)
-    best = max(probes, key=lambda probe: (probe.metrics["ras"], -probe.step))
-    state = torch.load(partial / "best" / f"step{best.step}.pt", map_location=cell.trainer.policy.model.device, weights_only=True)
+    state = torch.load(partial / "best" / f"step{_best_step(partial)}.pt", map_location=cell.trainer.policy.model.device, weights_only=True)
     cell.trainer.policy.load_state_dict(state["policy"])
-    cell.notes["kept the policy of step"] = float(best.step)
+
+
+def _best_step(partial: Path) -> int:
+    """The first of those whose policy was best on dev."""
+    probes = read_records(partial / "probes.jsonl", ProbeRecord)
+    return max(probes, key=lambda probe: (probe.metrics["ras"], -probe.step)).step
 
 
 def _rewind(partial: Path, step: int) -> None:
@@ -268,6 +276,11 @@ def judges_of(one: EvaluationSet, label: str = "") -> dict[str, RewardSource]:
     """Who judges a set's answers, by the name of the evaluation: "<set>-<reward><label>", and the training reward by its plain name."""
     found = {f"{one.name}-{one.reward.name}{label}": one.reward}
     return found | ({f"{one.name}-{one.training_reward.name}": one.training_reward} if one.training_reward is not None else {})
+
+
+def evaluating(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, RewardSource]:
+    """The judge of each evaluation by the sets' own reward: "<set>/<reward><label>"."""
+    return {f"{one.name}/{one.reward.name}{label}": one.reward for one in sets}
 
 
 def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, str]:
@@ -345,6 +358,7 @@ def evaluate_base(
                     fingerprints={"base": weights, **fingerprints},
                     environment=environment(base.policy.model.device, base.policy.model.dtype, experiment.threads),
                     sweep=experiment.sweep,
+                    hash_version=HASH_VERSION,
                 ),
             )
             partial.rename(folder)
@@ -385,8 +399,9 @@ def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_ta
         base = replace(tested, policy=load_policy(spec, path, wanted)[0], step=0)
         evaluate_base(experiment, sets, base, folder.parents[2], label, on_task)
         # what stands there already was said when the run was made
-        told = _told_by({f"{one.name} test{label}": one.reward for one in sets}, folder)
-        write_info(folder, replace(info, fingerprints=fingerprints_of(sets, label) | info.fingerprints, notes=info.notes | told))
+        told = _told_by(evaluating(sets, label), folder)
+        fingerprints = fingerprints_of(sets, label) | info.fingerprints
+        write_info(folder, replace(info, fingerprints=fingerprints, judges=info.judges | told))
     kept = [folder / "evaluations" / f"{one.name}-{one.reward.name}{label}.jsonl" for one in sets]
     return written, [path for path in kept if path not in written]
 
@@ -406,12 +421,12 @@ def _label(info: RunInfo, own: Experiment, asked: Experiment, sets: Sequence[Eva
     return "".join([judge_mark(asked, taken, sets), *changed])
 
 
-def peak_memory(device: torch.device) -> float:
-    """MiB: the most that this process held since `reset_peak_memory`, on a GPU as its allocator counts it."""
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that this process held since `reset_peak_memory`, on a GPU as its allocator counts it."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return torch.cuda.max_memory_allocated(device)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return resident / (2**20 if sys.platform == "darwin" else 2**10)
+    return resident * (1 if sys.platform == "darwin" else 2**10)
 
 
 def reset_peak_memory() -> None:

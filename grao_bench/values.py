@@ -13,6 +13,8 @@ from beartype.door import is_bearable
 
 from grao_bench.errors import UserError
 
+HASH_VERSION = 1
+"""Of `value_hash`, and of what goes into it: a new one where equal hashes would no longer mean equal values. run.json names it."""
 REACHES = "reaches"
 """Key of a field's metadata: from its value, the name of what it reaches outside the program (a module, an address). What a run's folder
 says there is followed only where the user names the same; see `specs.rebuild`."""
@@ -49,5 +51,6 @@ def describe(value: Any, identity: bool = False) -> Any:
 
 
 def value_hash(*values: Any) -> str:
-    """8 hex digits over the described values."""
-    return hashlib.sha256(json.dumps(describe(values, identity=True), sort_keys=True).encode()).hexdigest()[:8]
+    """8 hex digits over the described values and HASH_VERSION."""
+    described = [HASH_VERSION, describe(values, identity=True)]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]

@@ -43,8 +43,8 @@ MAIN = ("sft", "dpo", "ppo", "grpo", "grao")
 BUDGET = {"steps": 5, "answers_per_step": 8, "probe_every": 5, "checkpoint_every": 0}  # PPO's fifth step is the first that moves the model
 ARGUMENTS = (*SMALL_WORLD, *(f"budget.{key}={value}" for key, value in BUDGET.items()), "sweep=grid")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-BY_CLOCK_OR_PLACE = {"notes": ("peak memory MiB",), "environment": ("git", "git_dirty")}
-"""The entries of run.json that may differ between two runs of one configuration and seed on one machine."""
+BY_PLACE = ("git", "git_dirty")
+"""Of run.json's environment; these, and the peak of memory, may differ between two runs of one configuration and seed on one machine."""
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -60,7 +60,8 @@ def _comparable(path: Path) -> Any:
     if path.name != "run.json":
         return path.read_bytes()
     info = json.loads(path.read_text())
-    return info | {part: {key: value for key, value in info[part].items() if key not in names} for part, names in BY_CLOCK_OR_PLACE.items()}
+    around = {key: value for key, value in info["environment"].items() if key not in BY_PLACE}
+    return info | {"environment": around, "peak_memory": None}
 
 
 def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def test_reward_models_and_a_cell(excerpt, tmp_path, command):
         assert {record.verdict for record in records} <= {-1.0, 0.0, 1.0}
         assert all(record.example_id for record in records)
         assert {(record.prompt, record.reference, record.answer) for record in records} == {("", "", "")}, "no HH text is kept"
-    notes = found.info.notes
-    assert notes["answers over max_answer_tokens (drop)"] > 0
-    assert notes["training examples"] > 20
-    assert sum(value for name, value in notes.items() if name.startswith("dropped: ")) > 0
+    lengths = found.info.lengths["training"]
+    assert (lengths.rule, lengths.answers_over_limit > 0, lengths.examples > 20) == ("drop", True, True)
+    assert set(found.info.lengths) == {"training", *(f"hh_{subset}" for subset in SUBSETS)}
+    assert sum(found.info.drops.values()) > 0

@@ -130,7 +130,8 @@ def closure(start: str) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    "start", sorted({name_of(path) for path in MODULES if part_of(name_of(path)) in ("reporting", "report", "records", "errors")})
+    "start",
+    sorted({name_of(path) for path in MODULES if part_of(name_of(path)) in ("reporting", "report", "records", "errors")}),
 )
 def test_reporting_needs_neither_torch_nor_the_machines(start):
     """Installable on a laptop: nothing that it reaches imports torch, transformers, or a module of

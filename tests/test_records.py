@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from grao_bench.errors import UserError
 from grao_bench.records import (
     EvalRecord,
+    JudgeCounts,
+    Lengths,
     ProbeRecord,
     RunInfo,
     StepRecord,
@@ -30,8 +34,48 @@ STEP = StepRecord(step=1, metrics={"loss": 0.1 + 0.2, "lr": 1e-6}, prompts=8, an
 PROBE = ProbeRecord(step=0, metrics={"kl": 0.0, "ras": 1 / 3})
 EVALUATION = EvalRecord("e1", 1.0, 0.25, 17, True, {"on topic": 0.5}, "Why?\nWhy “not”?", "Because.", "Ünïcode \u2028 answer")
 INFO = RunInfo(
-    "grao", "tiny", "world_helpful", "gold", 3, "0123abcd", {"seed": 3}, {"data": "ff"}, {"torch": "2"}, {"dropped": 1.0}, "demo"
+    "grao",
+    "tiny",
+    "world_helpful",
+    "gold",
+    3,
+    "0123abcd",
+    {"seed": 3},
+    {"data": "ff"},
+    {"torch": "2"},
+    drops={"no answer": 2},
+    lengths={
+        "training": Lengths(128, 3, 7, "drop"),
+        "world_helpful": Lengths(64, 0, 1, "drop"),
+    },
+    judges={
+        "training": {"mine": JudgeCounts(judged=4, excluded=0.25, other={"mood": 0.5})},
+        "world_helpful/routed": {"helpful/judge": JudgeCounts(calls=3, cost=0.5, faults={"timeout": 1})},
+    },
+    peak_memory=700 * 2**20,
+    kept_step=40,
+    sweep="demo",
+    hash_version=1,
 )
+OLD_NOTES = {
+    "dropped: no answer: or an empty one": 2.0,
+    "training examples": 128.0,
+    "prompts cut from the left": 3.0,
+    "answers over max_answer_tokens (drop)": 7.0,
+    "world_helpful test: examples": 64.0,
+    "world_helpful test: prompts cut from the left": 0.0,
+    "world_helpful test: answers over max_answer_tokens (drop)": 1.0,
+    "training: mine: judged": 4.0,
+    "training: mine: excluded": 0.25,
+    "training: mine: mood": 0.5,
+    "world_helpful test: routed: helpful: calls": 3.0,
+    "world_helpful test: routed: helpful: cost_of_cache": 0.5,
+    "world_helpful test: routed: helpful: fault: status 500": 2.0,
+    "world_helpful test_T0: judge: position_consistency": 0.75,
+    "world_helpful test_T0: judge: usage not reported": 1.0,
+    "peak memory MiB": 700,
+    "kept the policy of step": 40.0,
+}
 
 
 def make_run(folder, info=INFO):
@@ -108,6 +152,39 @@ def test_run_info_is_read_back_and_its_absence_or_damage_is_named(tmp_path):
     (tmp_path / "run.json").write_text('{"objective": "grao"}')
     with pytest.raises(UserError, match=r"run.json: not a run's record"):
         read_info(tmp_path)
+
+
+def test_an_old_record_is_read_into_the_fields_of_a_new_one(tmp_path):
+    """Every note that a run ever wrote, by hand."""
+    new = ("drops", "lengths", "judges", "peak_memory", "kept_step", "hash_version")
+    old = {key: value for key, value in asdict(INFO).items() if key not in new} | {"notes": OLD_NOTES}
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    info = read_info(tmp_path)
+    assert info.drops == {"no answer: or an empty one": 2}
+    assert info.lengths == INFO.lengths
+    assert info.judges == {
+        "training": INFO.judges["training"],
+        "world_helpful/routed": {"helpful": JudgeCounts(calls=3, cost=0.5, faults={"status 500": 2})},
+        "world_helpful/judge_T0": {"judge": JudgeCounts(position_consistency=0.75, usage_not_reported=1)},
+    }
+    assert (info.peak_memory, info.kept_step, info.hash_version) == (700 * 2**20, 40, 0)
+    write_info(tmp_path, info)
+    assert read_info(tmp_path) == info
+    assert "notes" not in json.loads((tmp_path / "run.json").read_text())
+
+
+RECORDED = sorted((Path(__file__).parents[1] / "results").rglob("run.json"))
+
+
+def test_every_recorded_run_is_read():
+    assert len(RECORDED) >= 60
+    trained = [info for info in (read_info(path.parent) for path in RECORDED) if info.objective != "base"]
+    for info in trained:
+        assert set(info.lengths) == {"training", "world_helpful", "world_harmless"}
+        assert {lengths.rule for lengths in info.lengths.values()} == {"cut"}
+        assert info.lengths["training"].examples > info.lengths["world_helpful"].examples > 100
+        assert 500 * 2**20 < info.peak_memory < 2000 * 2**20
+        assert (info.hash_version, info.drops, info.judges, info.kept_step) == (0, {}, {}, None)
 
 
 def test_the_plain_file_is_read_where_both_exist(tmp_path):

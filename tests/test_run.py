@@ -16,11 +16,11 @@ from grao_bench.experiment import build, models_wanted
 from grao_bench.models.build import load_policy
 from grao_bench.process import process_settings
 from grao_bench.provenance import weights_fingerprint
-from grao_bench.records import EvalRecord, find_unfinished, read_records, read_run
+from grao_bench.records import EvalRecord, Lengths, find_unfinished, read_records, read_run
 from grao_bench.run import peak_memory, reset_peak_memory, run, summary
 from grao_bench.specs import load, rebuild
 from grao_bench.training.loop import train
-from grao_bench.values import value_hash
+from grao_bench.values import HASH_VERSION, value_hash
 from tests.cells import OBJECTIVES, RESULTS, cell, contents, small, snapshot
 from tests.small import tiny_llama, word_tokenizer
 
@@ -74,7 +74,14 @@ def test_every_objective_trains_evaluates_and_records(objective, tmp_path):
     assert all(1 <= record.num_tokens <= 32 and (record.finished or record.num_tokens == 32) for record in records)
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     assert len(AutoTokenizer.from_pretrained(folder / "model")) == model.config.vocab_size
-    assert found.info.notes["peak memory MiB"] > 100
+    assert found.info.peak_memory > 100 * 2**20
+    assert (found.info.config_hash, found.info.hash_version) == (experiment.config_hash, HASH_VERSION)
+    budget, tests = experiment.budget, small("data/world_helpful").build().test
+    assert found.info.lengths == {
+        "training": Lengths(32, 0, found.info.lengths["training"].answers_over_limit, budget.long_references),
+        "world_helpful": Lengths(len(tests), 0, found.info.lengths["world_helpful"].answers_over_limit, budget.long_references),
+    }
+    assert (found.info.drops, found.info.judges, found.info.kept_step) == ({}, {}, None)
     assert weights_fingerprint(model) != found.info.fingerprints["base"], "the policy was not trained"
 
 
@@ -166,10 +173,10 @@ def test_the_peak_of_memory_is_that_of_the_cell():
     held = torch.ones(48 * 2**20 // 4)  # 48 MiB
     peak = peak_memory(device)
     del held
-    assert 32 < peak - before < 300
+    assert 32 * 2**20 < peak - before < 300 * 2**20
     reset_peak_memory()
     if Path("/proc/self/clear_refs").exists():
-        assert peak_memory(device) < peak - 32
+        assert peak_memory(device) < peak - 32 * 2**20
 
 
 def test_a_finished_cell_is_left_as_it_is(tmp_path):
@@ -264,7 +271,7 @@ def test_best_on_dev_is_kept(tmp_path):
     ras = [probe.metrics["ras"] for probe in found.probes]
     best = ras.index(max(ras))
     assert 0 < best < 8, ras
-    assert found.info.notes["kept the policy of step"] == best
+    assert found.info.kept_step == best
     assert not (folder / "best").exists()
     # under a constant rate the first steps of a longer run are those of a shorter one
     shorter = run(cell("sft", tmp_path, budget=replace(budget, steps=best, keep="last"), **changed))
@@ -277,7 +284,7 @@ def test_of_policies_that_are_equally_good_on_dev_the_first_is_kept(tmp_path):
     found = read_run(run(cell("sft", tmp_path, budget=load("budget/smoke", keep="best_dev"), optimizer=still)))
 
     assert len({probe.metrics["ras"] for probe in found.probes}) == 1
-    assert found.info.notes["kept the policy of step"] == 0
+    assert found.info.kept_step == 0
 
 
 def test_a_run_can_start_from_another_ones_model(tmp_path):

@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 import yaml
 
+from grao_bench import values
 from grao_bench.errors import UserError
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.dpo import IPO
@@ -99,6 +100,12 @@ def test_a_hash_is_the_same_in_another_process_and_changes_with_any_field():
         load_objective("grao", **{name: value}) for name, value in (("beta", 0.51), ("group", "outputs_and_reference"), ("rollouts", 9))
     ]
     assert len({value_hash(each, 1) for each in (spec, *changed)} | {value_hash(spec, 2)}) == 5
+
+
+def test_a_hash_is_of_one_version(monkeypatch):
+    before = value_hash("x")
+    monkeypatch.setattr(values, "HASH_VERSION", values.HASH_VERSION + 1)
+    assert value_hash("x") != before
 
 
 def test_a_hash_tells_classes_apart_and_ignores_the_order_of_keys():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from grao_bench.records import RunInfo
 from grao_bench.reporting.alarms import RULES
 from grao_bench.reporting.answers import Link, answer_sets
 from grao_bench.reporting.case_studies import CaseStudies, verdict_text
@@ -92,6 +93,7 @@ def render(contents: Contents, root: Path, link: Link) -> str:
     )
     environment.filters["trusted_svg"] = Markup  # drawn by matplotlib and `drawing`, which escape the labels in it
     environment.filters["verdict"] = verdict_text
+    environment.filters["facts"] = counted_facts
     runs = [(cell, run) for cell in contents.cells for run in cell.runs]
     numbers = {run.folder: i for i, (_, run) in enumerate(runs)}
     unfinished = [(cell, missing) for cell in contents.cells for missing in cell.missing]
@@ -155,6 +157,30 @@ def _address(folders: Sequence[Path], link: Link) -> str:
     """The configuration's folder where all its runs lie in one, else the first run's; empty without runs."""
     parents = {folder.parent for folder in folders}
     return "" if not folders else link(parents.pop() if len(parents) == 1 else folders[0])
+
+
+def counted_facts(info: RunInfo) -> list[str]:
+    """What a run counted besides its scores, each by name, in alphabetical order."""
+    found: dict[str, float] = {f"dropped: {reason}": count for reason, count in info.drops.items()}
+    for name, lengths in info.lengths.items():
+        of, examples = ("", "training examples") if name == "training" else (f"{name} test: ", "examples")
+        found |= {
+            f"{of}{examples}": lengths.examples,
+            f"{of}prompts cut from the left": lengths.prompts_cut,
+            f"{of}answers over max_answer_tokens ({lengths.rule})": lengths.answers_over_limit,
+        }
+        if lengths.without_reference:
+            found[f"{of}prompts without a reference"] = lengths.without_reference
+    for purpose, judges in info.judges.items():
+        for judge, counts in judges.items():
+            told = asdict(counts)
+            told |= {f"fault: {kind}": count for kind, count in told.pop("faults").items()} | told.pop("other")
+            found |= {f"{purpose}: {judge}: {key}": value for key, value in told.items() if value is not None}
+    if info.peak_memory is not None:
+        found["peak memory MiB"] = info.peak_memory / 2**20
+    if info.kept_step is not None:
+        found["kept the policy of step"] = info.kept_step
+    return [f"{name} {value:g}" for name, value in sorted(found.items(), key=lambda one: one[0].lower())]
 
 
 def _counts(runs: int, seeds: set[int], unfinished: int) -> str:

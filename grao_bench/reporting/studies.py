@@ -461,18 +461,8 @@ def mcnemar_sheet(first: Run, second: Run) -> Sheet:
 
 
 def peak_memory(run: Run) -> float | None:
-    """MiB, from a note or an environment entry whose name speaks of peak memory (bytes where it says so); None where there is none."""
-    recorded: dict[str, float | str] = {**run.info.environment, **run.info.notes}
-    for key, value in recorded.items():
-        name = key.lower().replace("_", " ")
-        if "peak" in name and ("memory" in name or "rss" in name):
-            try:
-                size = float(value)
-            except ValueError:
-                continue
-            scale = {"byte": 1 / 2**20, "kib": 1 / 2**10, "gib": 2**10, "gb": 1e9 / 2**20, "mb": 1e6 / 2**20}
-            return size * next((factor for unit, factor in scale.items() if unit in name.split() or f"{unit}s" in name.split()), 1.0)
-    return None
+    """MiB; None where it was not recorded."""
+    return None if run.info.peak_memory is None else run.info.peak_memory / 2**20
 
 
 def difference_texts(found: Difference) -> list[str]:

@@ -293,7 +293,7 @@ def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
 
 def kept_probe(run: Run) -> ProbeRecord | None:
     """The probe of the policy that was evaluated: the last one, unless the run says that it kept an earlier step's."""
-    step = run.info.notes.get("kept the policy of step")
+    step = run.info.kept_step
     return next((probe for probe in reversed(run.probes) if step is None or probe.step == step), None)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.records import JudgeCounts
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
 
@@ -71,8 +72,8 @@ class MixtureSource:
         """Of the parts' fingerprints and weights."""
         return value_hash({name: [source.fingerprint, self.weights[name]] for name, source in self.sources.items()})
 
-    def statistics(self) -> dict[str, float]:
-        """See `TellingSource`; `<name>: <fact>`."""
+    def statistics(self) -> dict[str, JudgeCounts]:
+        """See `TellingSource`; `<part>/<judge>`."""
         return told_facts(self.sources)
 
     def texts(self) -> dict[str, str]:
@@ -166,8 +167,8 @@ class RoutedSource:
         """Of the routes' fingerprints."""
         return value_hash({name: source.fingerprint for name, source in self.routes.items()})
 
-    def statistics(self) -> dict[str, float]:
-        """See `TellingSource`; `<name>: <fact>`."""
+    def statistics(self) -> dict[str, JudgeCounts]:
+        """See `TellingSource`; `<part>/<judge>`."""
         return told_facts(self.routes)
 
     def texts(self) -> dict[str, str]:
@@ -194,10 +195,10 @@ class RoutedSource:
         )
 
 
-def told_facts(sources: Mapping[str, RewardSource]) -> dict[str, float]:
+def told_facts(sources: Mapping[str, RewardSource]) -> dict[str, JudgeCounts]:
     """What those of the sources that have something to tell have counted, under their names."""
     telling = {name: source for name, source in sources.items() if isinstance(source, TellingSource)}
-    return {f"{name}: {key}": value for name, source in telling.items() for key, value in source.statistics().items()}
+    return {f"{name}/{judge}": counts for name, source in telling.items() for judge, counts in source.statistics().items()}
 
 
 def told_texts(sources: Mapping[str, RewardSource]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.records import JudgeCounts
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
 
@@ -214,7 +215,7 @@ class ShapedSource:
         unsaid = [Verdict(None, self.name, verdict.parts, verdict.replies) for verdict in verdicts]
         return list((dict(enumerate(unsaid)) | dict(shaped)).values())
 
-    def statistics(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, JudgeCounts]:
         """See `TellingSource`."""
         return self.source.statistics() if isinstance(self.source, TellingSource) else {}
 

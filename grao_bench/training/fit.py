@@ -9,6 +9,7 @@ from grao_bench.batching import check_length
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec, Objective, RewardSpec
+from grao_bench.records import Lengths
 from grao_bench.specs import choices
 from grao_bench.training.loop import Budget
 from grao_bench.types import Example, Needs, Slot
@@ -92,7 +93,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def within_length(
     examples: tuple[Example, ...], codec: TextCodec, config: Any, budget: Budget, needs: Needs
-) -> tuple[tuple[Example, ...], dict[str, float]]:
+) -> tuple[tuple[Example, ...], Lengths]:
     """The examples that the budget's `long_references` rule keeps, and how many prompts and answers
     are longer than it allows.
 
@@ -110,13 +111,14 @@ def within_length(
             check_length(example.id, len(prompt.tokens), longest, config)
             kept.append(example)
     count = counter.truncation
-    unknown = sum(example.chosen is None for example in kept)
-    return tuple(kept), {
-        "training examples": float(len(kept)),
-        "prompts cut from the left": float(count.truncated_prompts),
-        f"answers over max_answer_tokens ({budget.long_references})": float(count.truncated_answers),
-        **({"prompts without a reference": float(unknown)} if unknown else {}),
-    }
+    lengths = Lengths(
+        examples=len(kept),
+        prompts_cut=count.truncated_prompts,
+        answers_over_limit=count.truncated_answers,
+        rule=budget.long_references,
+        without_reference=sum(example.chosen is None for example in kept),
+    )
+    return tuple(kept), lengths
 
 
 def _texts(example: Example, needs: Needs) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator, compare
 from grao_bench.interfaces import Sampling
-from grao_bench.records import EvalRecord, judged
+from grao_bench.records import EvalRecord, JudgeCounts, judged
 from grao_bench.reporting.comparisons import mcnemar
 from grao_bench.reporting.scores import per_prompt, reward_statistics, scores
 from grao_bench.run import _told_by
@@ -84,15 +84,15 @@ class Telling:
         return [Verdict(1.0, "judge") for _ in requests]
 
     def statistics(self):
-        return {"excluded": 0.25, "calls": 8.0}
+        return {"judge": JudgeCounts(excluded=0.25, calls=8)}
 
     def texts(self):
         return {"judge_prompt-mine.md": "Which is better?"}
 
 
 def test_a_judge_leaves_its_prompt_and_its_counts_with_the_run(tmp_path):
-    told = _told_by({"training": Telling(), "world_helpful test": Telling()}, tmp_path)
+    told = _told_by({"training": Telling(), "world_helpful/judge": Telling()}, tmp_path)
 
-    assert told["training: judge: calls"] == told["world_helpful test: judge: calls"] == 8.0
-    assert {name.partition(":")[0] for name in told} == {"training", "world_helpful test"}
+    counts = {"judge": JudgeCounts(excluded=0.25, calls=8)}
+    assert told == {"training": counts, "world_helpful/judge": counts}
     assert (tmp_path / "judge_prompt-mine.md").read_text() == "Which is better?"

@@ -42,7 +42,8 @@ def write_run(
     steps: Sequence[StepRecord] = (),
     probes: Sequence[ProbeRecord] = (),
     seconds: Sequence[float] = (),
-    notes: Mapping[str, float] | None = None,
+    peak_memory: int | None = None,
+    hash_version: int = 1,
     lm_eval: Sequence[TaskRecord] = (),
 ) -> Path:
     """Writes one finished run and returns its folder; `seconds` are those of each step."""
@@ -53,7 +54,17 @@ def write_run(
     write_info(
         folder,
         RunInfo(
-            objective, model, data, reward, seed, config_hash, dict(config or {}), prints, environment, dict(notes or {"dropped": 2.0})
+            objective,
+            model,
+            data,
+            reward,
+            seed,
+            config_hash,
+            dict(config or {}),
+            prints,
+            environment,
+            peak_memory=peak_memory,
+            hash_version=hash_version,
         ),
     )
     for (name, source), records in evaluations.items():

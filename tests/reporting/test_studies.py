@@ -8,7 +8,7 @@ import pytest
 
 from grao_bench.records import EvalRecord, ProbeRecord, StepRecord, find_runs, find_unfinished, read_run
 from grao_bench.reporting.cells import gather
-from grao_bench.reporting.studies import all_sheets, mcnemar_sheet, peak_memory
+from grao_bench.reporting.studies import all_sheets, mcnemar_sheet
 from grao_bench.reporting.tables import cross_tables, main_tables, score
 
 from .records import HARMLESS, HELPFUL, evaluation, share, write_run, write_unfinished
@@ -154,8 +154,8 @@ def test_probes_of_the_kept_policy_with_their_errors(base):
 
 def test_cost_by_hand_and_what_was_not_recorded(base):
     for seed, seconds in enumerate(((1.0, 2.0), (2.0, 3.0))):
-        notes = {"peak memory MiB": 900.0 + 100 * seed}
-        write_run(base, "grpo", {KEY: share(50)}, seed=seed, steps=steps(2, 100 + 50 * seed), seconds=seconds, notes=notes)
+        peak = (900 + 100 * seed) * 2**20
+        write_run(base, "grpo", {KEY: share(50)}, seed=seed, steps=steps(2, 100 + 50 * seed), seconds=seconds, peak_memory=peak)
     write_run(base, "sft", {KEY: share(50)}, steps=steps(2, 0))
     write_unfinished(base, "ppo", "MemoryError: too large")
     found = lines(sheets_of(base)["cost"])
@@ -165,15 +165,6 @@ def test_cost_by_hand_and_what_was_not_recorded(base):
     assert (found["sft"]["seconds"], found["sft"]["peak memory"]) == ("-", "not recorded")
     assert {found["ppo"][name] for name in ("steps", "seconds", "peak memory", "generated tokens")} == {"-"}
     assert found["ppo"]["notes"] == "seed 0 not finished: MemoryError: too large"
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "mib"),
-    [("peak_memory_bytes", 3 * 2.0**20, 3), ("peak RSS MiB", 5.0, 5), ("peak memory GiB", 2.0, 2048), ("memory", 5.0, None)],
-)
-def test_peak_memory_in_the_units_that_its_name_says(tmp_path, name, value, mib):
-    folder = write_run(tmp_path, "sft", {KEY: share(50)}, notes={name: value})
-    assert peak_memory(read_run(folder)) == mib
 
 
 def test_quartiles_lengths_and_repetition(base):

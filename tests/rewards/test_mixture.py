@@ -11,6 +11,7 @@ from grao_bench.data.world import WorldData, WorldJudge, oracle_answer
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import compare
 from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.records import JudgeCounts
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.mixture import Mixture, MixtureSource, Part, Routed, RoutedSource
 from grao_bench.rewards.shaping import Clip, ShapedSource
@@ -181,7 +182,7 @@ class Silent:
         return [Verdict(None, "silent") if not one.text else Verdict(1.0, "silent") for one in requests]
 
     def statistics(self):
-        return {"excluded": 0.5}
+        return {"silent": JudgeCounts(excluded=0.5)}
 
     def texts(self):
         return {"judge_prompt-x.md": "asked so"}
@@ -196,8 +197,8 @@ def test_what_a_judge_could_not_say_stays_unsaid_through_mixtures_routes_and_sha
     assert [one.reward for one in routed.score(requests)] == [None, 1.0]
     assert [one.parts for one in mixed.score(requests)] == [{}, {"judge/reward": 1.0}]
     assert [one.parts for one in routed.score(requests)] == [{}, {"here/reward": 1.0}]
-    assert mixed.statistics() == {"judge: excluded": 0.5}
-    assert routed.statistics() == {"here: excluded": 0.5}
+    assert mixed.statistics() == {"judge/silent": JudgeCounts(excluded=0.5)}
+    assert routed.statistics() == {"here/silent": JudgeCounts(excluded=0.5)}
     shaped = replace(load("reward/shaped", source=load("reward/gold")), shaping=["clip"], clip=Clip(low=0.0, high=0.5))
     assert [one.reward for one in ShapedSource(shaped, Silent()).score(requests)] == [None, 0.5]
     assert mixed.texts() == routed.texts() == {"judge_prompt-x.md": "asked so"}

@@ -119,6 +119,7 @@ class Endpoint:
         return said.startswith(asked) and re.fullmatch(r"(@.*|[-@]\d{4}(-?\d\d){0,2})?", said[len(asked) :]) is not None
 
 
+COUNTED = ("questions", "cached", "calls", "unreadable", "refused", "usage_not_reported")
 NOTHING = {"prompt_tokens": 0, "completion_tokens": 0}
 
 
@@ -131,11 +132,12 @@ class PassingFault(Exception):
 
 
 class Client:
-    """Puts questions to an endpoint. `counts` are this process's own: questions, cached, calls, unreadable, refused, and faults by kind."""
+    """Puts questions to an endpoint. `counts` are this process's own, by the fields of `JudgeCounts`; `faults` by kind."""
 
     def __init__(self, endpoint: Endpoint, cache: ReplyCache, ask_again: int, readable: Callable[[str], bool]) -> None:
         self.endpoint, self.cache, self.ask_again, self.readable = endpoint, cache, ask_again, readable
-        self.counts: Counter[str] = Counter(dict.fromkeys(("questions", "cached", "calls", "unreadable", "refused"), 0))
+        self.counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+        self.faults: Counter[str] = Counter()
         self.usage = Usage(0, 0)
         """Tokens that the endpoint reported to this process."""
         self._in_flight = 0
@@ -213,7 +215,7 @@ class Client:
                         try:
                             await self._try(openai_client, content, key, attempt, stop)
                         except PassingFault as fault:
-                            self.counts[f"fault: {fault.kind}"] += 1
+                            self.faults[fault.kind] += 1
                             last = fault
                             raise
         except (PassingFault, TimeoutError):
@@ -316,7 +318,7 @@ class Client:
                 self._settle_at(usage, call)
             raise PassingFault(f"answered as {reply.model!r}" if reply is not None else "malformed reply")
         if usage is None:
-            self.counts["usage not reported"] += 1
+            self.counts["usage_not_reported"] += 1
             self.cache.keep_bound(key, attempt, reply)
         else:
             self._settle_at(usage, call, key, attempt, reply)

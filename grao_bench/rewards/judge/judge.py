@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.records import JudgeCounts
 from grao_bench.rewards.judge.cache import Reply, ReplyCache
 from grao_bench.rewards.judge.client import Client, Endpoint
 from grao_bench.rewards.judge.pairing import Tally, Unfinished
@@ -131,16 +132,19 @@ class JudgeSource:
                 f"reward.max_excluded={self.spec.max_excluded:g}; look at the replies in {self.client.cache.path} (table replies)"
             )
 
-    def statistics(self) -> dict[str, float]:
-        """What this process's judgements were (`Tally.statistics`), what they took, and what every call through the cache has cost.
-
-        questions, cached, calls, unreadable, refused, `fault: <kind>`; prompt_tokens and completion_tokens as reported to this process;
-        cost_of_cache, in the prices' currency, over all runs that share the file, with calls of unknown cost at their bound.
-        """
-        counts, usage = self.client.counts, self.client.usage
-        found = self.tally.statistics() | {name: float(count) for name, count in sorted(counts.items())}
-        found |= {"prompt_tokens": float(usage.prompt_tokens), "completion_tokens": float(usage.completion_tokens)}
-        return found | {"cost_of_cache": self.client.cache.account().cost}
+    def statistics(self) -> dict[str, JudgeCounts]:
+        """What this process's judgements were and took, and what every call through the cache has cost."""
+        counts: dict[str, Any] = dict(self.client.counts)
+        usage = self.client.usage
+        found = replace(
+            self.tally.counts(),
+            **counts,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost=self.client.cache.account().cost,
+            faults=dict(sorted(self.client.faults.items())),
+        )
+        return {self.name: found}
 
     def texts(self) -> dict[str, str]:
         """Files for the run's folder: the prompt as it was used."""

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.records import JudgeCounts
 from grao_bench.rewards.judge.judge import check_fields
 from grao_bench.rewards.judge.pairing import Tally, Unfinished
 from grao_bench.rewards.judge.prompt import VERDICTS, JudgePrompt, Order, Orders, load_prompt, orders_asked
@@ -109,9 +110,9 @@ class LocalJudgeSource:
             parts[f"mass_{order}"] = math.fsum(map(math.exp, three))
         return self.tally.verdict(said, parts=parts)
 
-    def statistics(self) -> dict[str, float]:
-        """See `Tally.statistics`."""
-        return self.tally.statistics()
+    def statistics(self) -> dict[str, JudgeCounts]:
+        """See `Tally.counts`."""
+        return {self.name: self.tally.counts()}
 
     def texts(self) -> dict[str, str]:
         """Files for the run's folder: the prompt as it was used."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from grao_bench.interfaces import RewardRequest
+from grao_bench.records import JudgeCounts
 from grao_bench.rewards.judge.prompt import Order
 from grao_bench.types import Verdict
 
@@ -60,17 +61,15 @@ class Tally:
         """The share of them without a verdict."""
         return self._counts["excluded"] / max(1, self.judged)
 
-    def statistics(self) -> dict[str, float]:
-        """judged, excluded (share), identical and unfinished (not asked), and where they mean something:
-
-        position_consistency, the share of judgements in both orders that came out alike; first_preference, how much oftener the first
-        text won than the second, as a share of the verdicts (0 for an unbiased judge asked in both orders).
-        """
+    def counts(self) -> JudgeCounts:
+        """What was counted, of judgements alone; an unbiased judge asked in both orders has a first_preference of 0."""
         counts = self._counts
-        found = {"judged": float(self.judged), "excluded": self.excluded}
-        found |= {name: float(counts[name]) for name in ("identical", "unfinished")}
-        if counts["in both orders"]:
-            found["position_consistency"] = counts["consistent"] / counts["in both orders"]
-        if counts["read"]:
-            found["first_preference"] = (counts["first"] - counts["second"]) / counts["read"]
-        return found
+        both, read = counts["in both orders"], counts["read"]
+        return JudgeCounts(
+            judged=self.judged,
+            excluded=self.excluded,
+            identical=counts["identical"],
+            unfinished=counts["unfinished"],
+            position_consistency=counts["consistent"] / both if both else None,
+            first_preference=(counts["first"] - counts["second"]) / read if read else None,
+        )

@@ -64,10 +64,10 @@ def test_from_the_command_line_to_the_report(tmp_path, command):
 
     for route in ROUTES:
         assert (folder / f"judge_prompt-judge_{route}.md").read_text() == load_prompt(route).text
-        told = f"world_{route} test: routed: {route}: "
-        assert run.info.notes[f"{told}position_consistency"] == 1.0
-        assert 0 < run.info.notes[f"{told}excluded"] < 1
-        assert run.info.notes[f"{told}cost_of_cache"] * 1e6 == pytest.approx(0.27 * tokens[0] + 1.1 * tokens[1])
+        told = run.info.judges[f"world_{route}/routed"][f"{route}/judge_{route}"]
+        assert told.position_consistency == 1.0
+        assert 0 < told.excluded < 1
+        assert told.cost * 1e6 == pytest.approx(0.27 * tokens[0] + 1.1 * tokens[1])
     (tables,) = (tmp_path / "runs" / "single").rglob("tables.md")
     for title in ("Table 6: the judge's prompt, judge_helpful", "Table 7: the judge's prompt, judge_harmless", "% of answers excluded"):
         assert title in tables.read_text()

@@ -23,18 +23,18 @@ def test_a_thousand_judgements_at_30_percent_faults(tmp_path):
     with serving(Behaviour(faults=faults, hang=8.0)) as server:
         source = judge(server.url, tmp_path / "j.sqlite", concurrency=32, call_timeout=5.0, retries=20, ask_again=12)
         assert [verdict.reward for verdict in source.score(asked)] == [right(one) for one in asked]
-        log, found, account = server.log, source.statistics(), source.client.cache.account()
+        log, found, account = server.log, source.statistics()[source.name], source.client.cache.account()
 
     assert all(log.did[fault] >= 20 for fault in FAULTS), log.did
     assert set(log.answered.values()) == {1}
     assert len(log.answered) == 1000
-    assert found["excluded"] == 0.0
+    assert found.excluded == 0.0
     assert not log.too_early, "a Retry-After was not waited for"
     # a reply of another model and one that can't be read are paid for too
     assert (account.reported.prompt_tokens, account.reported.completion_tokens) == (log.prompt_tokens, log.completion_tokens)
     assert account.bound.prompt_tokens == sum(len(content.encode()) + 64 for content in log.lost)
     assert account.bound.completion_tokens == 16 * len(log.lost)
-    assert account.calls == log.calls == found["calls"]
+    assert account.calls == log.calls == found.calls
 
 
 def test_a_fault_free_run_says_what_the_rule_says(tmp_path):
@@ -73,7 +73,7 @@ def test_a_kill_in_the_middle_loses_at_most_the_calls_in_flight(tmp_path):
 
     assert 60 <= before < 200
     assert sum(answered.values()) - 200 <= 8, "a stored answer was asked for again"
-    assert source.statistics()["cached"] >= before - 8
+    assert source.statistics()[source.name].cached >= before - 8
     # the lost calls are in the account, at their bound
     bound_calls = account.bound.completion_tokens / 16
     assert len(server.log.lost) <= bound_calls <= len(server.log.lost) + 8

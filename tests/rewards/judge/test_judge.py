@@ -46,13 +46,13 @@ def test_both_orders_average_and_tell_how_consistent_the_judge_is(tmp_path):
         (verdict,) = source.score([request("e", "eee")])
         assert (verdict.reward, verdict.parts) == (0.0, {"model_first": 1.0, "reference_first": -1.0})
         assert verdict.replies == ("1 > 2", "1 > 2")
-        found = source.statistics()
-        assert (found["position_consistency"], found["first_preference"], found["calls"]) == (0.0, 1.0, 2.0)
+        (found,) = source.statistics().values()
+        assert (found.position_consistency, found.first_preference, found.calls) == (0.0, 1.0, 2.0)
     with serving(CLEAN) as server:
         source = judge(server.url, tmp_path / "fair.sqlite", orders="both")
         assert rewards(source, requests(30)) == [right(one) for one in requests(30)]
-        found = source.statistics()
-        assert (found["position_consistency"], found["first_preference"]) == (1.0, 0.0)
+        (found,) = source.statistics().values()
+        assert (found.position_consistency, found.first_preference) == (1.0, 0.0)
 
 
 def test_half_a_verdict_where_one_order_ties(tmp_path):
@@ -72,7 +72,7 @@ def test_the_reference_ties_with_itself_and_nobody_is_asked(tmp_path):
         source = judge(server.url, tmp_path / "j.sqlite", orders="both")
         assert rewards(source, [request("the same", "the same")]) == [0.0]
         assert server.log.calls == 0
-        assert source.statistics()["identical"] == 1.0
+        assert source.statistics()[source.name].identical == 1.0
         assert rewards(source, []) == []
 
 
@@ -90,7 +90,7 @@ def test_what_can_not_be_read_is_asked_again_and_then_excluded_and_never_a_tie(t
         (verdict,) = source.score([request("e", "ee")])
         assert verdict.reward is None
         assert (verdict.parts, verdict.replies) == ({}, ("Both are fine.",) * 3)
-        assert (source.statistics()["excluded"], source.statistics()["unreadable"], server.log.calls) == (1.0, 3.0, 3)
+        assert (source.statistics()[source.name].excluded, source.statistics()[source.name].unreadable, server.log.calls) == (1.0, 3.0, 3)
         # the first question as it is, the others with a reminder
         lengths = [len(body["messages"][0]["content"]) for body in server.log.bodies]
         assert lengths[0] < lengths[1] == lengths[2]
@@ -116,7 +116,7 @@ def test_with_one_order_unread_the_judgement_is_excluded(tmp_path):
         (verdict,) = source.score([asked])
         assert verdict.reward is None
         assert verdict.parts == {"reference_first": -1.0}
-        assert source.statistics()["excluded"] == 0.5
+        assert source.statistics()[source.name].excluded == 0.5
 
 
 def test_a_judge_that_mostly_can_not_be_read_stops_the_run(tmp_path):
@@ -132,7 +132,7 @@ def test_a_refusal_to_judge_one_text_excludes_it_and_costs_nothing(tmp_path, sai
     with serving(replace(CLEAN, status=400, status_text=said)) as server:
         source = judge(server.url, tmp_path / "j.sqlite", ask_again=1)
         assert rewards(source, [request("e", "ee")]) == [None]
-        assert (source.statistics()["refused"], source.client.cache.account().cost) == (2.0, 0.0)
+        assert (source.statistics()[source.name].refused, source.client.cache.account().cost) == (2.0, 0.0)
 
 
 STOPS = [
@@ -254,7 +254,7 @@ def test_a_call_whose_usage_was_not_reported_counts_at_its_bound(tmp_path):
     assert account.bound.prompt_tokens == sum(len(content.encode()) + 64 for content in contents)
     assert account.bound.completion_tokens == 3 * 16
     assert account.cost == pytest.approx((account.bound.prompt_tokens + 48) / 1e6)
-    assert source.statistics()["usage not reported"] == 3.0
+    assert source.statistics()[source.name].usage_not_reported == 3.0
 
 
 def test_a_rerun_costs_nothing_and_what_differs_is_asked(tmp_path):
@@ -266,7 +266,7 @@ def test_a_rerun_costs_nothing_and_what_differs_is_asked(tmp_path):
         again = judge(server.url, tmp_path / "j.sqlite", orders="both", concurrency=2)
         assert rewards(again, asked) == [right(one) for one in asked]
         assert rewards(judge(server.url, tmp_path / "j.sqlite", orders="reference_first"), asked) == [right(one) for one in asked]
-        assert (server.log.calls, again.statistics()["cached"], again.statistics()["prompt_tokens"]) == (calls, 40.0, 0.0)
+        assert (server.log.calls, again.statistics()[again.name].cached, again.statistics()[again.name].prompt_tokens) == (calls, 40.0, 0.0)
         for changed in ({"temperature": 0.5}, {"max_tokens": 8}, {"extra_body": {"seed": 1}}, {"prompt": "harmless"}):
             other = judge(server.url, tmp_path / "j.sqlite", **changed)
             other.score(asked[:1])
@@ -302,7 +302,7 @@ def test_the_key_is_in_no_record_and_no_log(tmp_path, caplog, capfd):
     with serving(Behaviour(share=0.5)) as server:
         source = judge(server.url, tmp_path / "j.sqlite")
         verdicts = source.score(requests(20))
-    told = [repr(source.spec), yaml.safe_dump(source.statistics()), source.fingerprint, repr(verdicts), *source.texts().values()]
+    told = [repr(source.spec), repr(source.statistics()), source.fingerprint, repr(verdicts), *source.texts().values()]
     stored = [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
     assert all(KEY not in text for text in (*told, *stored, caplog.text, *capfd.readouterr()))
 
@@ -321,10 +321,10 @@ def test_what_the_run_records(tmp_path):
     with serving(CLEAN) as server:
         source = judge(server.url, tmp_path / "j.sqlite")
         source.score(requests(4))
-        found = source.statistics()
-        assert (found["judged"], found["excluded"], found["calls"], found["questions"], found["cached"]) == (4.0, 0.0, 4.0, 4.0, 0.0)
-        assert (found["prompt_tokens"], found["completion_tokens"]) == (server.log.prompt_tokens, server.log.completion_tokens)
-        assert found["cost_of_cache"] == pytest.approx((0.27 * server.log.prompt_tokens + 1.1 * server.log.completion_tokens) / 1e6)
+        (found,) = source.statistics().values()
+        assert (found.judged, found.excluded, found.calls, found.questions, found.cached) == (4.0, 0.0, 4.0, 4.0, 0.0)
+        assert (found.prompt_tokens, found.completion_tokens) == (server.log.prompt_tokens, server.log.completion_tokens)
+        assert found.cost == pytest.approx((0.27 * server.log.prompt_tokens + 1.1 * server.log.completion_tokens) / 1e6)
         assert source.texts() == {"judge_prompt-judge_helpful.md": load_prompt("helpful").text}
 
 

@@ -87,8 +87,10 @@ def test_a_model_that_has_learnt_to_judge_judges(little):
     assert all(verdict.parts["mass_model_first"] > 0.9 for verdict in verdicts)
     assert verdicts[0].parts["margin_model_first"] > 0.9
     assert verdicts[1].parts["margin_reference_first"] < -0.9
-    assert source.statistics()["position_consistency"] == pytest.approx(5 / 6)
-    assert source.statistics()["first_preference"] == pytest.approx(2 / 12)
+    (counts,) = source.statistics().values()
+    assert counts.position_consistency == pytest.approx(5 / 6)
+    assert counts.first_preference == pytest.approx(2 / 12)
+    assert (counts.calls, counts.cost) == (None, None), "nobody was called"
     assert source.texts() == {"judge_prompt-judge_local.md": little.prompt.read_text()}
     first = spec(little, orders="model_first").build(AnyData())
     assert [verdict.reward for verdict in first.score(little.asked)] == [*little.rewards[:-1], 1.0]
@@ -134,7 +136,8 @@ def test_no_likelihoods_exclude_the_answer_and_the_reference_ties_with_itself():
     assert excluded.reward is None
     assert excluded.parts == {}
     assert tie.reward == 0.0
-    assert (source.statistics()["judged"], source.statistics()["excluded"], source.statistics()["identical"]) == (1.0, 1.0, 1.0)
+    (counts,) = source.statistics().values()
+    assert (counts.judged, counts.excluded, counts.identical) == (1, 1.0, 1)
     assert written({}, unfinished="lose").score([request("a", "b", finished=False)])[0].reward == -1.0
     assert source.score([]) == []
 

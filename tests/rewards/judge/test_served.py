@@ -58,11 +58,11 @@ def test_a_served_checkpoint_judges_through_the_client(little, tmp_path):
             server.wait(30)
     assert [verdict.reward for verdict in verdicts] == list(little.rewards)
     assert verdicts[0].replies == ("1 > 2", "1 < 2")
-    found = source.statistics()
-    assert (found["excluded"], found["calls"], found["unreadable"]) == (0.0, 12.0, 0.0)
-    assert found["position_consistency"] == pytest.approx(5 / 6)
-    assert found["prompt_tokens"] > 12 * 20
+    (found,) = source.statistics().values()
+    assert (found.excluded, found.calls, found.unreadable) == (0.0, 12.0, 0.0)
+    assert found.position_consistency == pytest.approx(5 / 6)
+    assert found.prompt_tokens > 12 * 20
     # without its server, everything is there
     again = judge(f"http://127.0.0.1:{port}/v1", tmp_path / "j.sqlite", **asked)
     assert [verdict.reward for verdict in again.score(little.asked)] == list(little.rewards)
-    assert again.statistics()["calls"] == 0.0
+    assert again.statistics()[again.name].calls == 0.0
