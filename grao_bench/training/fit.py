@@ -111,14 +111,14 @@ def within_length(
             check_length(example.id, len(prompt.tokens), longest, config)
             kept.append(example)
     count = counter.truncation
-    lengths = Lengths(
+    counted = Lengths(
         examples=len(kept),
         prompts_cut=count.truncated_prompts,
         answers_over_limit=count.truncated_answers,
         rule=budget.long_references,
         without_reference=sum(example.chosen is None for example in kept),
     )
-    return tuple(kept), lengths
+    return tuple(kept), counted
 
 
 def _texts(example: Example, needs: Needs) -> list[str]:
