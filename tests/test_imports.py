@@ -19,6 +19,7 @@ FLOORS = (
         "interfaces",
         "ops",
         "records",
+        "old_records",
         "errors",
         "batching",
         "dialogue",

@@ -216,7 +216,7 @@ def test_kl_is_that_of_the_policy_that_was_kept(tmp_path):
     folder = write_run(tmp_path, "sft", {KEY: evaluation([1, -1])}, probes=probes)
     assert rows_of(tmp_path)[0].kl.mean == 2.0
     info = (folder / "run.json").read_text()
-    (folder / "run.json").write_text(info.replace('"dropped": 2.0', '"kept the policy of step": 10.0'))
+    (folder / "run.json").write_text(info.replace('"kept_step": null', '"kept_step": 10'))
     assert rows_of(tmp_path)[0].kl.mean == 1.0
 
 
