@@ -198,7 +198,7 @@ def pack(batch: Batch, last_tokens: bool = False) -> PackedLayout:
     answer_positions = prompt_lengths[:, None, None] + steps
     previous = answer_starts[..., None] + steps - 1
     prompt_ends = (prompt_starts + prompt_lengths - 1)[:, None]
-    previous[..., 0] = prompt_ends
+    previous[..., :1] = prompt_ends[..., None]
     blocks = [
         *_prompt_blocks(prompt_starts, prompt_lengths),
         *_answer_blocks(prompt_starts, prompt_lengths, answer_starts, inputs),

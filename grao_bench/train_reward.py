@@ -10,15 +10,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 import yaml
+from filelock import FileLock
 from omegaconf import DictConfig
 
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
+from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.pairs import position
+from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec, ModelSpec
-from grao_bench.training.bradley_terry import RewardTraining
+from grao_bench.models.scorer import Scorer, context, load_classifier
+from grao_bench.ops import stream_seed
+from grao_bench.process import process_settings
+from grao_bench.provenance import weights_fingerprint
+from grao_bench.records import PARTIAL
+from grao_bench.rewards.reward_folder import (
+    CONFIG_FILE,
+    PAIRS_FILE,
+    RECORD_FILE,
+    TrainedAs,
+    template_digest,
+    write_pairs,
+)
+from grao_bench.training.bradley_terry import (
+    Pair,
+    RewardTrainer,
+    RewardTraining,
+    fit_reward_model,
+    pair_margins,
+    read_pairs,
+)
+from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.types import Example
 from grao_bench.values import describe
 
@@ -57,9 +82,9 @@ class RewardExperiment:
     def check(self) -> None:
         """UserError for a value that can't be, or a model that is there already."""
         self.training.check()
-        for key in ("max_tokens", "threads"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key}={getattr(self, key)}: must be at least 1")
+        for key, least in (("max_tokens", 2), ("threads", 1)):
+            if getattr(self, key) < least:
+                raise UserError(f"{key}={getattr(self, key)}: must be at least {least}")
         if self.folder.exists():
             raise UserError(f"output={self.folder}: is there already; remove it to train anew, or give another output=")
 
@@ -74,64 +99,128 @@ def half_of(example: Example) -> Half:
     return "training" if position(render(example.prompt), HALVES_SEED, "reward half") < 0.5 else "evaluation"
 
 
-def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, float]:
-    """Train, measure on the held-out pairs, save; returns the metrics. UserError where there are no pairs, or a model is there already.
+def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int | float]:
+    """Train, measure on the held-out pairs, save; returns the metrics. UserError where there are no
+    pairs, or a model is there already. One that was interrupted goes on from its checkpoint and
+    ends as if it had not been.
 
-    metrics.json: `pairs`, and for dev and test what `rewards.pair_metrics.measures` and the baseline say of them. Lengths are in
-    characters. pairs.json: digests of the training pairs, by which two reward models are seen to be disjoint.
+    metrics.json: `pairs`, `pairs_cut` (prompts that had to be cut), and for dev and test what
+    `rewards.pair_metrics.measures` and the baseline say of them. Lengths are in characters.
+    pairs.json: digests of the training pairs, by which two reward models are seen to be disjoint.
+    reward_model.json: how it was trained to read (`rewards.reward_folder.TrainedAs`).
     """
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    from grao_bench.data.corpus import load_corpus_files
-    from grao_bench.devices import resolve_device
-    from grao_bench.ops import stream_seed
     from grao_bench.rewards.bag_of_words import fit_bag_of_words
-    from grao_bench.rewards.reward_model import PairEncoder, write_pairs
-    from grao_bench.training.bradley_terry import fit_reward_model, pair_margins
 
     experiment.check()
-    folder = experiment.folder
-    torch.set_num_threads(experiment.threads)
-    spec, dataset = experiment.model, experiment.data.build()
+    folder, dataset = experiment.folder, experiment.data.build()
     splits = pairs_of(dataset, experiment.half)
     baseline = fit_bag_of_words(splits["train"], splits["dev"]) if experiment.baseline else None
-    path = spec.checkpoint(lambda: experiment.data.corpus() + load_corpus_files(spec.corpus_files), bars.on_pretrain)
-    torch.manual_seed(stream_seed(experiment.seed, "reward head"))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        path,
-        num_labels=1,
-        dtype=torch.float32,
-        trust_remote_code=False,
-    )
-    model.to(resolve_device(spec.device)).eval()
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    encoder = PairEncoder(tokenizer, spec.prompt_format, experiment.max_tokens)
-
-    def on_step(step: int, steps: int, loss: float) -> None:
-        bars.show(f"reward model on {dataset.name}", step, steps, f"loss {loss:.3f}")
-
-    fit_reward_model(model, encoder, splits["train"], experiment.training, experiment.seed, on_step)
-    metrics: dict[str, float] = {"pairs": len(splits["train"])}
-    for name in ("dev", "test"):
-        if splits[name]:
-            margins = pair_margins(model, encoder, splits[name], experiment.training.batch_size)
-            metrics |= measured(name, splits[name], margins, experiment.data)
-            if baseline is not None:
-                found = measured(name, splits[name], baseline.margins(splits[name]), experiment.data)
-                metrics |= {
-                    f"{name}/bag_of_words_{key}": value for key in BASELINE_KEYS if (value := found.get(f"{name}/{key}")) is not None
-                }
-    aside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    write_pairs(aside, splits["train"], experiment.half)
-    (aside / "config.yaml").write_text(yaml.safe_dump(describe(experiment), sort_keys=False), encoding="utf-8")
-    (aside / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    aside.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    with process_settings(experiment.threads), lock:
+        experiment.check()  # another process may have been quicker
+        partial = folder.with_name(folder.name + PARTIAL)
+        scorer, codec = _start(experiment, splits["train"], partial, bars)
+        length = experiment.max_tokens
+        pairs = {name: read_pairs(codec, split, length) for name, split in splits.items()}
+        cut = codec.truncation.truncated_prompts
+        _fit(experiment, scorer, pairs["train"], partial, f"reward model on {dataset.name}", bars)
+        metrics: dict[str, int | float] = {"pairs": len(splits["train"]), "pairs_cut": cut}
+        for name in ("dev", "test"):
+            if splits[name]:
+                bound = experiment.training.tokens_per_forward
+                margins = pair_margins(scorer, pairs[name], bound)
+                metrics |= measured(name, splits[name], margins, experiment.data)
+                if baseline is not None:
+                    margins = baseline.margins(splits[name])
+                    metrics |= _of_baseline(measured(name, splits[name], margins, experiment.data))
+        _save(scorer, codec, metrics, partial)
+        partial.rename(folder)
     return metrics
+
+
+def _start(
+    experiment: RewardExperiment,
+    train: Sequence[Example],
+    partial: Path,
+    bars: Any,
+) -> tuple[Scorer, TextCodec]:
+    """The base with a new head, and what reads for it. Leaves in the folder what is trained, and on
+    what; a checkpoint there of anything else is thrown away."""
+    spec = experiment.model
+    corpus = experiment.data.corpus
+    files = spec.corpus_files
+    path = spec.checkpoint(lambda: corpus() + load_corpus_files(files), bars.on_pretrain)
+    torch.manual_seed(stream_seed(experiment.seed, "reward head"))
+    model, tokenizer = load_classifier(path, spec.dtype, spec.device, "model", new_head=True)
+    room = context(model)
+    if room is not None and experiment.max_tokens > room:
+        what = f"model={spec.name} reads at most {room} tokens (its max_position_embeddings)"
+        raise UserError(f"max_tokens={experiment.max_tokens}: {what}; lower it")
+    codec = TextCodec(tokenizer, spec.prompt_format, experiment.max_tokens)
+    record = TrainedAs(
+        prompt_format=spec.prompt_format,
+        max_tokens=experiment.max_tokens,
+        dtype=str(model.dtype).removeprefix("torch."),
+        end_token=codec.end_token,
+        chat_template=template_digest(tokenizer, spec.prompt_format),
+        started_from=weights_fingerprint(model),
+    )
+    training = experiment.training
+    scorer = Scorer(model, training.tokens_per_forward, training.gradient_checkpointing)
+    before = {name: _text(partial / name) for name in (CONFIG_FILE, PAIRS_FILE, RECORD_FILE)}
+    partial.mkdir(exist_ok=True)
+    config = yaml.safe_dump(describe(experiment), sort_keys=False)
+    (partial / CONFIG_FILE).write_text(config, encoding="utf-8")
+    write_pairs(partial, train, experiment.half)
+    record.write(partial)
+    if any(_text(partial / name) != text for name, text in before.items()):
+        shutil.rmtree(partial / "checkpoint", ignore_errors=True)
+    return scorer, codec
+
+
+def _fit(
+    experiment: RewardExperiment,
+    scorer: Scorer,
+    pairs: Sequence[Pair],
+    partial: Path,
+    title: str,
+    bars: Any,
+) -> None:
+    """Train the scorer in place, from the last checkpoint."""
+    every = experiment.training.checkpoint_every
+    trainer = RewardTrainer(scorer, experiment.training, len(pairs))
+    load_checkpoint(partial / "checkpoint", trainer)
+    for metrics in fit_reward_model(trainer, pairs, experiment.seed):
+        note = f"loss {metrics['loss']:.3f}  right {metrics['accuracy']:.0%}"
+        bars.show(title, trainer.step, trainer.steps, note)
+        if every and trainer.step % every == 0:
+            save_checkpoint(partial / "checkpoint", trainer)
+
+
+def _save(
+    scorer: Scorer,
+    codec: TextCodec,
+    metrics: Mapping[str, int | float],
+    partial: Path,
+) -> None:
+    """The checkpoint that transformers loads, and the metrics beside it."""
+    scorer.model.config.pad_token_id = codec.tokenizer.pad_token_id
+    scorer.model.save_pretrained(partial)
+    codec.tokenizer.save_pretrained(partial)
+    text = json.dumps(metrics, indent=1) + "\n"
+    (partial / "metrics.json").write_text(text, encoding="utf-8")
+    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
+
+
+def _of_baseline(found: Mapping[str, float]) -> dict[str, float]:
+    """Of a split's measures those that are reported of the baseline, under its name."""
+    reported = {key: value for key, value in found.items() if key.split("/")[1] in BASELINE_KEYS}
+    return {key.replace("/", "/bag_of_words_"): value for key, value in reported.items()}
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def pairs_of(dataset: Dataset, half: Half) -> dict[str, list[Example]]:

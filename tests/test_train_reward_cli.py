@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import time
 from functools import partial
 
 import pytest
@@ -10,10 +14,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from grao_bench.records import read_run
-from grao_bench.rewards.reward_model import shared_pairs
+from grao_bench.rewards.reward_folder import shared_pairs
 from grao_bench.train_reward import half_of
 from grao_bench.types import Example, Turn
 from tests.cells import TINY_BASE, world_rows, write_rows
+from tests.rewards.judge.checkpoint import tokenizer_for
+from tests.small import tiny_llama
 
 OWN_PAIRS = ("data=jsonl", "data.train=pairs.jsonl", *TINY_BASE)
 
@@ -32,7 +38,7 @@ def trained(pairs, _commands, tmp_path_factory):
     home = tmp_path_factory.mktemp("reward")
     write_rows(home / "pairs.jsonl", pairs)
     command = partial(_commands.run, home)
-    fast = ("training.epochs=4", "training.learning_rate=0.005")
+    fast = ("training.epochs=4", "training.lr=0.005")
     return command("train_reward", *OWN_PAIRS, *fast, "output=judges/jsonl"), home / "judges" / "jsonl", command
 
 
@@ -74,6 +80,81 @@ def test_a_reward_model_that_rewards_a_cell(pairs, trained):
     assert score == pytest.approx(record.parts["reference_score"], abs=1e-4)
 
 
+def test_a_killed_training_goes_on_and_ends_the_same_to_the_byte(pairs, tmp_path, command):
+    """Killed between two steps, like by a machine's end; begun again, its first step is a later
+    one, and the folder's every file is the uninterrupted training's."""
+    slow = ("training.epochs=4", "training.checkpoint_every=1", "output=judges/mine")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for home in (whole, cut):
+        home.mkdir()
+        write_rows(home / "pairs.jsonl", pairs)
+    run = partial(subprocess.Popen, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    line = [sys.executable, "-m", "grao_bench.train_reward", *OWN_PAIRS, *slow]
+    assert run(line, cwd=whole).wait(timeout=300) == 0
+    process = run(line, cwd=cut)
+    while not (cut / "judges/mine.partial/checkpoint/state.pt").exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (cut / "judges" / "mine").exists()
+
+    again = subprocess.run(line, cwd=cut, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    first = re.search(r"step (\d+)/(\d+)", again.stderr)
+    assert first is not None
+    assert int(first[1]) > 1
+    files = {path.name: path.read_bytes() for path in (whole / "judges" / "mine").iterdir()}
+    assert {path.name: path.read_bytes() for path in (cut / "judges" / "mine").iterdir()} == files
+    assert "model.safetensors" in files
+    assert not {path.name for path in (cut / "judges").iterdir()} - {"mine", ".mine.lock"}
+
+
+def test_a_checkpoint_of_another_training_is_not_gone_on_from(pairs, tmp_path, command):
+    """Another seed, for one; it begins anew."""
+    write_rows(tmp_path / "pairs.jsonl", pairs[:64])
+    partial_ = tmp_path / "mine.partial"
+    (partial_ / "checkpoint").mkdir(parents=True)
+    (partial_ / "checkpoint" / "state.pt").write_text("of another")
+    (partial_ / "config.yaml").write_text("seed: 1\n")
+    outcome = command("train_reward", *OWN_PAIRS, "training.epochs=1", "output=mine")
+    assert outcome.code == 0, outcome.err
+    assert not (tmp_path / "mine" / "checkpoint").exists()
+
+
+def test_the_two_commands_of_the_readme_agree(pairs, tmp_path, command):
+    """A reward model from a chat base with each command's defaults, then a cell that it rewards:
+    the score in the record is what transformers says of the template's ids and the answer's."""
+    tokenizer = tokenizer_for([f"{row['prompt']} {row['chosen']}" for row in pairs[:40]])
+    tokenizer.save_pretrained(tmp_path / "my_base")
+    tiny_llama(vocab=len(tokenizer), max_position_embeddings=512).save_pretrained(tmp_path / "my_base")
+    write_rows(tmp_path / "pairs.jsonl", pairs[:40])
+    ours = ("data=jsonl", "data.train=pairs.jsonl", "model=hf", "model.path=my_base")
+    outcome = command("train_reward", *ours, "training.epochs=1", "baseline=false")
+    assert outcome.code == 0, outcome.err
+    rewarded = ("reward=reward_model", "reward@evaluation.reward=reward_model_margin")
+    small = ("budget=smoke", "evaluation.max_examples=4", "evaluation.sets=own")
+    outcome = command("train", "objective=grpo", *ours, *rewarded, *small)
+    assert outcome.code == 0, outcome.err
+    found = read_run(tmp_path / outcome.out.splitlines()[-1])
+    record = found.evaluations["jsonl", "reward_model_margin"][0]
+    asked = re.sub(r"^\s*Human: |\s*Assistant:$", "", record.prompt).strip()
+    message = [{"role": "user", "content": asked}]
+    ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+    answer = tokenizer(record.reference)["input_ids"]
+    folder = tmp_path / "runs" / "reward_models" / "jsonl"
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        whole = torch.tensor([[*ids, *answer, tokenizer.eos_token_id]])
+        # not its own pooling: the tokenizer's pad token is its end token, and it would skip both
+        score = model.score(model.model(input_ids=whole).last_hidden_state[0, -1]).item()
+    assert record.parts["reference_score"] == pytest.approx(score, abs=1e-4)
+
+    outcome = command("train", "objective=grpo", *ours, *rewarded, "reward.prompt_format=hh")
+    assert outcome.code == 2
+    assert "reward.prompt_format=hh: runs/reward_models/jsonl was trained with prompt_format=chat" in (outcome.err)
+
+
 def test_an_existing_model_is_not_overwritten(tmp_path, command):
     write_rows(tmp_path / "pairs.jsonl", world_rows(16))
     (tmp_path / "mine").mkdir()
@@ -97,7 +178,7 @@ def test_an_existing_model_is_not_overwritten(tmp_path, command):
             "grao_bench: half=some: unknown; choose one of all, training, evaluation",
         ),
         (["data=jsonl", "data.train=no_pairs.jsonl", "training.batch_size=0"], "grao_bench: training.batch_size=0: must be at least 1"),
-        (["data=jsonl", "data.train=no_pairs.jsonl", "max_tokens=0"], "grao_bench: max_tokens=0: must be at least 1"),
+        (["data=jsonl", "data.train=no_pairs.jsonl", "max_tokens=0"], "grao_bench: max_tokens=0: must be at least 2"),
         (["data=jsonl", "data.train=no_pairs.jsonl", "epochs=2"], "Could not override 'epochs'"),
     ],
 )

@@ -6,27 +6,36 @@ any other (BERT, DeBERTa, ...)                                                  
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Float
 
-from grao_bench.devices import resolve_device
-from grao_bench.dialogue import OPENING, render
+from grao_bench.batching import pad_rows
+from grao_bench.data.tokens import TextCodec
+from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.models.scorer import Row, Scorer, context, load_classifier, score_rows
 from grao_bench.ops import sign_with_ties
 from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
-from grao_bench.types import Example, PromptFormat, Turn, Verdict
+from grao_bench.rewards.reward_folder import (
+    PairFormat,
+    TrainedAs,
+    read_record,
+    require_disjoint,
+    template_digest,
+)
+from grao_bench.types import Example, Verdict
 
 Mode = Literal["score", "sign", "margin"]
-PairFormat = Literal["hh", "chat", "pair"]
-PAIRS_FILE = "pairs.json"
+Dtype = Literal["float32", "bfloat16", "float64", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +45,12 @@ class RewardModel:
     mode: `score` is r(answer) as it is, `sign` is sign(r(answer) - r(reference)) with ties within tie_margin (pairwise), `margin` is
     r(answer) - r(reference): a score whose zero is the reference.
     unfinished: what an answer without an end token gets in sign mode: `lose` (-1) or `judge` (its text is scored like any other).
-    max_tokens: prompt and answer together; a longer prompt is cut from the left.
-    prompt_format: `hh`, `chat`, or `pair`: dialogue and answer as the tokenizer's own two segments ([CLS] dialogue [SEP] answer [SEP]).
+    prompt_format: `hh`, `chat`, or `pair`: dialogue and answer as the tokenizer's own two segments
+    ([CLS] dialogue [SEP] answer [SEP]). None: as it was trained, or `chat` where train_reward
+    left no record of that and its tokenizer has a template.
+    max_tokens: prompt and answer together; a longer prompt is cut from the left. None: as it was
+    trained, or the model's context.
+    dtype: what it computes in. Scores are float32 at least.
     disjoint_from: the path of another reward model that this one must share no training pair with; null checks nothing.
     """
 
@@ -45,16 +58,23 @@ class RewardModel:
     mode: Mode
     tie_margin: float
     unfinished: Literal["lose", "judge"]
-    max_tokens: int
-    batch_size: int
-    prompt_format: PairFormat
+    prompt_format: PairFormat | None
+    max_tokens: int | None
+    tokens_per_forward: int
+    dtype: Dtype
     device: str
     disjoint_from: str | None
 
     def __post_init__(self) -> None:
-        for key, known in (("mode", get_args(Mode)), ("unfinished", ("lose", "judge")), ("prompt_format", get_args(PairFormat))):
+        for key, known in (
+            ("mode", get_args(Mode)),
+            ("unfinished", ("lose", "judge")),
+            ("prompt_format", (*get_args(PairFormat), None)),
+        ):
             if getattr(self, key) not in known:
-                raise UserError(f"reward.{key}={getattr(self, key)}: unknown; choose one of {', '.join(known)}")
+                names = ", ".join("null" if name is None else name for name in known)
+                value = getattr(self, key)
+                raise UserError(f"reward.{key}={value}: unknown; choose one of {names}")
         if not self.tie_margin >= 0:
             raise UserError(f"reward.tie_margin={self.tie_margin}: must not be negative")
 
@@ -63,17 +83,22 @@ class RewardModel:
         return self.mode != "score"
 
     def check(self, data: DataSpec) -> None:
-        """UserError if a number is out of range, a local path holds no model, or it shares training pairs with `disjoint_from`.
+        """UserError if a number is out of range, a local path holds no model, it was trained to
+        read otherwise than this asks, or it shares training pairs with `disjoint_from`.
 
         A hub id (owner/name) is only looked up when it is loaded.
         """
-        for key in ("max_tokens", "batch_size"):
-            if getattr(self, key) < 1:
-                raise UserError(f"reward.{key}={getattr(self, key)}: must be at least 1")
+        for key, least in (("max_tokens", 2), ("tokens_per_forward", 1)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise UserError(f"reward.{key}={value}: must be at least {least}")
         path = self.path_for(data)
         if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "runs/"))):
-            half = next((f" half={half}" for half in ("training", "evaluation") if path.endswith(f"-{half}")), "")
-            raise UserError(f"reward.path={path}: no such folder; train one with python -m grao_bench.train_reward data={data.name}{half}")
+            halves = (half for half in ("training", "evaluation") if path.endswith(f"-{half}"))
+            half = next((f" half={half}" for half in halves), "")
+            command = f"python -m grao_bench.train_reward data={data.name}{half}"
+            raise UserError(f"reward.path={path}: no such folder; train one with {command}")
+        self._require_as_trained(path, read_record(path))
         if self.disjoint_from is not None:
             require_disjoint(Path(path), Path(self.disjoint_from.replace("{data}", data.name)))
 
@@ -82,57 +107,120 @@ class RewardModel:
         return self.path.replace("{data}", data.name)
 
     def build(self, data: DataSpec) -> RewardModelSource:
-        """Load it, once in a cell for all that ask for it; UserError where it can't be."""
-        path, device = self.path_for(data), self.device
-        key = ("reward model", path, device)
-        model, tokenizer = loaded_once(key, lambda: load_reward_model(path, device))
-        if self.prompt_format != "pair" and not hasattr(model, "score"):
-            raise UserError(f"reward.prompt_format={self.prompt_format}: {type(model).__name__} reads two segments; use prompt_format=pair")
-        return RewardModelSource(self, PairEncoder(tokenizer, self.prompt_format, self.max_tokens), model)
+        """Load it, once in a cell for all that ask for it; UserError where it can't be, or can't
+        read what it is asked to."""
+        path = self.path_for(data)
+        record = read_record(path)
+        self._require_as_trained(path, record)
+        model, tokenizer = loaded_once(
+            ("reward model", path, self.dtype, self.device),
+            lambda: load_classifier(path, self.dtype, self.device, "reward"),
+        )
+        prompt_format = self.prompt_format or _format(path, record, model, tokenizer)
+        max_tokens = self.max_tokens or _length(path, record, model, tokenizer)
+        _require_readable(path, record, model, tokenizer, prompt_format, max_tokens)
+        bound = self.tokens_per_forward
+        made = machines(model, tokenizer, prompt_format, max_tokens, bound)
+        return RewardModelSource(self, model, *made)
+
+    def _require_as_trained(self, path: str, record: TrainedAs | None) -> None:
+        if record is None:
+            return
+        for key in ("prompt_format", "max_tokens"):
+            asked, trained = getattr(self, key), getattr(record, key)
+            if asked is not None and asked != trained:
+                how = f"{path} was trained with {key}={trained}"
+                raise UserError(f"reward.{key}={asked}: {how}; use {trained}, or null")
 
 
-class PairEncoder:
-    """A prompt and an answer as the ids that a reward model reads."""
+def _format(path: str, record: TrainedAs | None, model: Any, tokenizer: Any) -> PairFormat:
+    """How it was trained to read, or as its tokenizer's template says; UserError where neither is
+    known."""
+    if record is not None:
+        return record.prompt_format
+    if hasattr(model, "score") and tokenizer.chat_template:
+        return "chat"
+    raise UserError(
+        f"reward.prompt_format=null: {path} says neither how it was trained nor has it a chat "
+        "template; give hh (a decoder on HH-RLHF's dialogues) or pair (an encoder of two segments)"
+    )
 
-    def __init__(self, tokenizer: Any, prompt_format: PromptFormat | PairFormat, max_tokens: int) -> None:
-        self.tokenizer, self.prompt_format, self.max_tokens = tokenizer, prompt_format, max_tokens
-        begin = tokenizer.bos_token_id
-        # the begin token, where the tokenizer puts one in front of a text by itself
-        self._begin = [begin] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
 
-    def ids(self, turns: Sequence[Turn], text: str, finished: bool) -> list[int]:
-        """Prompt ids + answer ids (+ the end token of a finished answer), the last max_tokens of them; or the two segments of `pair`."""
-        if self.prompt_format == "pair":
-            return self._pair(render(turns).strip(), text)
-        if self.prompt_format == "chat":
-            messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-            prompt = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-            answer = self._encode(text)
-        else:
-            prompt = [*self._begin, *self._encode(render(turns) + OPENING)]
-            answer = self._encode(f" {text}" if text else "")
-        ids = [*prompt, *answer, *([self.tokenizer.eos_token_id] if finished else [])]
-        return ids[-self.max_tokens :]
+def _length(path: str, record: TrainedAs | None, model: Any, tokenizer: Any) -> int:
+    """How long it was trained to read, or its context; UserError where neither is known."""
+    if record is not None:
+        return record.max_tokens
+    told = tokenizer.model_max_length  # 1e30 where it says nothing
+    found = min(context(model) or told, told)
+    if found > 10**9:
+        raise UserError(f"reward.max_tokens=null: {path} does not say how long; give a number")
+    return int(found)
 
-    def _pair(self, dialogue: str, text: str) -> list[int]:
-        """Both segments as the tokenizer joins them; what doesn't fit is cut from the dialogue's left, then from the answer's right."""
-        ids: list[int] = self.tokenizer(dialogue, text, split_special_tokens=True)["input_ids"]
-        over = max(0, len(ids) - self.max_tokens)
-        cut = min(over, len(self._encode(dialogue)))
-        ids = [ids[0], *ids[1 + cut :]]
-        return ids if cut == over else [*ids[: self.max_tokens - 1], ids[-1]]
 
-    def _encode(self, text: str) -> list[int]:
-        # an end token spelt out in a text is text
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return ids
+def _require_readable(
+    path: str,
+    record: TrainedAs | None,
+    model: Any,
+    tokenizer: Any,
+    prompt_format: PairFormat,
+    max_tokens: int,
+) -> None:
+    """UserError where the model, or its tokenizer as it is now, can't read what it is to."""
+    if prompt_format != "pair" and not hasattr(model, "score"):
+        what = f"{type(model).__name__} reads two segments"
+        raise UserError(f"reward.prompt_format={prompt_format}: {what}; use prompt_format=pair")
+    room = context(model)
+    if room is not None and max_tokens > room:
+        what = f"{path} reads at most {room} tokens (its max_position_embeddings)"
+        raise UserError(f"reward.max_tokens={max_tokens}: {what}; lower it, or train it anew")
+    for name, then, now in (
+        ()
+        if record is None
+        else (
+            ("end token", record.end_token, tokenizer.eos_token_id),
+            ("chat template", record.chat_template, template_digest(tokenizer, prompt_format)),
+        )
+    ):
+        if then is not None and then != now:
+            what = f"its tokenizer's {name} is not the one it was trained with"
+            raise UserError(f"reward.path={path}: {what}; restore its tokenizer, or train it anew")
+
+
+Read = Callable[[Example, str, bool], Row]
+"""(example, answer's text, finished) -> the ids that are scored."""
+Scores = Callable[[Sequence[Row]], list[float]]
+
+
+def machines(
+    model: Any,
+    tokenizer: Any,
+    prompt_format: PairFormat,
+    max_tokens: int,
+    tokens_per_forward: int,
+) -> tuple[Read, Scores]:
+    """What reads an answer, and what scores such rows: packed where the model allows it."""
+    padded = partial(padded_scores, model, tokenizer, tokens_per_forward)
+    if prompt_format == "pair":
+        return partial(two_segments, tokenizer, max_tokens), padded
+    codec = TextCodec(tokenizer, prompt_format, max_tokens)
+
+    def read(example: Example, text: str, finished: bool) -> Row:
+        texts = [(text, finished)]
+        prompt, (answer,) = codec.judged(example.id, example.prompt, texts, max_tokens)
+        return prompt.tokens, answer.tokens
+
+    try:
+        scorer = Scorer(model)
+    except UserError:  # soft-capped attention and the like: padding is slower, but right
+        return read, padded
+    return read, lambda rows: score_rows(scorer, rows, tokens_per_forward)
 
 
 class RewardModelSource:
     """Scores texts with a loaded reward model."""
 
-    def __init__(self, spec: RewardModel, encoder: PairEncoder, model: Any) -> None:
-        self.spec, self.encoder, self.model = spec, encoder, model
+    def __init__(self, spec: RewardModel, model: Any, read: Read, scores: Scores) -> None:
+        self.spec, self.read, self.scores = spec, read, scores
         self.name = f"reward_model_{spec.mode}"
         self.pairwise = spec.mode == "sign"
         self.tie_margin = spec.tie_margin
@@ -140,10 +228,10 @@ class RewardModelSource:
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; parts hold the scores behind a sign."""
-        rows = [tuple(self.encoder.ids(request.example.prompt, request.text, request.finished)) for request in requests]
+        rows = [self.read(each.example, each.text, each.finished) for each in requests]
         if self.spec.mode == "score":
             return [Verdict(score, self.name, {"score": score}) for score in self._scores(rows)]
-        references = [tuple(self.encoder.ids(request.example.prompt, request.example.reference, True)) for request in requests]
+        references = [self.read(each.example, each.example.reference, True) for each in requests]
         scores = self._scores([*rows, *references])
         pairs = zip(requests, scores[: len(rows)], scores[len(rows) :], strict=True)
         return [self._compare(request, score, reference) for request, score, reference in pairs]
@@ -157,43 +245,78 @@ class RewardModelSource:
             sign = -1.0
         return Verdict(sign, self.name, parts)
 
-    def _scores(self, rows: Sequence[tuple[int, ...]]) -> list[float]:
+    def _scores(self, rows: Sequence[Row]) -> list[float]:
         """[N] scores; UserError where one is not a number, before a sign makes it look like one.
 
         Equal rows are scored once: apart, rounding differs with what shares their batch, so that R(y, y) would not be 0 and a group of
         equal answers not without signal.
         """
-        scores: dict[tuple[int, ...], float] = {}
-        distinct = sorted(dict.fromkeys(rows), key=len)
-        for start in range(0, len(distinct), self.spec.batch_size):
-            chunk = distinct[start : start + self.spec.batch_size]
-            with torch.no_grad():
-                values = classify(self.model, chunk, self.encoder.tokenizer)
-            if not torch.isfinite(values).all():
-                raise UserError(f"reward.path={self.spec.path}: gave a score that is not a number; look at the model, or train it anew")
-            scores |= zip(chunk, values.tolist(), strict=True)
-        return [scores[row] for row in rows]
+        distinct = list(dict.fromkeys(rows))
+        found = dict(zip(distinct, self.scores(distinct), strict=True))
+        if not all(map(math.isfinite, found.values())):
+            what = f"reward.path={self.spec.path}: gave a score that is not a number"
+            raise UserError(f"{what}; look at the model, or train it anew")
+        return [found[row] for row in rows]
 
 
-def classify(model: Any, rows: Sequence[Sequence[int]], tokenizer: Any) -> torch.Tensor:
+def two_segments(
+    tokenizer: Any,
+    max_tokens: int,
+    example: Example,
+    text: str,
+    finished: bool,
+) -> Row:
+    """A dialogue and an answer as the tokenizer joins two segments, in one row of ids. What doesn't
+    fit is cut from the dialogue's left, then from the answer's right."""
+    dialogue = render(example.prompt).strip()
+    ids: list[int] = tokenizer(dialogue, text, split_special_tokens=True)["input_ids"]
+    alone = tokenizer(dialogue, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    over = max(0, len(ids) - max_tokens)
+    cut = min(over, len(alone))
+    ids = [ids[0], *ids[1 + cut :]]
+    return tuple(ids if cut == over else [*ids[: max_tokens - 1], ids[-1]]), ()
+
+
+@torch.no_grad()
+def padded_scores(
+    model: Any,
+    tokenizer: Any,
+    tokens_per_forward: int,
+    rows: Sequence[Row],
+) -> list[float]:
+    """[N] scores of rows of similar length, right-padded, at most tokens_per_forward at once: for
+    a model that can't run them packed."""
+    found: dict[Row, float] = {}
+    waiting = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
+    while waiting:
+        width = len(waiting[-1][0]) + len(waiting[-1][1])
+        count = max(1, tokens_per_forward // width)
+        waiting, chunk = waiting[:-count], waiting[-count:]
+        ids = [[*prompt, *answer] for prompt, answer in chunk]
+        found |= zip(chunk, classify(model, ids, tokenizer).tolist(), strict=True)
+    return [found[row] for row in rows]
+
+
+def classify(model: Any, rows: Sequence[Sequence[int]], tokenizer: Any) -> Float[torch.Tensor, "N"]:
     """[N] scores of right-padded rows. A decoder's last real token is pooled, by position and not by looking for the pad id.
 
     transformers' own pooling searches for pad_token_id, which is wrong where pad and end token are the same. A model whose head is not
     called `score` pools by itself (an encoder: its first token).
     """
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
+    pad = tokenizer.pad_token_id
+    pad = tokenizer.eos_token_id if pad is None else pad
+    ids, mask = pad_rows(rows, pad)
+    inputs = {"input_ids": ids, "attention_mask": mask.long()}
+    if "token_type_ids" in tokenizer.model_input_names:
+        inputs["token_type_ids"] = _segments(ids, tokenizer)
+    inputs = {name: value.to(model.device) for name, value in inputs.items()}
     if not hasattr(model, "score"):
-        segments = {"token_type_ids": _segments(ids, tokenizer).to(model.device)} if "token_type_ids" in tokenizer.model_input_names else {}
-        logits: torch.Tensor = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), **segments).logits
+        logits: torch.Tensor = model(**inputs).logits
         return logits[:, 0].float()
-    hidden = model.base_model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
-    last = hidden[torch.arange(len(rows), device=hidden.device), mask.sum(1).to(hidden.device) - 1]
+    inputs.pop("token_type_ids", None)
+    hidden = model.base_model(**inputs).last_hidden_state
+    ends = inputs["attention_mask"].sum(1) - 1
+    last = hidden[torch.arange(len(rows), device=hidden.device), ends]
     scores: torch.Tensor = model.score(last)[:, 0].float()
     return scores
 
@@ -202,61 +325,3 @@ def _segments(ids: torch.Tensor, tokenizer: Any) -> torch.Tensor:
     """0 up to the first separator, 1 after it: the segments of a [CLS] dialogue [SEP] answer [SEP] row."""
     between = (ids == tokenizer.sep_token_id).long()
     return (between.cumsum(1) - between > 0).long()
-
-
-def pair_digest(example: Example) -> str:
-    """16 hex digits over a pair's texts, whatever its id: the same pair in two sets has the same digest."""
-    text = json.dumps([render(example.prompt), example.chosen, example.rejected])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def write_pairs(folder: Path, pairs: Iterable[Example], half: str) -> None:
-    """Leave beside a reward model which pairs it was trained on: digests alone, no text."""
-    digests = sorted({pair_digest(example) for example in pairs})
-    (folder / PAIRS_FILE).write_text(json.dumps({"half": half, "pairs": digests}) + "\n", encoding="utf-8")
-
-
-def shared_pairs(one: Path, other: Path) -> int:
-    """How many training pairs two reward models' folders share; UserError where one does not say what it was trained on."""
-    found = []
-    for folder in (one, other):
-        file = folder / PAIRS_FILE
-        if not file.is_file():
-            raise UserError(
-                f"{folder}: holds no {PAIRS_FILE}, so nothing shows what it was trained on; train it with grao_bench.train_reward"
-            )
-        found.append(set(json.loads(file.read_text(encoding="utf-8"))["pairs"]))
-    return len(found[0] & found[1])
-
-
-def require_disjoint(one: Path, other: Path) -> None:
-    """UserError if two reward models share training pairs."""
-    count = shared_pairs(one, other)
-    if count:
-        raise UserError(
-            f"reward.path={one}: shares {count} training pairs with {other} (reward.disjoint_from); "
-            "train one with half=training and the other with half=evaluation"
-        )
-
-
-def load_reward_model(path: str, device: str) -> tuple[Any, Any]:
-    """(model, tokenizer) of a sequence classifier with one label; UserError where it can't be had."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    where = resolve_device(device, "reward.device")
-    try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            path,
-            num_labels=1,
-            output_loading_info=True,
-            trust_remote_code=False,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a head of another size
-        raise UserError(f"reward.path={path}: no reward model could be loaded ({str(error).splitlines()[0]})") from None
-    if loading["missing_keys"]:
-        raise UserError(
-            f"reward.path={path}: a checkpoint without {sorted(loading['missing_keys'])[0]} is no reward model; "
-            "give a sequence classifier with one output"
-        )
-    return model.to(where).eval(), tokenizer

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from transformers import get_scheduler
 
 from grao_bench.errors import UserError
-from grao_bench.models.policy import Policy
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A module that says what of it is trained: a policy, a scorer."""
+
+    def parameter_groups(self) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+        """(the trainable parameters at `lr`, those at `value_lr`)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +48,12 @@ class AdamW:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"optimizer.betas={list(self.betas)}: must be two numbers, each at least 0 and below 1")
 
-    def build(self, policy: Policy, updates: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """The optimiser over the policy's trainable parameters, and a schedule of `updates` updates.
+    def build(
+        self,
+        policy: Trainable,
+        updates: int,
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """The optimiser over what of it is trainable, and a schedule of `updates` updates.
 
         Those in half precision are updated through float32 copies: at a rate of 1e-6 their own
         digits would not move. UserError where nothing is trainable.

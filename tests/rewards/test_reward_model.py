@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -24,26 +25,34 @@ from transformers import (
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import compare
 from grao_bench.interfaces import RewardRequest, RewardSource
+from grao_bench.models.scorer import Row, Scorer, load_classifier
 from grao_bench.rewards.mixture import Mixture, Part
+from grao_bench.rewards.reward_folder import shared_pairs, write_pairs
 from grao_bench.rewards.reward_model import (
-    PairEncoder,
     RewardModel,
     RewardModelSource,
     classify,
-    load_reward_model,
-    shared_pairs,
-    write_pairs,
+    machines,
+    two_segments,
 )
 from grao_bench.run import run
 from grao_bench.specs import load
-from grao_bench.training.bradley_terry import RewardTraining, bradley_terry, fit_reward_model, pair_margins
+from grao_bench.training.bradley_terry import bradley_terry, fit_reward_model, pair_margins
 from grao_bench.types import Answer, Example, Turn
 
 from ..cells import cell, small
 from ..small import END, PAD, WORDS, tiny_llama, word_tokenizer
+from ..training.rewards import ids_of, reward_trainer
 
-SPEC: RewardModel = load("reward/reward_model", path="x", mode="sign", max_tokens=40, batch_size=8, device="cpu")
-TRAINING = RewardTraining(epochs=3, batch_size=16, learning_rate=0.005, weight_decay=0.01, clip_norm=1.0)
+SPEC: RewardModel = load(
+    "reward/reward_model",
+    path="x",
+    mode="sign",
+    prompt_format="hh",
+    max_tokens=40,
+    tokens_per_forward=160,
+    device="cpu",
+)
 
 
 def classifier(seed: int = 0) -> LlamaForSequenceClassification:
@@ -64,12 +73,10 @@ def classifier(seed: int = 0) -> LlamaForSequenceClassification:
         return LlamaForSequenceClassification(config).eval()
 
 
-def encoder(pad: str = "<|pad|>", max_tokens: int = 40) -> PairEncoder:
-    return PairEncoder(word_tokenizer(pad), "hh", max_tokens)
-
-
-def source(spec: RewardModel = SPEC, pad: str = "<|pad|>") -> RewardModelSource:
-    return RewardModelSource(spec, encoder(pad), classifier())
+def source(spec: RewardModel = SPEC, pad: str = "<|pad|>", model: Any = None) -> RewardModelSource:
+    model = classifier() if model is None else model
+    made = machines(model, word_tokenizer(pad), "hh", 40, spec.tokens_per_forward)
+    return RewardModelSource(spec, model, *made)
 
 
 def pairs(count: int, seed: int) -> list[Example]:
@@ -85,6 +92,10 @@ def pairs(count: int, seed: int) -> list[Example]:
 
 
 EXAMPLES = pairs(24, seed=5)
+
+
+def ids(row: Row) -> list[int]:
+    return [*row[0], *row[1]]
 
 
 def requests() -> list[RewardRequest]:
@@ -114,42 +125,26 @@ def test_bradley_terrys_gradient_is_the_chance_of_being_wrong():
 
 
 @cache
-def trained() -> tuple[LlamaForSequenceClassification, list[tuple[int, int, float]]]:
-    model, steps = classifier(), []
-    fit_reward_model(model, encoder(), pairs(160, seed=1), TRAINING, 0, lambda *step: steps.append(step))
-    return model, steps
+def trained() -> LlamaForSequenceClassification:
+    trainer = reward_trainer(classifier(), 160, epochs=3)
+    for _ in fit_reward_model(trainer, ids_of(pairs(160, seed=1)), 0):
+        pass
+    return trainer.scorer.model
 
 
 def test_training_tells_held_out_pairs_apart():
     """One word decides, so a held-out pair is ranked rightly nearly always; a random model ranks as its weights happen to."""
-    held_out = pairs(100, seed=2)
-    before = pair_margins(classifier(), encoder(), held_out, 16)
-    after = pair_margins(trained()[0], encoder(), held_out, 16)
+    held_out = ids_of(pairs(100, seed=2))
+    before = pair_margins(Scorer(classifier()), held_out, 1000)
+    after = pair_margins(Scorer(trained()), held_out, 1000)
     assert (before > 0).mean() < 0.9
     assert (after > 0).mean() > 0.97
 
 
-def test_training_reports_every_step_and_ends_lower():
-    """3 epochs of 160 / 16 batches."""
-    steps = trained()[1]
-    assert [step[:2] for step in steps] == [(step, 30) for step in range(1, 31)]
-    assert sum(loss for *_, loss in steps[-5:]) < 0.3 * sum(loss for *_, loss in steps[:5])
-
-
-def test_training_is_the_same_for_the_same_seed():
-    """Also when the last batch of an epoch is short: 40 pairs in batches of 16."""
-    models = [classifier(), classifier(), classifier()]
-    for model, seed in zip(models, (0, 0, 1), strict=True):
-        fit_reward_model(model, encoder(), pairs(40, seed=3), replace(TRAINING, epochs=1), seed)
-    weights = [torch.cat([parameter.flatten() for parameter in model.parameters()]) for model in models]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
 def test_margins_come_in_the_pairs_order():
-    held_out = pairs(10, seed=4)
-    margins = pair_margins(trained()[0], encoder(), held_out, batch_size=3)
-    one_by_one = np.concatenate([pair_margins(trained()[0], encoder(), [pair], 1) for pair in held_out])
+    held_out, scorer = ids_of(pairs(10, seed=4)), Scorer(trained())
+    margins = pair_margins(scorer, held_out, 60)
+    one_by_one = np.concatenate([pair_margins(scorer, [pair], 60) for pair in held_out])
     assert margins == pytest.approx(one_by_one, abs=1e-4)
 
 
@@ -171,10 +166,11 @@ def test_the_last_real_token_is_scored_whatever_pads_it(pad):
 
 
 @pytest.mark.parametrize("pad", ["<|pad|>", "<|end|>"])
-@pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_a_score_does_not_depend_on_what_shares_its_batch(pad, batch_size):
-    score = source(replace(SPEC, mode="score", batch_size=batch_size), pad)
-    expected = [by_hand(score.model, score.encoder.ids(r.example.prompt, r.text, r.finished)) for r in requests()]
+@pytest.mark.parametrize("tokens_per_forward", [1, 60, 5000])
+def test_a_score_does_not_depend_on_what_shares_its_batch(pad, tokens_per_forward):
+    score = source(replace(SPEC, mode="score", tokens_per_forward=tokens_per_forward), pad)
+    rows = [ids(score.read(r.example, r.text, r.finished)) for r in requests()]
+    expected = [by_hand(classifier(), row) for row in rows]
     assert [verdict.reward for verdict in score.score(requests())] == pytest.approx(expected, abs=1e-5)
     backwards = [verdict.reward for verdict in score.score(requests()[::-1])]
     assert backwards[::-1] == pytest.approx(expected, abs=1e-5)
@@ -182,11 +178,13 @@ def test_a_score_does_not_depend_on_what_shares_its_batch(pad, batch_size):
 
 def test_prompt_and_answer_are_encoded_apart_and_cut_from_the_left():
     """ "\\n\\nHuman: red\\n\\nAssistant:" is Human : red Assistant :, then the answer, and the end token only of a finished one."""
-    turns = (Turn("user", "red"),)
-    assert encoder().ids(turns, "good one", True) == [3, 5, 6, 4, 5, 9, 11, END]
-    assert encoder().ids(turns, "good one", False) == [3, 5, 6, 4, 5, 9, 11]
-    assert encoder().ids(turns, "", True) == [3, 5, 6, 4, 5, END]
-    assert encoder(max_tokens=4).ids(turns, "good one", True) == [5, 9, 11, END]
+    red = replace(EXAMPLES[0], prompt=(Turn("user", "red"),))
+    read, _ = machines(classifier(), word_tokenizer(), "hh", 40, 100)
+    short, _ = machines(classifier(), word_tokenizer(), "hh", 4, 100)
+    assert ids(read(red, "good one", True)) == [3, 5, 6, 4, 5, 9, 11, END]
+    assert ids(read(red, "good one", False)) == [3, 5, 6, 4, 5, 9, 11]
+    assert ids(read(red, "", True)) == [3, 5, 6, 4, 5, END]
+    assert ids(short(red, "good one", True)) == [5, 9, 11, END]
 
 
 def test_score_mode_says_the_models_number_and_sign_mode_its_comparison():
@@ -201,23 +199,23 @@ def test_score_mode_says_the_models_number_and_sign_mode_its_comparison():
     assert {verdict.reward for verdict in sign.score(requests())} == {-1.0, 0.0, 1.0}
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 7, 64])
-def test_a_reference_ties_with_itself_exactly(batch_size):
+@pytest.mark.parametrize("tokens_per_forward", [1, 50, 70, 5000])
+def test_a_reference_ties_with_itself_exactly(tokens_per_forward):
     """R(y, y) = 0 with no tie margin at all: float32 scores of one text differ in their last bit with what shares the batch."""
-    verdicts = source(replace(SPEC, batch_size=batch_size)).score(requests())
+    verdicts = source(replace(SPEC, tokens_per_forward=tokens_per_forward)).score(requests())
     assert [verdict.reward for request, verdict in zip(requests(), verdicts, strict=True) if request.text == request.example.chosen] == [
         0.0
     ] * 24
-    pointwise = source(replace(SPEC, mode="score", batch_size=batch_size))
+    pointwise = source(replace(SPEC, mode="score", tokens_per_forward=tokens_per_forward))
     own = [Answer(example.chosen, (), True) for example in EXAMPLES]
     assert [R for R, _ in compare(pointwise, EXAMPLES, own)] == [0.0] * 24
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 5])
-def test_equal_answers_of_a_group_have_equal_rewards(batch_size):
+@pytest.mark.parametrize("tokens_per_forward", [1, 30, 50])
+def test_equal_answers_of_a_group_have_equal_rewards(tokens_per_forward):
     """To the last bit, also where they fall into different batches: else a group without signal would teach rounding."""
     asked = [RewardRequest(example, text, True) for example in EXAMPLES for text in ["red one", "good"] * 4]
-    rewards = [verdict.reward for verdict in source(replace(SPEC, mode="score", batch_size=batch_size)).score(asked)]
+    rewards = [verdict.reward for verdict in source(replace(SPEC, mode="score", tokens_per_forward=tokens_per_forward)).score(asked)]
     groups = [rewards[i : i + 8] for i in range(0, len(rewards), 8)]
     assert [len(set(group)) for group in groups] == [2] * len(groups)
 
@@ -236,8 +234,8 @@ def test_ties_lie_within_the_margin():
 def test_an_unfinished_answer_loses_or_is_judged_like_any_other():
     """The same text, the better one of two, cut before its end token."""
     example = Example("e", (Turn("user", "red"),), "bad", None, "s")
-    model = trained()[0]
-    lose, judge = (RewardModelSource(replace(SPEC, unfinished=how), encoder(), model) for how in ("lose", "judge"))
+    model = trained()
+    lose, judge = (source(replace(SPEC, unfinished=how), model=model) for how in ("lose", "judge"))
     cut, whole = RewardRequest(example, "good good", False), RewardRequest(example, "good good", True)
     assert [verdict.reward for verdict in lose.score([cut, whole])] == [-1.0, 1.0]
     assert [verdict.reward for verdict in judge.score([cut, whole])] == [1.0, 1.0]
@@ -245,8 +243,9 @@ def test_an_unfinished_answer_loses_or_is_judged_like_any_other():
 
 @pytest.mark.parametrize("mode", ["sign", "score"])
 def test_a_score_that_is_not_a_number_is_no_tie(mode):
-    broken = source(replace(SPEC, mode=mode))
-    torch.nn.init.constant_(broken.model.score.weight, math.nan)
+    model = classifier()
+    torch.nn.init.constant_(model.score.weight, math.nan)
+    broken = source(replace(SPEC, mode=mode), model=model)
     with pytest.raises(UserError, match=r"reward\.path=x: gave a score that is not a number"):
         broken.score(requests())
 
@@ -276,7 +275,7 @@ def test_a_hub_id_is_looked_up_only_when_it_is_loaded():
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path):
     with pytest.raises(UserError, match=r"reward.path=.*: no reward model could be loaded"):
-        load_reward_model(str(tmp_path), "cpu")
+        load_classifier(str(tmp_path), "float32", "cpu", "reward")
 
 
 def test_margin_mode_is_the_difference_and_no_verdict():
@@ -324,7 +323,7 @@ def bert(tmp_path_factory):
 
 
 def test_an_encoder_scores_two_segments_as_its_own_classes_do(bert):
-    spec = replace(SPEC, path=str(bert), mode="score", prompt_format="pair", batch_size=3)
+    spec = replace(SPEC, path=str(bert), mode="score", prompt_format="pair", tokens_per_forward=30)
     built = spec.build(load("data/hh_helpful"))
     model, tokenizer = BertForSequenceClassification.from_pretrained(bert).eval(), encoder_tokenizer()
     with torch.no_grad():
@@ -335,8 +334,8 @@ def test_an_encoder_scores_two_segments_as_its_own_classes_do(bert):
 
 def test_two_segments_are_cut_from_the_dialogues_left_and_then_the_answers_right():
     """[CLS] Human : red [SEP] good one [SEP] has 8 ids."""
-    turns = (Turn("user", "red"),)
-    ids = [PairEncoder(encoder_tokenizer(), "pair", count).ids(turns, "good one", True) for count in (8, 7, 5, 4)]
+    example = replace(EXAMPLES[0], prompt=(Turn("user", "red"),))
+    ids = [[*two_segments(encoder_tokenizer(), count, example, "good one", True)[0]] for count in (8, 7, 5, 4)]
     red, good, one = (encoder_tokenizer().convert_tokens_to_ids(word) for word in ("red", "good", "one"))
     assert ids == [[1, 4, 6, red, 2, good, one, 2], [1, 6, red, 2, good, one, 2], [1, 2, good, one, 2], [1, 2, good, 2]]
 
@@ -354,14 +353,14 @@ def test_a_classifier_of_several_classes_is_no_reward_model(tmp_path):
     LlamaForSequenceClassification(model.config).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"reward\.path=.*: no reward model could be loaded"):
-        load_reward_model(str(tmp_path), "cpu")
+        load_classifier(str(tmp_path), "float32", "cpu", "reward")
 
 
 def test_a_causal_model_is_no_reward_model(tmp_path):
     tiny_llama().save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"reward\.path=.*: a checkpoint without score\.weight is no reward model"):
-        load_reward_model(str(tmp_path), "cpu")
+        load_classifier(str(tmp_path), "float32", "cpu", "reward")
 
 
 def test_an_evaluation_reward_that_saw_the_training_rewards_pairs_is_refused(tmp_path):
@@ -389,15 +388,15 @@ def test_what_does_not_say_its_pairs_can_not_be_shown_to_be_disjoint(tmp_path):
 def test_bad_fields_are_a_users_error():
     with pytest.raises(UserError, match=r"reward\.tie_margin=-1\.0: must not be negative"):
         replace(SPEC, tie_margin=-1.0)
-    for key in ("max_tokens", "batch_size"):
-        with pytest.raises(UserError, match=rf"reward\.{key}=0: must be at least 1"):
+    for key, least in (("max_tokens", 2), ("tokens_per_forward", 1)):
+        with pytest.raises(UserError, match=rf"reward\.{key}=0: must be at least {least}"):
             replace(SPEC, **{key: 0}).check(load("data/hh_helpful"))
 
 
 def test_an_unknown_choice_names_those_there_are(monkeypatch):
     """As installed: without the signature checks of the tests."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    for key, known in (("mode", "score, sign, margin"), ("unfinished", "lose, judge"), ("prompt_format", "hh, chat, pair")):
+    for key, known in (("mode", "score, sign, margin"), ("unfinished", "lose, judge"), ("prompt_format", "hh, chat, pair, null")):
         with pytest.raises(UserError, match=rf"^reward\.{key}=some: unknown; choose one of {known}$"):
             replace(SPEC, **{key: "some"})
 

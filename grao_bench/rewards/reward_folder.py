@@ -1,0 +1,106 @@
+"""What a reward model's folder says of its training: how it reads, and which pairs it has seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from grao_bench.dialogue import render
+from grao_bench.errors import UserError
+from grao_bench.types import Example
+
+PairFormat = Literal["hh", "chat", "pair"]
+"""A policy's prompt formats, and `pair`: dialogue and answer as the tokenizer's two segments."""
+RECORD_FILE, CONFIG_FILE, PAIRS_FILE = "reward_model.json", "config.yaml", "pairs.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedAs:
+    """How a reward model was trained to read, so that it is asked in the same way.
+
+    max_tokens: prompt and answer together. dtype: of its weights. end_token: the id that ends an
+    answer. chat_template: a digest of the tokenizer's, for the format chat. started_from: the
+    fingerprint of the first weights, new head included. The last four are None in folders of
+    before they were recorded.
+    """
+
+    prompt_format: PairFormat
+    max_tokens: int
+    dtype: str | None = None
+    end_token: int | None = None
+    chat_template: str | None = None
+    started_from: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Leave it in the reward model's folder."""
+        text = json.dumps(asdict(self), indent=1) + "\n"
+        (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+
+
+def template_digest(tokenizer: Any, prompt_format: PairFormat) -> str | None:
+    """16 hex digits of the chat template that prompts go through; None where they go through
+    none."""
+    if prompt_format != "chat":
+        return None
+    return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()[:16]
+
+
+def read_record(path: str) -> TrainedAs | None:
+    """How the reward model in a folder was trained; None for a hub id, or a folder that
+    train_reward did not write. UserError for a file that can't be read."""
+    folder = Path(path)
+    try:
+        if (folder / RECORD_FILE).is_file():
+            text = (folder / RECORD_FILE).read_text(encoding="utf-8")
+            return TrainedAs(**json.loads(text))
+        if (folder / CONFIG_FILE).is_file():  # of before there was a record
+            config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            read_as = config["model"]["prompt_format"]
+            return TrainedAs(prompt_format=read_as, max_tokens=config["max_tokens"])
+    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        what = f"{folder}: what it says of its training can't be read ({error})"
+        raise UserError(f"{what}; was it written by another version? Train it anew") from None
+    return None
+
+
+def pair_digest(example: Example) -> str:
+    """16 hex digits over a pair's texts, whatever its id: the same pair in two sets has the same
+    digest."""
+    text = json.dumps([render(example.prompt), example.chosen, example.rejected])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_pairs(folder: Path, pairs: Iterable[Example], half: str) -> None:
+    """Leave beside a reward model which pairs it was trained on: digests alone, no text."""
+    digests = sorted({pair_digest(example) for example in pairs})
+    text = json.dumps({"half": half, "pairs": digests}) + "\n"
+    (folder / PAIRS_FILE).write_text(text, encoding="utf-8")
+
+
+def shared_pairs(one: Path, other: Path) -> int:
+    """How many training pairs two reward models' folders share; UserError where one does not say
+    what it was trained on."""
+    found = []
+    for folder in (one, other):
+        file = folder / PAIRS_FILE
+        if not file.is_file():
+            what = f"{folder}: holds no {PAIRS_FILE}, so nothing shows what it was trained on"
+            raise UserError(f"{what}; train it with grao_bench.train_reward")
+        found.append(set(json.loads(file.read_text(encoding="utf-8"))["pairs"]))
+    return len(found[0] & found[1])
+
+
+def require_disjoint(one: Path, other: Path) -> None:
+    """UserError if two reward models share training pairs."""
+    count = shared_pairs(one, other)
+    if count:
+        raise UserError(
+            f"reward.path={one}: shares {count} training pairs with {other} "
+            "(reward.disjoint_from); train one with half=training and the other with half=evaluation"
+        )
