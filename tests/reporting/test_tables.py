@@ -73,6 +73,13 @@ def test_different_hashes_without_a_recorded_difference_are_labelled_by_hash(tmp
     assert [row.cell.label for row in table.rows] == ["grpo [11111111]", "grpo [22222222]"]
 
 
+def test_a_run_whose_hash_is_of_another_version_is_read_like_any_other(tmp_path):
+    for version in (0, 1, 99):
+        write_run(tmp_path / str(version), "grpo", {KEY: evaluation([1, -1])}, hash_version=version)
+    scores = [rows_of(tmp_path / str(version))[0].scores for version in (0, 1, 99)]
+    assert scores[0] == scores[1] == scores[2]
+
+
 def test_the_papers_values_stand_beside_its_methods_only(tmp_path):
     for objective in ("sft", "grao_clip0"):
         write_run(tmp_path, objective, {KEY: evaluation([1, -1])}, config=GRAO)
