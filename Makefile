@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-all lint types laptop tune studies sft-then-rl hh-tiny mutants clean
+.PHONY: demo test test-all test-transformers lint types laptop tune studies sft-then-rl hh-tiny mutants clean
 
 demo: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=demo
@@ -17,6 +17,19 @@ test: lint types
 # the slow tests too, the peers' own code beside ours (the extra "parity") and a real model server ("serving")
 test-all: lint types $(VENV)/.parity
 	$(PY) -m pytest -n 2 -q
+
+# what meets transformers' own code, under the oldest we take, the newest below 5.20 (vLLM's CPU build
+# wants that) and the newest; an environment of its own for each, minutes a version
+TRANSFORMERS := 5.17.0 5.19.0 5.24.0
+MEET := tests/rollouts tests/models tests/test_attention.py tests/evaluation/test_lm_eval.py
+test-transformers: $(TRANSFORMERS:%=.venv-transformers-%/.installed)
+	for v in $(TRANSFORMERS); do echo "transformers $$v" && \
+	  .venv-transformers-$$v/bin/python -m pytest -q -m "not slow" $(MEET) || exit 2; done
+
+.venv-transformers-%/.installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" transformers==$*
+	touch $@
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
@@ -82,4 +95,4 @@ mutants: $(VENV)/.installed
 	  print("{:.1%} of {} mutants killed".format(share, n["total"])); sys.exit(share < 0.95)'
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-transformers-* runs .pytest_cache .mypy_cache .ruff_cache
