@@ -18,7 +18,7 @@ import grao_bench
 from grao_bench.errors import UserError
 from grao_bench.evaluate import load_experiment
 from grao_bench.models.policy import load_causal_lm
-from grao_bench.rewards.reward_model import load_reward_model
+from grao_bench.models.scorer import load_classifier
 from grao_bench.run import run
 from grao_bench.specs import load, rebuild
 from grao_bench.values import describe
@@ -196,7 +196,11 @@ def checkpoint(tmp_path, marker):
 
 def test_a_checkpoints_own_code_is_neither_run_nor_asked_about(checkpoint, marker, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda question="": "y")
-    for load_it in (lambda: load_causal_lm(str(checkpoint), "float32", "cpu"), lambda: load_reward_model(str(checkpoint), "cpu")):
+    path = str(checkpoint)
+    for load_it in (
+        lambda: load_causal_lm(path, "float32", "cpu"),
+        lambda: load_classifier(path, "float32", "cpu", "reward"),
+    ):
         with pytest.raises(UserError) as raised:
             load_it()
         assert not marker.exists()
