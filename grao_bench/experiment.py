@@ -255,7 +255,12 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     )
 
 
-def _collector(experiment: Experiment, models: Models, engine: RolloutEngine, reward: RewardSource) -> Collector:
+def _collector(
+    experiment: Experiment,
+    models: Models,
+    engine: RolloutEngine,
+    reward: RewardSource,
+) -> Collector:
     budget, needs = experiment.budget, experiment.objective.needs
     cache = None
     if models.reference is not None and not needs.rollouts:
@@ -294,7 +299,10 @@ def _prober(
     )
 
 
-def models_wanted(experiment: Experiment, on_pretrain: Callable[[int, int, float], None] | None = None) -> ModelsWanted:
+def models_wanted(
+    experiment: Experiment,
+    on_pretrain: Callable[[int, int, float], None] | None = None,
+) -> ModelsWanted:
     """What the cell asks of its model's spec."""
     budget, needs = experiment.budget, experiment.objective.needs
     return ModelsWanted(

@@ -24,13 +24,17 @@ _loaded: ContextVar[dict[Hashable, Any] | None] = ContextVar("loaded", default=N
 
 
 @contextmanager
-def process_settings(threads: int, float32: Literal["fastest", "highest"] = "fastest") -> Iterator[None]:
+def process_settings(
+    threads: int,
+    float32: Literal["fastest", "highest"] = "fastest",
+) -> Iterator[None]:
     """torch's threads on the CPU, and its float32 products on the fastest path that keeps their
-    precision (`fast_float32`) or on the one that always does. On leaving, both are what they were, and models that were loaded
-    for all who ask (`loaded_once`) are let go.
+    precision (`fast_float32`) or on the one that always does.
 
-    What is not here needs no owner: the attention that transformers is given stands under a name
-    of its own, the same for every model, and every draw has a generator of its own.
+    On leaving, both are what they were, and models that were loaded for all who ask
+    (`loaded_once`) are let go. What is not here needs no owner: the attention that transformers is
+    given stands under a name of its own, the same for every model, and every draw has a generator
+    of its own.
     """
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     token = _loaded.set({})

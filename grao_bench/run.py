@@ -295,7 +295,12 @@ def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str,
     return found
 
 
-def score_tasks(experiment: Experiment, tested: Tested, folder: Path, on_task: OnTask | None = None) -> list[Path]:
+def score_tasks(
+    experiment: Experiment,
+    tested: Tested,
+    folder: Path,
+    on_task: OnTask | None = None,
+) -> list[Path]:
     """Score a model on the experiment's lm-eval tasks, those that are not in its folder yet; returns the files written."""
     spec = experiment.evaluation.lm_eval
     if not spec.tasks:
@@ -316,7 +321,8 @@ def evaluate_bases(
     on_task: OnTask | None = None,
 ) -> list[Path]:
     """The base's evaluation by the sets' reward and, in a folder of its own for other cells to share, by their training reward."""
-    folders = [evaluate_base(experiment, [replace(one, training_reward=None) for one in sets], base, runs, label, on_task)]
+    judged = [replace(one, training_reward=None) for one in sets]
+    folders = [evaluate_base(experiment, judged, base, runs, label, on_task)]
     trained_on = [replace(one, reward=one.training_reward, training_reward=None) for one in sets if one.training_reward is not None]
     if trained_on:
         folders.append(evaluate_base(experiment.by_training_reward, trained_on, base, runs))

@@ -71,7 +71,8 @@ class LogprobHead(nn.Module):
         if not _multiplies_alone(layer):
             return _called(layer, hidden, targets, temperature, self.softcap)
         weight, bias = layer.weight, layer.bias
-        logp: Tensor = _Logprobs.apply(hidden, weight, bias, targets, temperature, self.softcap, expected)
+        fixed = targets, temperature, self.softcap, expected
+        logp: Tensor = _Logprobs.apply(hidden, weight, bias, *fixed)
         return logp
 
     def entropies(
@@ -118,7 +119,13 @@ def _vocabulary(layer: Any) -> int:
     return int(getattr(layer, "out_features", 2**18))
 
 
-def _called(layer: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None) -> Float[Tensor, "M"]:
+def _called(
+    layer: nn.Module,
+    hidden: Tensor,
+    targets: Tensor,
+    temperature: float,
+    softcap: float | None,
+) -> Float[Tensor, "M"]:
     """The log-probabilities by autograd through the layer's own call, without keeping logits."""
 
     def chunk(hidden: Tensor, targets: Tensor) -> Tensor:
@@ -134,7 +141,12 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float 
     return _shaped(linear(hidden, weight, bias), softcap, temperature)
 
 
-def _shaped(logits: Float[Tensor, "M V"], softcap: float | None, temperature: float, in_place: bool = True) -> Float[Tensor, "M V"]:
+def _shaped(
+    logits: Float[Tensor, "M V"],
+    softcap: float | None,
+    temperature: float,
+    in_place: bool = True,
+) -> Float[Tensor, "M V"]:
     """Logits in float32 at least, softly capped, over the temperature."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if softcap is not None and in_place:

@@ -87,7 +87,8 @@ class Policy(nn.Module):
         layout = pack(batch)
         out = decoded(self.model, layout, self.gradient_checkpointing)
         hidden = out.last_hidden_state[0].index_select(0, layout.predictors)
-        targets, guess = batch.tokens[batch.mask], None if expected is None else expected[batch.mask]
+        targets = batch.tokens[batch.mask]
+        guess = None if expected is None else expected[batch.mask]
         logp = self.head(self.output_layer, hidden, targets, temperature, guess)
         asked: dict[str, Tensor] = {}
         if entropy:
@@ -167,11 +168,12 @@ def _answers(batch: Batch, columns: list[int]) -> Batch:
 def _side_by_side(outputs: list[PolicyOutput], tokens: list[int]) -> PolicyOutput:
     """One output of some answers each; a model's own loss is the slices' mean by their tokens."""
     filled = {name: torch.cat([out.filled[name] for out in outputs], 1) for name in outputs[0].filled}
-    own = {
-        name: sum(out.model_losses[name] * (n / sum(tokens)) for out, n in zip(outputs, tokens, strict=True))
-        for name in outputs[0].model_losses
-    }
-    return PolicyOutput(torch.cat([out.logp for out in outputs], 1), filled, own)  # type: ignore[arg-type]
+    shares = [count / sum(tokens) for count in tokens]
+    own: dict[str, Tensor] = {}
+    for name in outputs[0].model_losses:
+        each = [out.model_losses[name] * share for out, share in zip(outputs, shares, strict=True)]
+        own[name] = torch.stack(each).sum(0)
+    return PolicyOutput(torch.cat([out.logp for out in outputs], 1), filled, own)
 
 
 def _rectangle(x: Tensor, batch: Batch) -> Tensor:

@@ -26,7 +26,8 @@ def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, codec: Codec, c
 def synced(policy: Sampled | None) -> Any:
     """The model that an engine was told to draw from; UserError where it was told of none."""
     if policy is None:
-        raise UserError("the rollout engine has no policy yet: call engine.sync(policy, step) first")
+        what = "the rollout engine has no policy yet"
+        raise UserError(f"{what}: call engine.sync(policy, step) first")
     return policy.model
 
 

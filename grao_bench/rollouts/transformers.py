@@ -54,7 +54,12 @@ class TransformersEngine:
     reproducible = False
     """An answer depends on the prompts that share its `generate`."""
 
-    def __init__(self, codec: Codec, answers_per_call: int, max_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        answers_per_call: int,
+        max_seconds: float | None = None,
+    ) -> None:
         self.codec, self.answers_per_call, self.max_seconds = codec, answers_per_call, max_seconds
         self.policy: Sampled | None = None
         self.step = 0

@@ -107,7 +107,8 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
         if needs.rollouts:
             collector.engine.sync(trainer.policy, trainer.step)
         stream = stream_seed(seed, "rollouts", step)
-        batch, metrics = collect(collector, trainer.policy, drawn, needs, updates, stream, trainer.step)
+        policy, done = trainer.policy, trainer.step
+        batch, metrics = collect(collector, policy, drawn, needs, updates, stream, done)
         batch = prepared(objective, replace(batch, step=step, steps=budget.steps))
         passes: list[dict[str, float]] = []
         for epoch in range(updates.epochs):

@@ -60,7 +60,8 @@ class AdamW:
         """
         model, head = policy.parameter_groups()
         if not model and not head:
-            raise UserError("model: none of its parameters asks for a gradient; nothing would train")
+            what = "none of its parameters asks for a gradient"
+            raise UserError(f"model: {what}; nothing would train")
         masters = [_master(parameter) for parameter in model]
         groups = [{"params": masters, "lr": self.lr}, {"params": head, "lr": self.value_lr, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(

@@ -7,9 +7,10 @@ import torch
 from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
+from grao_bench.batching import packed_tokens
 from grao_bench.data.tokens import TextCodec
 from grao_bench.interfaces import Sampling
-from grao_bench.models.policy import Policy
+from grao_bench.models.policy import Policy, _answers
 from grao_bench.specs import load
 from grao_bench.types import Needs, Prompt
 
@@ -65,7 +66,8 @@ def test_one_answer_alone_has_the_models_own_loss(kind):
     policy = Policy(model, 1.0, value_head=False)
     (said,) = policy(one).model_losses["router"]
     ids = torch.cat([one.prompts[0][one.prompt_mask[0]], one.tokens[0, 0][one.mask[0, 0]][:-1]])
-    assert float(said.detach()) == pytest.approx(COEF * float(model(input_ids=ids[None]).aux_loss.detach()), rel=1e-5)
+    theirs = COEF * float(model(input_ids=ids[None]).aux_loss.detach())
+    assert float(said.detach()) == pytest.approx(theirs, rel=1e-5)
 
 
 @every_kind
@@ -76,7 +78,7 @@ def test_a_batch_has_the_loss_of_its_tokens_a_prompt_once(kind, gradient_checkpo
     policy = Policy(model, 1.0, False, gradient_checkpointing=gradient_checkpointing)
     said = policy(rows).model_losses["router"]
     said.mean().backward()
-    gates = [module.gate.weight for module in model.modules() if hasattr(module, "gate") and hasattr(module, "experts")]
+    gates = [module.gate.weight for module in routed(model)]
     ours = [gate.grad.clone() for gate in gates]
     model.zero_grad()
     kept: list[list[torch.Tensor]] = [[], []]
@@ -88,7 +90,7 @@ def test_a_batch_has_the_loss_of_its_tokens_a_prompt_once(kind, gradient_checkpo
                 kept[layer].append(logits[layer][0 if k == 0 else length :])
     theirs = COEF * load_balancing_loss_func(tuple(map(torch.cat, kept)), 4, 2)
     assert said.shape == (2,)
-    assert said.tolist() == pytest.approx([float(theirs)] * 2, rel=1e-5)
+    assert said.tolist() == pytest.approx([float(theirs.detach())] * 2, rel=1e-5)
     for mine, other in zip(ours, torch.autograd.grad(theirs, gates), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-4)
 
@@ -109,3 +111,21 @@ def test_a_model_that_asks_for_it_samples_as_one_that_does_not(kind):
         sampling = Sampling(1.0, 1.0, 5)
         drawn.append(synced(engine, mixture(kind, asked)).sample(prompts, 2, sampling, 0))
     assert drawn[0] == drawn[1]
+
+
+@every_kind
+def test_a_group_that_takes_two_passes_has_their_mean_by_tokens(kind):
+    """A prompt of 1 token with answers of 5 and 3: passes of 1 + 4 and 1 + 2 tokens that go in."""
+    model = mixture(kind)
+    whole = rectangle(Needs(rollouts=2), [[5, 3]])
+    cut = Policy(model, 1.0, False, tokens_per_forward=7)(whole).model_losses["router"]
+    cut.sum().backward()
+    assert all(module.gate.weight.grad.abs().sum() > 0 for module in routed(model))
+    alone = [float(Policy(model, 1.0, False)(_answers(whole, [k])).model_losses["router"].detach()) for k in range(2)]
+    counts = [packed_tokens(_answers(whole, [k]))[0] for k in range(2)]
+    expected = (counts[0] * alone[0] + counts[1] * alone[1]) / sum(counts)
+    assert float(cut.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def routed(model):
+    return [each for each in model.modules() if hasattr(each, "gate") and hasattr(each, "experts")]
