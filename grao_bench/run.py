@@ -104,38 +104,17 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
                 on_step(record)
         peak = peak_memory(cell.base.model.device)
         label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
-        tested = Tested(cell.trainer.policy, cell.trainer.step, cell.codec, cell.engine)
+        kept = _best_step(partial) if experiment.budget.keep == "best_dev" else None
+        step = cell.trainer.step if kept is None else kept
+        tested = Tested(cell.trainer.policy, step, cell.codec, cell.engine)
         base = replace(tested, policy=cell.base, step=0)
         bases = evaluate_bases(experiment, cell.sets, base, partial.parents[2], label, on_task)
         evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
         score_tasks(experiment, tested, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
-        judges = {"training": cell.collector.reward, **evaluating(cell.sets, label)}
-        write_info(
-            partial,
-            RunInfo(
-                objective=experiment.objective.name,
-                model=experiment.model.name,
-                data=experiment.data.name,
-                reward=cell.collector.reward.name,
-                seed=experiment.seed,
-                config_hash=experiment.config_hash,
-                config=describe(experiment),
-                fingerprints={
-                    "data": training_fingerprint(cell.dataset),
-                    "base": weights_fingerprint(cell.base.model),
-                    **fingerprints_of(cell.sets, label),
-                },
-                environment=around,
-                drops={reason: count for reason, count in cell.dataset.dropped.items() if count},
-                lengths={"training": cell.lengths} | {one.name: one.lengths for one in cell.sets},
-                judges=_told_by(judges, partial),
-                peak_memory=peak,
-                kept_step=_best_step(partial) if experiment.budget.keep == "best_dev" else None,
-                sweep=experiment.sweep,
-                hash_version=HASH_VERSION,
-            ),
-        )
+        told = _told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
+        info = _info(cell, label, around)
+        write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
         tracker.summary(summary(partial, bases))
         (partial / "alarms.txt").write_text("".join(f"{line}\n" for line in alarm_lines(partial)), encoding="utf-8")
         for leftover in ("checkpoint", "best"):
@@ -143,6 +122,30 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         finished = True
     finally:
         tracker.finish(failed=not finished)
+
+
+def _info(cell: Cell, label: str, around: dict[str, str]) -> RunInfo:
+    """What a run was, as far as its cell and the environment around it say."""
+    experiment = cell.experiment
+    return RunInfo(
+        objective=experiment.objective.name,
+        model=experiment.model.name,
+        data=experiment.data.name,
+        reward=cell.collector.reward.name,
+        seed=experiment.seed,
+        config_hash=experiment.config_hash,
+        config=describe(experiment),
+        fingerprints={
+            "data": training_fingerprint(cell.dataset),
+            "base": weights_fingerprint(cell.base.model),
+            **fingerprints_of(cell.sets, label),
+        },
+        environment=around,
+        drops={reason: count for reason, count in cell.dataset.dropped.items() if count},
+        lengths={"training": cell.lengths} | {one.name: one.lengths for one in cell.sets},
+        sweep=experiment.sweep,
+        hash_version=HASH_VERSION,
+    )
 
 
 def _told_by(judges: Mapping[str, RewardSource], folder: Path) -> dict[str, dict[str, JudgeCounts]]:
@@ -232,7 +235,8 @@ def _whole_lines(path: Path) -> Iterator[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Tested:
-    """A policy after so many steps of training, and what draws its answers."""
+    """A policy after so many steps of training (where the best on dev is kept, after its own), and
+    what draws its answers."""
 
     policy: Policy
     step: int
@@ -395,7 +399,8 @@ def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_ta
     info = read_info(folder)
     spec, wanted = experiment.model, models_wanted(experiment)
     policy, codec = load_policy(spec, str(folder / "model"), wanted)
-    tested = Tested(policy, experiment.budget.steps, codec, experiment.rollout.build(codec))
+    step = experiment.budget.steps if info.kept_step is None else info.kept_step
+    tested = Tested(policy, step, codec, experiment.rollout.build(codec))
     sets = evaluation_sets(experiment, policy, codec)
     label = _label(info, own, experiment, sets)
     written = evaluate_policy(experiment, sets, tested, folder / "evaluations", label)

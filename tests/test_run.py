@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from grao_bench.models.build import load_policy
 from grao_bench.process import process_settings
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import EvalRecord, Lengths, find_unfinished, read_records, read_run
+from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
 from grao_bench.run import peak_memory, reset_peak_memory, run, summary
 from grao_bench.specs import load, rebuild
 from grao_bench.training.loop import train
@@ -279,12 +280,42 @@ def test_best_on_dev_is_kept(tmp_path):
     assert contents(folder, "evaluations/*.jsonl") == contents(shorter, "evaluations/*.jsonl")
 
 
+TOLD: list[int] = []
+"""The steps of training after which an engine of `Noting` was told of a policy."""
+
+
+@dataclass(frozen=True)
+class Noting(SharedPrefixRollout):
+    """The values of conf/, and an engine that notes what it is told."""
+
+    temperature: float = 0.7
+    top_p: float = 0.8
+    top_k: int = 0
+    min_p: float = 0.0
+    answers_per_call: int = 256
+    max_seconds: float | None = None
+    cuda_graphs: bool = False
+
+    def build(self, codec):
+        TOLD.clear()
+        return NotingEngine(codec, self.answers_per_call)
+
+
+class NotingEngine(SharedPrefixEngine):
+    def sync(self, policy, step):
+        TOLD.append(step)
+        super().sync(policy, step)
+
+
 def test_of_policies_that_are_equally_good_on_dev_the_first_is_kept(tmp_path):
     still = load("optimizer/adamw", lr=0.0, value_lr=0.0)
-    found = read_run(run(cell("sft", tmp_path, budget=load("budget/smoke", keep="best_dev"), optimizer=still)))
+    budget = load("budget/smoke", keep="best_dev", probe_every=1)
+    folder = run(cell("sft", tmp_path, budget=budget, optimizer=still, rollout=Noting()))
+    found = read_run(folder)
 
     assert len({probe.metrics["ras"] for probe in found.probes}) == 1
     assert found.info.kept_step == 0
+    assert TOLD == [0, 1, 2, 0, 0], "three probes, the base, and the policy that was kept"
 
 
 def test_a_run_can_start_from_another_ones_model(tmp_path):

@@ -194,14 +194,8 @@ class EngineLM(TemplateLM):
         )
         batch = to_device(batch, self.device)
         layout = pack(batch)
-        out = self.policy.model.get_decoder()(
-            input_ids=layout.tokens,
-            attention_mask=prepared_mask(self.device),
-            position_ids=layout.positions,
-            use_cache=False,
-            layout=layout,
-        )
-        hidden, targets = out.last_hidden_state[0].index_select(0, layout.predictors), batch.tokens[batch.mask]
+        hidden = hidden_states(self.policy.model, layout).index_select(0, layout.predictors)
+        targets = batch.tokens[batch.mask]
         logp = self.policy.head(self.policy.output_layer, hidden, targets, 1.0).double()
         totals = logp.new_zeros(batch.mask.shape).masked_scatter(batch.mask, logp).sum(-1).tolist()
         missed = torch.zeros_like(batch.mask).masked_scatter(batch.mask, self._greedy(hidden) != targets).any(-1).tolist()
