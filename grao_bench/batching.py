@@ -54,12 +54,18 @@ def on_rollouts(batch: Batch, rollouts: Sequence[Sequence[Answer]], name: Litera
     return out
 
 
+def context(config: Any) -> int | None:
+    """The most tokens that a model reads, where its transformers config says so."""
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if found is None else int(found)
+
+
 def check_length(example: str, prompt: int, answer: int, config: Any) -> None:
     """UserError where a prompt and its answer, in tokens, exceed the context of a transformers model with this config."""
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if context is not None and prompt + answer > context:
+    room = context(config)
+    if room is not None and prompt + answer > room:
         raise UserError(
-            f"example {example}: {prompt} prompt tokens + {answer} answer tokens exceed the model's context of {context}; "
+            f"example {example}: {prompt} prompt tokens + {answer} answer tokens exceed the model's context of {room}; "
             "lower budget.max_prompt_tokens or budget.max_answer_tokens"
         )
 

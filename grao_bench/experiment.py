@@ -354,12 +354,6 @@ def require_fit(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError(f"budget.keep=best_dev: chooses by RAS, and data={dataset.name} has no references on dev; use budget.keep=last")
 
 
-def base_spec(experiment: Experiment) -> ModelSpec:
-    """The model without `start_from`."""
-    spec: ModelSpec = replace(experiment.model, start_from=None)  # type: ignore[type-var]
-    return spec
-
-
 def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCache:
     """Where answers are the data's own, the reference model needs to see each pair once, in all cells that share it."""
     spec = experiment.model

@@ -19,9 +19,9 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import NO_TASKS, evaluate_tasks
-from grao_bench.experiment import Cell, EvaluationSet, Experiment, base_spec, build, check, evaluation_sets, models_wanted
+from grao_bench.experiment import Cell, EvaluationSet, Experiment, build, check, evaluation_sets, models_wanted
 from grao_bench.interfaces import Dataset, RewardSource, RolloutEngine, TellingSource
-from grao_bench.models.build import load_policy
+from grao_bench.models.build import base_spec, load_policy
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
@@ -406,7 +406,7 @@ def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_ta
     written = evaluate_policy(experiment, sets, tested, folder / "evaluations", label)
     written += score_tasks(experiment, tested, folder, on_task)
     if written:
-        path = base_spec(experiment).checkpoint(wanted.corpus)
+        path = base_spec(spec).checkpoint(wanted.corpus)
         base = replace(tested, policy=load_policy(spec, path, wanted)[0], step=0)
         evaluate_base(experiment, sets, base, folder.parents[2], label, on_task)
         # what stands there already was said when the run was made

@@ -87,14 +87,15 @@ class GridCallback(Callback):
 
 def make_bases(experiments: Sequence[Any]) -> None:
     """Make the tiny bases that unfinished cells start from, here and with a bar: the workers that would wait for them show none."""
-    from grao_bench.experiment import base_spec, corpus_of
+    from grao_bench.experiment import corpus_of
+    from grao_bench.models.build import base_spec
     from grao_bench.progress import Bars
 
     wanted = {value_hash(one.model, one.data): one for one in experiments if not one.folder.is_dir()}
     try:
         with Bars() as bars:
             for experiment in wanted.values():
-                base_spec(experiment).checkpoint(corpus_of(experiment), bars.on_pretrain)
+                base_spec(experiment.model).checkpoint(corpus_of(experiment), bars.on_pretrain)
     except UserError as error:
         quit_with(error)
 

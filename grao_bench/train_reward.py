@@ -15,6 +15,7 @@ import yaml
 from filelock import FileLock
 from omegaconf import DictConfig
 
+from grao_bench.batching import context
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.pairs import position
@@ -22,7 +23,7 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec, ModelSpec
-from grao_bench.models.scorer import Scorer, context, load_classifier
+from grao_bench.models.scorer import Scorer, load_classifier
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
 from grao_bench.provenance import weights_fingerprint
@@ -153,7 +154,7 @@ def _start(
     path = spec.checkpoint(lambda: corpus() + load_corpus_files(files), bars.on_pretrain)
     torch.manual_seed(stream_seed(experiment.seed, "reward head"))
     model, tokenizer = load_classifier(path, spec.dtype, spec.device, "model", new_head=True)
-    room = context(model)
+    room = context(model.config)
     if room is not None and experiment.max_tokens > room:
         what = f"model={spec.name} reads at most {room} tokens (its max_position_embeddings)"
         raise UserError(f"max_tokens={experiment.max_tokens}: {what}; lower it")

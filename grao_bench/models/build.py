@@ -12,8 +12,7 @@ from grao_bench.models.policy import Policy, load_causal_lm
 def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:
     """The policy, its base and its reference: two loads, or three where the policy starts from
     another run's model and its start is read as well."""
-    whole: ModelSpec = replace(spec, start_from=None)  # type: ignore[type-var]
-    path = whole.checkpoint(wanted.corpus, wanted.on_pretrain)
+    path = base_spec(spec).checkpoint(wanted.corpus, wanted.on_pretrain)
     start = spec.checkpoint(wanted.corpus)
     base, codec = load_policy(spec, path, wanted)
     base.requires_grad_(False)
@@ -30,6 +29,12 @@ def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:
         if start != path:
             reference = load_policy(spec, start, wanted)[0].requires_grad_(False)
     return Models(policy, reference, base, codec)
+
+
+def base_spec(spec: ModelSpec) -> ModelSpec:
+    """The model without `start_from`."""
+    base: ModelSpec = replace(spec, start_from=None)  # type: ignore[type-var]
+    return base
 
 
 def load_policy(spec: ModelSpec, path: str, wanted: ModelsWanted) -> tuple[Policy, TextCodec]:

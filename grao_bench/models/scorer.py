@@ -100,12 +100,6 @@ def score_rows(scorer: Scorer, rows: Sequence[Row], tokens_per_forward: int) -> 
     return [found[row] for row in rows]
 
 
-def context(model: Any) -> int | None:
-    """The most tokens that a transformers model reads, where its config says so."""
-    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return None if found is None else int(found)
-
-
 def load_classifier(
     path: str,
     dtype: str,

@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Float
 
-from grao_bench.batching import pad_rows
+from grao_bench.batching import context, pad_rows
 from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.models.scorer import Row, Scorer, context, load_classifier, score_rows
+from grao_bench.models.scorer import Row, Scorer, load_classifier, score_rows
 from grao_bench.ops import sign_with_ties
 from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
@@ -33,6 +33,7 @@ from grao_bench.rewards.reward_folder import (
     template_digest,
 )
 from grao_bench.types import Example, Verdict
+from grao_bench.values import value_hash
 
 Mode = Literal["score", "sign", "margin"]
 Dtype = Literal["float32", "bfloat16", "float64", "auto"]
@@ -119,9 +120,11 @@ class RewardModel:
         prompt_format = self.prompt_format or _format(path, record, model, tokenizer)
         max_tokens = self.max_tokens or _length(path, record, model, tokenizer)
         _require_readable(path, record, model, tokenizer, prompt_format, max_tokens)
-        bound = self.tokens_per_forward
-        made = machines(model, tokenizer, prompt_format, max_tokens, bound)
-        return RewardModelSource(self, model, *made)
+        made = machines(model, tokenizer, prompt_format, max_tokens, self.tokens_per_forward)
+        template = template_digest(tokenizer, prompt_format)
+        how = prompt_format, max_tokens, template  # which null leaves to the folder
+        fingerprint = value_hash("reward model", weights_fingerprint(model), *how)
+        return RewardModelSource(self, *made, fingerprint)
 
     def _require_as_trained(self, path: str, record: TrainedAs | None) -> None:
         if record is None:
@@ -151,7 +154,7 @@ def _length(path: str, record: TrainedAs | None, model: Any, tokenizer: Any) -> 
     if record is not None:
         return record.max_tokens
     told = tokenizer.model_max_length  # 1e30 where it says nothing
-    found = min(context(model) or told, told)
+    found = min(context(model.config) or told, told)
     if found > 10**9:
         raise UserError(f"reward.max_tokens=null: {path} does not say how long; give a number")
     return int(found)
@@ -169,7 +172,7 @@ def _require_readable(
     if prompt_format != "pair" and not hasattr(model, "score"):
         what = f"{type(model).__name__} reads two segments"
         raise UserError(f"reward.prompt_format={prompt_format}: {what}; use prompt_format=pair")
-    room = context(model)
+    room = context(model.config)
     if room is not None and max_tokens > room:
         what = f"{path} reads at most {room} tokens (its max_position_embeddings)"
         raise UserError(f"reward.max_tokens={max_tokens}: {what}; lower it, or train it anew")
@@ -217,14 +220,13 @@ def machines(
 
 
 class RewardModelSource:
-    """Scores texts with a loaded reward model."""
+    """Scores texts with a loaded reward model. fingerprint: of its weights and of how it reads."""
 
-    def __init__(self, spec: RewardModel, model: Any, read: Read, scores: Scores) -> None:
-        self.spec, self.read, self.scores = spec, read, scores
+    def __init__(self, spec: RewardModel, read: Read, scores: Scores, fingerprint: str) -> None:
+        self.spec, self.read, self.scores, self.fingerprint = spec, read, scores, fingerprint
         self.name = f"reward_model_{spec.mode}"
         self.pairwise = spec.mode == "sign"
         self.tie_margin = spec.tie_margin
-        self.fingerprint = weights_fingerprint(model)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; parts hold the scores behind a sign."""

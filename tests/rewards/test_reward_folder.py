@@ -83,6 +83,22 @@ def test_what_no_one_says_is_asked_for(folder):
     replace(spec, prompt_format="hh").build(DATA)
 
 
+def test_the_fingerprint_knows_what_null_left_to_the_folder(folder):
+    """The same weights, read otherwise: in another format, to another length, by another template."""
+    spec = replace(SPEC, path=str(folder))
+    found = {spec.build(DATA).fingerprint, spec.build(DATA).fingerprint}
+    assert len(found) == 1
+    TRAINED.write(folder)
+    found.add(spec.build(DATA).fingerprint)
+    replace(TRAINED, max_tokens=41).write(folder)
+    found.add(spec.build(DATA).fingerprint)
+    (folder / "reward_model.json").unlink()
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "\n")
+    found.add(spec.build(DATA).fingerprint)
+    assert len(found) == 4
+
+
 def example_of(chosen: str, rejected: str, prompt: str = "hi"):
     from grao_bench.types import Example, Turn
 

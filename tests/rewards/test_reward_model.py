@@ -76,7 +76,7 @@ def classifier(seed: int = 0) -> LlamaForSequenceClassification:
 def source(spec: RewardModel = SPEC, pad: str = "<|pad|>", model: Any = None) -> RewardModelSource:
     model = classifier() if model is None else model
     made = machines(model, word_tokenizer(pad), "hh", 40, spec.tokens_per_forward)
-    return RewardModelSource(spec, model, *made)
+    return RewardModelSource(spec, *made, fingerprint="small")
 
 
 def pairs(count: int, seed: int) -> list[Example]:
