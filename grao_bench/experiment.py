@@ -163,6 +163,11 @@ def check(experiment: Experiment) -> None:
         raise UserError(f"objective.rollouts={needs.rollouts}: {experiment.objective.name} learns from sampled answers; use at least 1")
     if needs.old_logp == "sampler":
         _check_sampler(experiment)
+    prompts = experiment.budget.prompts(needs)
+    for slot in needs.data_slots:
+        if slot.offset and slot.offset % prompts == 0:
+            what = f"{slot.name} answers are of another prompt of the step, which has {prompts}"
+            raise UserError(f"budget.prompts_per_step={prompts}: {what}; use more")
     started_from(experiment.model.start_from)
     experiment.evaluation.lm_eval.check()
     experiment.reward.check(experiment.data)

@@ -105,7 +105,7 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int
     pairs, or a model is there already. One that was interrupted goes on from its checkpoint and
     ends as if it had not been.
 
-    metrics.json: `pairs`, `pairs_cut` (prompts that had to be cut), and for dev and test what
+    metrics.json: `pairs`, `pairs_cut` (those whose prompt had to be cut), and for dev and test what
     `rewards.pair_metrics.measures` and the baseline say of them. Lengths are in characters.
     pairs.json: digests of the training pairs, by which two reward models are seen to be disjoint.
     reward_model.json: how it was trained to read (`rewards.reward_folder.TrainedAs`).
@@ -123,14 +123,14 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int
         partial = folder.with_name(folder.name + PARTIAL)
         scorer, codec = _start(experiment, splits["train"], partial, bars)
         length = experiment.max_tokens
-        pairs = {name: read_pairs(codec, split, length) for name, split in splits.items()}
+        pairs = read_pairs(codec, splits["train"], length)
         cut = codec.truncation.truncated_prompts
-        _fit(experiment, scorer, pairs["train"], partial, f"reward model on {dataset.name}", bars)
-        metrics: dict[str, int | float] = {"pairs": len(splits["train"]), "pairs_cut": cut}
+        _fit(experiment, scorer, pairs, partial, f"reward model on {dataset.name}", bars)
+        metrics: dict[str, int | float] = {"pairs": len(pairs), "pairs_cut": cut}
         for name in ("dev", "test"):
             if splits[name]:
                 bound = experiment.training.tokens_per_forward
-                margins = pair_margins(scorer, pairs[name], bound)
+                margins = pair_margins(scorer, read_pairs(codec, splits[name], length), bound)
                 metrics |= measured(name, splits[name], margins, experiment.data)
                 if baseline is not None:
                     margins = baseline.margins(splits[name])

@@ -43,14 +43,14 @@ def decoded(model: Any, layout: PackedLayout, gradient_checkpointing: bool = Fal
 def enable_checkpointing(model: Any) -> None:
     """Make the model's layers ready to be checkpointed; UserError where it has none that can be."""
     options = {"use_reentrant": False}
+    layers = _checkpointed_layers(model)
+    if not layers or not model.supports_gradient_checkpointing:
+        what = f"{type(model).__name__} has no layers that transformers checkpoints"
+        raise UserError(f"gradient_checkpointing=true: {what}; use false")
     if hasattr(model, "activation_checkpointing_enable"):  # its name from transformers 5.20 on
         model.activation_checkpointing_enable(options)
     else:
         model.gradient_checkpointing_enable(options)
-    layers = _checkpointed_layers(model)
-    if not layers:
-        what = f"{type(model).__name__} has no layers that transformers checkpoints"
-        raise UserError(f"gradient_checkpointing=true: {what}; use false")
     for layer in layers:
         checkpointed = partial(_in_evaluation_mode, layer, layer._gradient_checkpointing_func)
         layer._gradient_checkpointing_func = checkpointed

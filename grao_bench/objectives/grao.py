@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grao_bench.errors import UserError
 from grao_bench.objectives.limits import NOT_NEGATIVE, require, require_rollouts
 from grao_bench.ops import group_moments, masked_mean, no_signal, standardise
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
@@ -108,7 +109,7 @@ class GRAO:
     """rollouts: G. alpha, beta, lam weigh exploration, imitation and the alignment regulariser.
 
     equation: `printed`, Eq. 3; or one that is not the paper's, see `grao_reference_only` and
-    `grao_clip0`. group: who is in Eq. 4's mean and sigma.
+    `grao_clip0`, which can't have the name grao. group: who is in Eq. 4's mean and sigma.
     """
 
     name: str
@@ -122,6 +123,9 @@ class GRAO:
     def __post_init__(self) -> None:
         require_rollouts(self)
         require(self, alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, lam=NOT_NEGATIVE)
+        if self.equation != "printed" and self.name == "grao":  # what reports call the paper's
+            what = f"objective.equation={self.equation}: is not the paper's"
+            raise UserError(f"{what}, which the name grao stands for; give another objective.name")
 
     @property
     def needs(self) -> Needs:

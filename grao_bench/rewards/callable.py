@@ -126,7 +126,8 @@ class PythonSource:
 
 def columns_for(function: RewardFunction, examples: Sequence[Example]) -> dict[str, list[Any]]:
     """The rows' columns that a function takes: those that it names after its first three
-    parameters, or all that any row has where it takes **columns."""
+    parameters, or all that any row has where it takes **columns. A column of one of those three
+    names is not given."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a function written in C
@@ -135,7 +136,8 @@ def columns_for(function: RewardFunction, examples: Sequence[Example]) -> dict[s
     named = {one.name for one in parameters[3:] if one.kind in kinds}
     every = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
     found = dict.fromkeys(key for example in examples for key in example.metadata)
-    taken = [key for key in found if every or key in named]
+    first = {one.name for one in parameters[:3]}
+    taken = [key for key in found if key in named or (every and key not in first)]
     return {key: [example.metadata.get(key) for example in examples] for key in taken}
 
 

@@ -122,11 +122,10 @@ def within_length(
 
 
 def _texts(example: Example, needs: Needs) -> list[str]:
-    """The answers that a length rule looks at: the reference, whoever reads it, and what the needs
-    take from the data."""
-    others = (slot for slot in needs.data_slots if slot.name != "chosen")
-    read = [text for slot in others for text in slot.fill(example)]
-    return [*([] if example.chosen is None else [example.chosen]), *read]
+    """The answers that a length rule looks at, each once: the reference, whoever reads it, and what
+    the needs take from the data."""
+    read = [text for slot in needs.data_slots for text in slot.fill(example)]
+    return list(dict.fromkeys([*([] if example.chosen is None else [example.chosen]), *read]))
 
 
 def require_left(examples: tuple[Example, ...], budget: Budget, name: str) -> None:

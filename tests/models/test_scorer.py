@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from grao_bench.batching import make_batch
+from grao_bench.errors import UserError
 from grao_bench.models.scorer import Row, Scorer, score_rows
 from grao_bench.types import Answer, Batch, Needs
 
@@ -104,6 +105,15 @@ def test_only_layers_inputs_are_kept_where_checkpointing_is_asked_for_or_the_bat
     tokens = sum(len(prompt) for prompt, _ in rows()[::2]) + sum(len(answer) for _, answer in rows())
     assert passes() == passes(tokens_per_forward=tokens) == 1
     assert passes(gradient_checkpointing=True) == passes(tokens_per_forward=tokens - 1) == 2
+
+
+def test_a_family_that_can_not_be_checkpointed_is_told_or_run_without():
+    """Asked for, it is one line; for a long batch, the pass takes the memory that it takes."""
+    model = classifier("llama", torch.float32)
+    model.supports_gradient_checkpointing = False
+    with pytest.raises(UserError, match=r"^gradient_checkpointing=true: LlamaForSeq"):
+        Scorer(model, gradient_checkpointing=True)
+    assert torch.isfinite(Scorer(model, tokens_per_forward=1)(batch_of(rows()))).all()
 
 
 def tokens_seen(scorer: Scorer) -> list[int]:

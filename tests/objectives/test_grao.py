@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from grao_bench.errors import UserError
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.grao import grao, grao_advantages, grao_clip0, grao_reference_only
@@ -262,6 +263,14 @@ def test_clip0_through_the_batch():
     assert totals[0][0].item() == pytest.approx(totals[1][0].item(), abs=1e-14)
     assert losses[0].parts["imitation"][1].item() != 0
     assert losses[1].parts["imitation"][1].item() == 0
+
+
+@pytest.mark.parametrize("equation", ["reference_only", "clip0"])
+def test_another_equation_can_not_be_named_grao(equation):
+    """Tables and findings call that the paper's."""
+    with pytest.raises(UserError, match=f"^objective.equation={equation}: is not the paper's"):
+        load_objective("grao", equation=equation)
+    assert load_objective("grao", equation=equation, name="mine").equation == equation
 
 
 def test_the_papers_settings_are_the_defaults():

@@ -152,6 +152,15 @@ def test_a_pairwise_function_says_minus_one_zero_or_one(written):
         source.score(REQUESTS[1:])
 
 
+def test_a_column_with_the_name_of_a_text_is_not_given(written):
+    """A row may have a column "prompts"; the function's own first three are what it gets."""
+    head = "def fn(prompts, completions, references, **columns):\n"
+    path = written(f"{head}    return [len(columns) + len(prompts[0])]\n")
+    row = Example("e", (Turn("user", "four"),), metadata={"prompts": "x", "other": 1})
+    (verdict,) = spec(path).build(ANY).score([RewardRequest(row, "one", True)])
+    assert verdict.reward == 5.0
+
+
 def test_the_fingerprint_is_of_the_code(written):
     one, same, other = (spec(written(f"def fn(p, c, r):\n    return [{value}] * len(c)\n")).build(ANY) for value in (1, 1, 2))
     assert one.fingerprint == spec(one.spec.function).build(ANY).fingerprint

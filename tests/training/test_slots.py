@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from grao_bench.errors import UserError
+from grao_bench.experiment import check
 from grao_bench.interfaces import Dataset
 from grao_bench.ops import masked_mean, masked_sum
 from grao_bench.rewards.gold import GoldReward
+from grao_bench.specs import load
 from grao_bench.training.collect import collect
-from grao_bench.training.fit import require_examples
+from grao_bench.training.fit import require_examples, within_length
 from grao_bench.training.loop import train, update
 from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput, Slot, Turn, Updates
 
+from ..cells import cell
 from .setting import WordJudge, budget, codec, collector, policy, trainer
 
 SCORE = GoldReward(mode="score", tie_band=0.05).source(WordJudge())
@@ -255,6 +258,24 @@ class OnlyHints(FromHints):
     @property
     def needs(self) -> Needs:
         return Needs(others=(HINT,))
+
+
+def test_a_labelled_answer_counts_once_against_the_length_rule():
+    """It is the chosen answer too. One of these three has more than two tokens and an end token."""
+    examples = (replace(LABELLED[0], chosen="red red red"), *LABELLED[1:])
+    rule = budget(max_answer_tokens=3)
+    kept, lengths = within_length(examples, codec(), policy(KTO()).model.config, rule, KTO().needs)
+    assert (kept, lengths.examples, lengths.answers_over_limit) == (examples, 3, 1)
+
+
+def test_mismatched_answers_need_a_second_prompt_in_the_step(tmp_path):
+    """Or each would be its own."""
+    two = load("budget/smoke", prompts_per_step=2)
+    asked = replace(cell("sft", tmp_path, budget=two), objective=KTO())
+    check(asked)
+    message = r"^budget\.prompts_per_step=1: mismatched answers are of another prompt of the step"
+    with pytest.raises(UserError, match=message):
+        check(replace(asked, budget=replace(two, prompts_per_step=1)))
 
 
 def test_the_columns_keep_their_order():
