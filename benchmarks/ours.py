@@ -78,10 +78,6 @@ def build(
         reference = Policy(frozen, heat, value_head=False, tokens_per_forward=tokens_per_forward)
     codec = TextCodec(load_tokenizer(folder), "hh", work.prompt_tokens[1])
     tasks = work.tasks()
-    sampling = {"temperature": TEMPERATURE, "top_p": 1.0, "cuda_graphs": cuda_graphs}
-    engine = load("rollout/shared_prefix", **sampling).build(codec)
-    table = {task.id: task.lengths for task in tasks}
-    engine.draws = ForcedLengths(engine.draws, lambda prompt, k: table[prompt][k], codec)
     budget = load(
         "budget/smoke",
         steps=work.steps,
@@ -94,7 +90,7 @@ def build(
     )
     collector = Collector(
         codec=codec,
-        engine=engine,
+        engine=forced_engine(codec, tasks, cuda_graphs),
         reward=PlainReward(),
         reference=reference,
         reference_cache=ReferenceCache(reference, "benchmark", cache) if reference and cache else None,
@@ -104,6 +100,15 @@ def build(
     )
     optimizer = load("optimizer/adamw", lr=LEARNING_RATE, warmup_steps=0)
     return Machines(Trainer(policy, objective, optimizer, budget), collector, in_training_order(tasks))
+
+
+def forced_engine(codec: TextCodec, tasks: Sequence[Task], cuda_graphs: bool) -> Any:
+    """The engine of a run, whose answers get the lengths that the tasks say."""
+    sampling = {"temperature": TEMPERATURE, "top_p": 1.0, "cuda_graphs": cuda_graphs}
+    engine = load("rollout/shared_prefix", **sampling).build(codec)
+    table = {task.id: task.lengths for task in tasks}
+    engine.draws = ForcedLengths(engine.draws, lambda prompt, k: table[prompt][k], codec)
+    return engine
 
 
 def in_training_order(tasks: Sequence[Task]) -> tuple[Example, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -95,16 +95,26 @@ def build_report(
     frame(rows, ties).to_csv(output / "tables.csv", index=False, float_format="%.6g", lineterminator="\n")
     (output / "report.html").write_text(page.render(contents, folder, link), encoding="utf-8")
     if records:
-        if caveat:
-            (output / CAVEAT).write_bytes((folder / CAVEAT).read_bytes())
-        for run in runs:
-            _copy_records(run, output / run.folder.relative_to(folder))
-        for partial, reason in unfinished.items():
-            _copy_reason(partial, output / partial.relative_to(folder), reason)
+        _copy_all(runs, unfinished, folder, output)
     brief = [f"Caveat: {caveat}"] if caveat else []
     brief += [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
     brief += [f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables]
     return Report(output / "report.html", output / "tables.md", "\n\n".join(brief))
+
+
+def _copy_all(
+    runs: Sequence[Run],
+    unfinished: Mapping[Path, str],
+    folder: Path,
+    output: Path,
+) -> None:
+    """What a report is made of, from the folder of the runs to below its own."""
+    if (folder / CAVEAT).exists():
+        (output / CAVEAT).write_bytes((folder / CAVEAT).read_bytes())
+    for run in runs:
+        _copy_records(run, output / run.folder.relative_to(folder))
+    for partial, reason in unfinished.items():
+        _copy_reason(partial, output / partial.relative_to(folder), reason)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
