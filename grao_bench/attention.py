@@ -221,7 +221,8 @@ def pack(batch: Batch, last_tokens: bool = False) -> PackedLayout:
 
 
 def pack_prompts(prompts: Sequence[Sequence[int]], device: torch.device) -> PackedLayout:
-    """The layout of prompts alone; `predictors` [P] are their last tokens, and there are no answers."""
+    """The layout of prompts alone; `predictors` [P] are their last tokens, and there are no
+    answers."""
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     starts = lengths.cumsum(0) - lengths
     blocks = _prompt_blocks(starts, lengths)

@@ -127,7 +127,8 @@ class Batch:
         return [k for k, name in enumerate(self.slots) if name == slot]
 
     def column(self, slot: str) -> int:
-        """The one index along K that holds this kind of answer; ValueError unless there is exactly one."""
+        """The one index along K that holds this kind of answer; ValueError unless there is exactly
+        one."""
         (k,) = self.columns(slot)
         return k
 
@@ -175,7 +176,8 @@ class PolicyOutput:
 
 @dataclass(frozen=True)
 class Loss:
-    """`parts` are to be minimised and sum to the loss; `stats` are for the log. All per prompt [P], detached stats."""
+    """`parts` are to be minimised and sum to the loss; `stats` are for the log. All per prompt [P],
+    detached stats."""
 
     parts: dict[str, Float[Tensor, "P"]]
     stats: dict[str, Float[Tensor, "P"]] = field(default_factory=dict)

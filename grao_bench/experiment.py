@@ -88,8 +88,8 @@ class Experiment:
 
     @property
     def config_hash(self) -> str:
-        """A cell's identity: 8 hex digits of the resolved configuration without the data's and the output's paths, tracking,
-        threads and seed, and of `values.HASH_VERSION`."""
+        """A cell's identity: 8 hex digits of the resolved configuration without the data's and the
+        output's paths, tracking, threads and seed, and of `values.HASH_VERSION`."""
         # what the data are is in their fingerprint, wherever they lie
         data = replace(self.data, path=None) if hasattr(self.data, "path") else self.data  # type: ignore[type-var]
         return value_hash(self.objective, self.model, data, self.reward, self.rollout, self.optimizer, self.budget, self.evaluation)

@@ -115,7 +115,8 @@ class RewardSource(Protocol):
         ...
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order; its reward is None where the source could say nothing of the answer."""
+        """One verdict per request, in order; its reward is None where the source could say nothing
+        of the answer."""
         ...
 
 
@@ -124,7 +125,8 @@ class TellingSource(Protocol):
     """A reward source that has more to tell a run than its verdicts, such as an LLM judge."""
 
     def statistics(self) -> dict[str, JudgeCounts]:
-        """What each judge counted over everything it scored so far, by the judge's name, for the run's record."""
+        """What each judge counted over everything it scored so far, by the judge's name, for the
+        run's record."""
         ...
 
     def texts(self) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""What run.json was before its facts had fields of their own: `notes`, named numbers with their meaning in the name."""
+"""What run.json was before its facts had fields of their own: `notes`, named numbers with their
+meaning in the name."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def typed(written: dict[str, Any]) -> dict[str, Any]:
 
 
 def _count(judges: dict[str, Any], subject: list[str], fact: str, value: float) -> None:
-    """ "<purpose>: <source>: [<part>: ][fault: ]<fact>", the purpose "training" or "<set> test<label>"."""
+    """ "<purpose>: <source>: [<part>: ][fault: ]<fact>", where the purpose is "training" or
+    "<set> test<label>"."""
     kind = subject.pop() if subject[-1] == "fault" else ""
     purpose, *names = subject
     if not names:

@@ -60,8 +60,8 @@ class ProbeRecord:
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
-    """One answer to one held-out prompt. `verdict` is R(answer, reference): +1, 0 or -1 (a judge asked
-    in both orders may say +-0.5); None where the prompt has no reference.
+    """One answer to one held-out prompt. `verdict` is R(answer, reference): +1, 0 or -1 (a judge
+    asked in both orders may say +-0.5); None where the prompt has no reference.
 
     `reward` is the source's own number (a score, or the verdict again). Texts are empty in records that hold ids and verdicts only.
     Measured when the answer was drawn, so that they outlive the texts, and None in records from before: `reference_tokens`, the

@@ -51,13 +51,14 @@ def build_report(
     """Reads the runs below `folder` and writes tables.md, tables.csv, tables/, figures/ and report.html into `output`
     (<folder>/report by default).
 
-    tables/ holds every table as LaTeX (booktabs) and as CSV; figures/ every figure as PNG, SVG and the numbers drawn, and figures.tex;
-    tables.csv is all rows of Tables 1, 2 and the cross tables in one. records: also copy each run's records (evaluations compressed)
-    below `output`, so that it can be reported on again. texts=False leaves prompts, references and answers out, on the page and in
-    the copies. note: a paragraph under the title, say of where the data come from. cases: how Tables 4 and 5 choose their prompts,
-    see `case_studies`. A file caveat.txt in `folder` says why its scores rank no objective: its text
-    stands above the findings, which then name no leader. Raises UserError where there is no finished
-    run, or runs that cannot stand in one table.
+    tables/ holds every table as LaTeX (booktabs) and as CSV; figures/ every figure as PNG, SVG and
+    the numbers drawn, and figures.tex; tables.csv is all rows of Tables 1, 2 and the cross tables
+    in one. records: also copy each run's records (evaluations compressed) below `output`, so that
+    it can be reported on again. texts=False leaves prompts, references and answers out, on the page
+    and in the copies. note: a paragraph under the title, say of where the data come from. cases:
+    how Tables 4 and 5 choose their prompts, see `case_studies`. A file caveat.txt in `folder` says
+    why its scores rank no objective: its text stands above the findings, which then name no leader.
+    Raises UserError where there is no finished run, or runs that cannot stand in one table.
     """
     output = folder / "report" if output is None else output
     runs, unfinished = _read(folder, output)

@@ -433,7 +433,8 @@ def _label(info: RunInfo, own: Experiment, asked: Experiment, sets: Sequence[Eva
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that this process held since `reset_peak_memory`, on a GPU as its allocator counts it."""
+    """Bytes: the most that this process held since `reset_peak_memory`, on a GPU as its allocator
+    counts it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

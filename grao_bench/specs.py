@@ -1,4 +1,5 @@
-"""Specs without Hydra: from conf/, for notebooks, and from a run's own record, where they are data and never code."""
+"""Specs without Hydra: from conf/, for notebooks, and from a run's own record, where they are data
+and never code."""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ def _require_trusted(kind: type, entries: Mapping[str, Any], where: str, trust: 
 
 
 def choices(group: str) -> dict[str, Any]:
-    """Every spec of a group by its file's name; where a file leaves a value to be given, the class."""
+    """Every spec of a group by its file's name; where a file leaves a value to be given, the
+    class."""
     found = {}
     for path in sorted((conf_dir() / group).glob("*.yaml")):
         name = f"{group}/{path.stem}"

@@ -107,7 +107,7 @@ OldLogp = Literal["no", "loss", "prepare", "sampler"]
 """Who reads `batch.old_logp`, the log-probabilities under the policy that drew the rollouts.
 
 no       nobody.
-loss     the loss alone. At a batch's only update they are the loss's own, detached: no pass is spent.
+loss     the loss alone. At a batch's only update they are the loss's own, detached: no pass.
 prepare  `prepare`, and the loss where it likes: a pass over the policy before `prepare`.
 sampler  either, as the engine told them while it drew, at the loss's temperature; of the rollouts
          alone, 0 on other answers. An engine or a sampling that can't tell them is refused.

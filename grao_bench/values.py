@@ -1,4 +1,5 @@
-"""Specs as values: checking their types, writing them down, and hashing them. `specs` makes them again."""
+"""Specs as values: checking their types, writing them down, and hashing them. `specs` makes them
+again."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ from beartype.door import is_bearable
 from grao_bench.errors import UserError
 
 HASH_VERSION = 1
-"""Of `value_hash`, and of what goes into it: a new one where equal hashes would no longer mean equal values. run.json names it."""
+"""Of `value_hash`, and of what goes into it: a new one where equal hashes would no longer mean
+equal values. run.json names it."""
 REACHES = "reaches"
-"""Key of a field's metadata: from its value, the name of what it reaches outside the program (a module, an address). What a run's folder
-says there is followed only where the user names the same; see `specs.rebuild`."""
+"""Key of a field's metadata: from its value, the name of what it reaches outside the program (a
+module, an address). What a run's folder says there is followed only where the user names the same;
+see `specs.rebuild`."""
 
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 

@@ -47,7 +47,8 @@ def compare(
 
 
 def unsaid(example: Example, R: float | None, verdict: Verdict) -> bool:
-    """Whether the source could say nothing: of the answer or, where there is one, of the reference."""
+    """Whether the source could say nothing: of the answer or, where there is one, of the
+    reference."""
     return verdict.reward is None or (R is None and example.chosen is not None)
 
 

@@ -33,7 +33,8 @@ class Prober:
 
     def probe(self, policy: Policy, step: int) -> ProbeRecord:
         """See ProbeRecord for the metrics; those of references are left out where an example has
-        none. KL and entropy come from untruncated samples at T = 1, apart from the training's own."""
+        none. KL and entropy come from untruncated samples at T = 1, apart from the training's
+        own."""
         self.engine.sync(policy, step)
         prompts = [self.codec.prompt(example.id, example.prompt) for example in self.examples]
         plain = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=self.sampling.max_new_tokens)

@@ -28,7 +28,8 @@ class LikelihoodModel:
     device: str
 
     def build(self) -> Likelihoods:
-        """Load it, once in a cell for all that ask for the same; UserError where it can't be had."""
+        """Load it, once in a cell for all that ask for the same; UserError where it can't be
+        had."""
         return loaded_once(self, lambda: _loaded(self))
 
 

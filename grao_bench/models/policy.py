@@ -55,7 +55,8 @@ class Policy(nn.Module):
 
         temperature: divides the logits; None is `logp_temperature`, the losses' own.
         `entropy` adds the entropy (nats) of each answer position's distribution, with gradient.
-        expected [P K T]: d loss / d logp where it is known beforehand; it saves time and changes no number (`LogprobHead.forward`).
+        expected [P K T]: d loss / d logp where it is known beforehand; it saves time and changes no
+        number (`LogprobHead.forward`).
         """
         run = partial(self._packed, entropy=entropy, temperature=temperature or self.logp_temperature)
         slices = self._slices(batch)

@@ -6,8 +6,8 @@ As printed there is no importance ratio, no clipping and no KL term. Where the t
 - Table 3's "without exploration" is alpha = 0, where the regulariser still holds lambda A_i J(o_i), or that too is dropped: both readings
   have a name (`grao_no_exploration`, `grao_no_exploration_at_all`).
 - A_y < 0 (the policy beats the reference) makes the imitation term lower the reference's likelihood
-  without bound. `grao` keeps that, because it is Eq. 3; `grao_clip0` does not, has another name, and
-  is never reported as the paper's GRAO.
+  without bound. `grao` keeps that, because it is Eq. 3; `grao_clip0` does not, has another name,
+  and is never reported as the paper's GRAO.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ def case_studies(tables: Sequence[Table], rule: str = DISAGREEMENT, count: int =
 
 
 def verdict_text(verdict: float | None) -> str:
-    """ "" without a reference; win, tie or loss against the reference; a judge asked in both orders may find a half."""
+    """ "" without a reference; win, tie or loss against the reference; a judge asked in both orders
+    may find a half."""
     if verdict is None:
         return ""
     half = "half a " if abs(verdict) == 0.5 else ""

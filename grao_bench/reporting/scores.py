@@ -39,10 +39,10 @@ def per_prompt(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None 
     distinct_1, distinct_2, repetition    how far an answer repeats itself, percent: see `records.repetition_of`
 
     Of a set without references only reward, length, truncated and the repetition are there; where
-    some prompts have one, every column is over those (`compared`). The three NAG columns are there only
-    when `base` (the base model's records of the same prompts) is given; the last five only where all
-    records have what they need. Raises UserError when an id comes twice, or when the two sets of ids
-    differ.
+    some prompts have one, every column is over those (`compared`). The three NAG columns are there
+    only when `base` (the base model's records of the same prompts) is given; the last five only
+    where all records have what they need. Raises UserError when an id comes twice, or when the two
+    sets of ids differ.
     """
     records, base = _judged_in_both(compared(records), base and compared(base))
     verdict = _verdicts(records, "these records")

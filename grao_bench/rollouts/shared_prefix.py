@@ -61,7 +61,8 @@ class SharedPrefixRollout:
 class SharedPrefixEngine:
     """Prefill once per prompt, decode n answers, drop rows as they finish, refill them while prompts wait.
 
-    `draws` makes at the beginning of a call what chooses its tokens: `Draws` or something around it.
+    `draws` makes at the beginning of a call what chooses its tokens: `Draws` or something around
+    it.
     """
 
     def __init__(

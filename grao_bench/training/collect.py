@@ -208,7 +208,8 @@ def _require_finite(rewards: torch.Tensor, source: str) -> None:
 
 
 def _old_columns(needs: Needs, updates: Updates) -> dict[str, str]:
-    """The columns that come from a pass over the policy as it is now, and which output fills each."""
+    """The columns that come from a pass over the policy as it is now, and which output fills
+    each."""
     columns = {}
     if needs.old_logp == "prepare" or (needs.old_logp == "loss" and updates.count > 1):
         columns["old_logp"] = "logp"

@@ -114,7 +114,8 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
         for epoch in range(updates.epochs):
             for rows in minibatches(batch.size, updates.minibatches, stream_seed(seed, "minibatches", step, epoch)):
                 passes.append(update(trainer, batch.select(rows), value_only=step <= updates.value_only_steps))
-                batch = batch.fill(sampler_logp=None)  # from here on the policy is not the one that sampled
+                # from here on the policy is not the one that sampled
+                batch = batch.fill(sampler_logp=None)
         trainer.step = step
         metrics |= {key: fmean(entry[key] for entry in passes if key in entry) for key in passes[0]}
         yield StepRecord(
@@ -171,8 +172,8 @@ def _loss(objective: Objective, out: PolicyOutput, part: Batch) -> Loss:
 
 
 def _expected_gradient(trainer: Trainer, part: Batch, size: int) -> torch.Tensor | None:
-    """[P K T]: d loss / d logp, where it depends on nothing that the policy will say (SFT, GRAO, and
-    GRPO at a batch's only update, where its ratio is 1): taken at log-probabilities of 0."""
+    """[P K T]: d loss / d logp, where it depends on nothing that the policy will say (SFT, GRAO,
+    and GRPO at a batch's only update, where its ratio is 1): taken at log-probabilities of 0."""
     needs, policy = trainer.objective.needs, trainer.policy
     if not needs.linear_in_logp or not torch.is_grad_enabled():
         return None

@@ -132,7 +132,8 @@ class PassingFault(Exception):
 
 
 class Client:
-    """Puts questions to an endpoint. `counts` are this process's own, by the fields of `JudgeCounts`; `faults` by kind."""
+    """Puts questions to an endpoint. `counts` are this process's own, by the fields of
+    `JudgeCounts`; `faults` by kind."""
 
     def __init__(self, endpoint: Endpoint, cache: ReplyCache, ask_again: int, readable: Callable[[str], bool]) -> None:
         self.endpoint, self.cache, self.ask_again, self.readable = endpoint, cache, ask_again, readable

@@ -133,7 +133,8 @@ class JudgeSource:
             )
 
     def statistics(self) -> dict[str, JudgeCounts]:
-        """What this process's judgements were and took, and what every call through the cache has cost."""
+        """What this process's judgements were and took, and what every call through the cache has
+        cost."""
         counts: dict[str, Any] = dict(self.client.counts)
         usage = self.client.usage
         found = replace(

@@ -79,7 +79,8 @@ class LocalJudgeSource:
         self.fingerprint = value_hash("local judge", prompt.text, spec.orders, spec.unfinished, scorer.fingerprint)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order; its reward is None where a prompt is longer than the model may read.
+        """One verdict per request, in order; its reward is None where a prompt is longer than the
+        model may read.
 
         Parts, of each order: what it said of the answer; `margin_<order>`, P(answer better) - P(reference better) among the three
         verdicts; `mass_<order>`, the probability of the three together, which is small for a model that would write something else.

@@ -62,7 +62,8 @@ class Tally:
         return self._counts["excluded"] / max(1, self.judged)
 
     def counts(self) -> JudgeCounts:
-        """What was counted, of judgements alone; an unbiased judge asked in both orders has a first_preference of 0."""
+        """What was counted, of judgements alone; an unbiased judge asked in both orders has a
+        first_preference of 0."""
         counts = self._counts
         both, read = counts["in both orders"], counts["read"]
         return JudgeCounts(
