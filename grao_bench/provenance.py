@@ -7,13 +7,15 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from grao_bench.errors import UserError
 from grao_bench.types import Example
 
 _OWN, _ABSENT = "grao-bench", "not installed"
@@ -64,15 +66,31 @@ def code_revision(folder: Path) -> dict[str, str]:
 
 
 def data_fingerprint(examples: Iterable[Example]) -> str:
-    """sha256 over the examples in order: ids, texts, and what else a row holds."""
+    """sha256 over the examples in order: ids, texts, and what else a row holds. UserError for
+    metadata that have no form as JSON."""
     digest = hashlib.sha256()
     for example in examples:
-        row = asdict(example)
+        row = asdict(replace(example, metadata={})) | {"metadata": dict(example.metadata)}
         for key in ("demonstrations", "label", "metadata"):
             if row[key] in ((), None, {}):
                 del row[key]  # a set that never had it keeps the fingerprint that its records hold
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        try:
+            line = json.dumps(row, sort_keys=True, ensure_ascii=False, default=_plain)
+        except (TypeError, ValueError, RecursionError) as error:
+            fix = "use texts, numbers, lists and mappings whose keys are texts"
+            raise UserError(f"example {example.id}: its metadata: {error}; {fix}") from None
+        digest.update(line.encode() + b"\n")
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for, in one: an array's or a number's plain values, a date's text."""
+    for plain in ("tolist", "isoformat"):
+        if hasattr(value, plain):
+            return getattr(value, plain)()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} can't be recorded")
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:

@@ -94,6 +94,8 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
     cell = build(experiment, on_pretrain)
     name = f"{experiment.objective.name}-{experiment.data.name}-seed{experiment.seed}"
     around = environment(cell.base.model.device, cell.base.model.dtype, experiment.threads)
+    label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
+    info = _info(cell, label, around)  # what can't be written down is known before anything trains
     tracker = experiment.tracking.build(partial, experiment.sweep, experiment.objective.name, name, describe(experiment))
     finished = False
     try:
@@ -103,7 +105,6 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
             if on_step is not None and isinstance(record, StepRecord):
                 on_step(record)
         peak = peak_memory(cell.base.model.device)
-        label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
         kept = _best_step(partial) if experiment.budget.keep == "best_dev" else None
         step = cell.trainer.step if kept is None else kept
         tested = Tested(cell.trainer.policy, step, cell.codec, cell.engine)
@@ -113,7 +114,6 @@ def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretr
         score_tasks(experiment, tested, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model")
         told = _told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
-        info = _info(cell, label, around)
         write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
         tracker.summary(summary(partial, bases))
         (partial / "alarms.txt").write_text("".join(f"{line}\n" for line in alarm_lines(partial)), encoding="utf-8")

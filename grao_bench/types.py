@@ -131,12 +131,22 @@ class Slot:
     offset: int = 0
 
     def texts(self, example: Example) -> tuple[str, ...]:
-        """What an example gives, at most `count`; none where its metadata lack what is read."""
+        """What an example gives, at most `count`; none where its metadata lack what is read.
+        UserError where what it gives is no text."""
+        where = f"example {example.id}: its {self.name} answer"
         try:
             found = self.answers(example)
+            texts = (found,) if isinstance(found, str) else tuple(found or ())[: self.count]
         except KeyError:
             return ()
-        return ((found,) if isinstance(found, str) else tuple(found))[: self.count]
+        except Exception as error:  # whatever a slot of the user's own raises
+            fault = f"{type(error).__name__}: {error}"
+            raise UserError(f"{where} can't be read ({fault}); mend the row or the slot") from error
+        for text in texts:
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise UserError(f"{where} is {kind}, not a text; mend the row or the slot")
+        return texts
 
     def fill(self, example: Example) -> tuple[str, ...]:
         """The `count` texts of an example; UserError where it gives fewer."""
@@ -213,6 +223,13 @@ class Needs:
         if self.old_logp not in get_args(OldLogp):
             one_of = ", ".join(map(repr, get_args(OldLogp)))
             raise UserError(f"Needs(old_logp={self.old_logp!r}): must be one of {one_of}")
+        names = ["rollout", *(slot.name for slot in self.data_slots)]
+        for slot in self.others:
+            if names.count(slot.name) > 1:
+                what = f"a column named {slot.name} is there already"
+                raise UserError(f"Needs(others): {what}; give the slot a name of its own")
+            if slot.count < 1:
+                raise UserError(f"Needs(others): {slot.name}.count={slot.count}; use at least 1")
 
     @property
     def data_slots(self) -> tuple[Slot, ...]:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
+from datetime import date
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
+from grao_bench.errors import UserError
 from grao_bench.provenance import code_revision, data_fingerprint, environment, package_versions, weights_fingerprint
 from grao_bench.records import read_info
 from grao_bench.run import run
@@ -133,7 +136,7 @@ def test_a_run_records_its_seeds_and_its_configurations_hash(recorded):
     assert info.seed == config["seed"] == 3
     assert {part: config[part]["seed"] for part in ("model", "data", "evaluation")} == {"model": 0, "data": 0, "evaluation": 0}
     parts = [config[key] for key in ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")]
-    assert info.config_hash == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+    assert info.config_hash == hashlib.sha256(json.dumps([1, parts], sort_keys=True).encode()).hexdigest()[:8]
     assert info.config_hash == replace(experiment, seed=4, threads=2, output="elsewhere", sweep="other").config_hash
     assert info.config_hash != replace(experiment, model=small("model/tiny", seed=1)).config_hash
 
@@ -183,6 +186,32 @@ def test_any_change_of_an_example_or_their_order_changes_the_data_fingerprint(ch
     other = replace(PAIR, id="e9")
     assert data_fingerprint([PAIR, other]) == data_fingerprint([replace(PAIR), other])
     assert len({data_fingerprint(rows) for rows in ([PAIR, other], [replace(PAIR, **changed), other], [other, PAIR], [PAIR])}) == 4
+
+
+def test_metadata_are_fingerprinted_by_their_plain_values_or_refused_with_their_example():
+    """A set of the user's own may hold numpy's numbers; what has no form is told by its example."""
+    plain = replace(PAIR, metadata={"a": 2.0, "b": [1, 2], "c": {"d": "2026-01-31"}})
+    same = {"a": np.float32(2), "b": np.arange(1, 3), "c": MappingProxyType({"d": date(2026, 1, 31)})}
+    typed = replace(PAIR, metadata=MappingProxyType(same))
+    assert data_fingerprint([typed]) == data_fingerprint([plain])
+    for odd in (object(), b"x", {1, 2}, {1: 2, "a": 3}):
+        with pytest.raises(UserError, match=f"example {PAIR.id}: its metadata: "):
+            data_fingerprint([replace(PAIR, metadata={"a": odd})])
+
+
+def test_what_cant_be_recorded_is_refused_before_anything_trains(tmp_path, monkeypatch):
+    experiment = cell("sft", tmp_path)
+    built = type(experiment.data).build
+
+    def odd(data):
+        dataset = built(data)
+        test = tuple(replace(one, metadata={"a": object()}) for one in dataset.test)
+        return replace(dataset, test=test)
+
+    monkeypatch.setattr(type(experiment.data), "build", odd)
+    with pytest.raises(UserError, match="its metadata: object can't be recorded"):
+        run(experiment)
+    assert not [*tmp_path.rglob("steps.jsonl")]
 
 
 def test_the_base_fingerprint_is_the_sha256_of_its_weights(recorded):

@@ -181,7 +181,10 @@ def _expected_gradient(trainer: Trainer, part: Batch, size: int) -> torch.Tensor
     filled = {"values": needs.values, "entropy": needs.entropy}
     said = {name: torch.zeros_like(logp) for name, asked in filled.items() if asked}
     loss = _loss(trainer.objective, PolicyOutput(logp.requires_grad_(), said), part)
-    return torch.autograd.grad(loss.total.sum() / size, logp)[0]
+    total = loss.total.sum() / size
+    if not total.requires_grad:  # it reads nothing but values or entropies
+        return None
+    return torch.autograd.grad(total, logp, allow_unused=True)[0]
 
 
 def _mismatch(logp: torch.Tensor, batch: Batch) -> float:

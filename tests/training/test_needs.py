@@ -92,6 +92,20 @@ def test_an_objective_may_train_on_the_entropy_it_asks_for():
         next(train(*started(unasked), EXAMPLES, seed=0))
 
 
+@pytest.mark.parametrize("asked", ["entropy", "values"])
+def test_a_claim_to_be_linear_changes_nothing_of_a_loss_that_reads_no_log_probability(asked):
+    def gain(policy_, batch):
+        return -((getattr(policy_, asked) - 1) ** 2) * batch.mask / batch.mask.sum()
+
+    needs = Needs(chosen=True, **{asked: True})
+    runs = []
+    for claim in (False, True):
+        started_ = started(Minimal(replace(needs, linear_in_logp=claim), gain))
+        runs.append(list(train(*started_, EXAMPLES, seed=0)))
+    assert runs[0] == runs[1]
+    assert runs[0][0].metrics["grad_norm"] > 0
+
+
 def with_own_loss(policy_):
     """The policy, made to say a loss of its own: 3 w^2 per prompt, w a weight of its last norm."""
 

@@ -286,3 +286,28 @@ def test_the_columns_keep_their_order():
     )
     assert Needs(chosen=True) == Needs(chosen=True)
     assert hash(needs) == hash(replace(needs))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(5, "can't be read"), ([3], "is int, not a text"), (None, "has no own answer")],
+)
+def test_a_slot_that_gives_no_text_is_refused_with_its_example(value, told):
+    slot = Slot("own", lambda example: example.metadata["own"])
+    example = Example("e7", prompt("green"), metadata={"own": value})
+    with pytest.raises(UserError, match=f"example e7: .*{told}"):
+        slot.fill(example)
+
+
+@pytest.mark.parametrize(
+    ("slot", "told"),
+    [
+        (Slot("rollout", lambda example: "good"), "a column named rollout is there already"),
+        (Slot("chosen", lambda example: "good"), "a column named chosen is there already"),
+        (Slot("own", lambda example: "good", count=0), "own.count=0; use at least 1"),
+    ],
+)
+def test_a_slot_has_a_name_of_its_own_and_at_least_one_column(slot, told):
+    """Another's name would count its answers among the rollouts."""
+    with pytest.raises(UserError, match=told):
+        Needs(rollouts=2, chosen=True, others=(slot,))
