@@ -51,9 +51,12 @@ def load_experiment(folder: Path, trust: Collection[str] = ()) -> Any:
         raise UserError(f"run={folder}: holds no config.yaml; give the folder of a finished run (.../<objective>-<hash>/seed<k>)")
     try:
         written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: can't be read ({' '.join(str(error).split())})") from None
-    experiment = rebuild(written, str(path), trust)
+    try:
+        experiment = rebuild(written, str(path), trust)
+    except RecursionError:  # an anchor within itself
+        raise UserError(f"{path}: can't be read (it holds itself)") from None
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: is not the configuration of a run")
     check_types(experiment)

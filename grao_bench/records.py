@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from grao_bench.errors import UserError
 from grao_bench.old_records import typed
+from grao_bench.values import check_types
 
 PARTIAL = ".partial"
 
@@ -306,7 +307,7 @@ def read_info(folder: Path) -> RunInfo:
     except FileNotFoundError:
         layout = "runs/<sweep>/<model>/<data>/<objective>-<hash>/seed<k>"
         raise UserError(f"{folder}: holds no run.json; give the folder of a finished run ({layout})") from None
-    except (json.JSONDecodeError, TypeError, AttributeError, ValueError) as error:
+    except (TypeError, AttributeError, ValueError, RecursionError, UserError) as error:
         raise UserError(f"{path}: not a run's record ({error})") from None
 
 
@@ -315,7 +316,10 @@ def _info(written: dict[str, Any]) -> RunInfo:
     judges = {
         purpose: {name: JudgeCounts(**values) for name, values in counts.items()} for purpose, counts in written.pop("judges", {}).items()
     }
-    return RunInfo(**written, lengths=lengths, judges=judges)
+    info = RunInfo(**written, lengths=lengths, judges=judges)
+    for part in (info, *lengths.values(), *(one for counts in judges.values() for one in counts.values())):
+        check_types(part)
+    return info
 
 
 def read_run(folder: Path) -> Run:

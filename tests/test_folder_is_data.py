@@ -62,6 +62,13 @@ class Changeable:
     name: str
 
 
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}"])
+def test_a_configuration_that_holds_itself_is_no_configuration(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config.yaml: can't be read"):
+        load_experiment(tmp_path)
+
+
 @pytest.fixture
 def marker(tmp_path, monkeypatch):
     """A file that hostile code makes: whoever imports the module `hostile`, too."""

@@ -154,6 +154,25 @@ def test_run_info_is_read_back_and_its_absence_or_damage_is_named(tmp_path):
         read_info(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": "x"},
+        {"drops": [1]},
+        {"fingerprints": None},
+        {"config": None},
+        {"peak_memory": "much"},
+        {"hash_version": None},
+        {"lengths": {"training": {"examples": "9", "prompts_cut": 0, "answers_over_limit": 0, "rule": "cut"}}},
+        {"judges": {"training": {"judge": {"calls": "9"}}}},
+    ],
+)
+def test_a_run_info_of_other_types_is_named(tmp_path, wrong):
+    (tmp_path / "run.json").write_text(json.dumps(asdict(INFO) | wrong))
+    with pytest.raises(UserError, match=r"run.json: not a run's record"):
+        read_info(tmp_path)
+
+
 def test_an_old_record_is_read_into_the_fields_of_a_new_one(tmp_path):
     """Every note that a run ever wrote, by hand."""
     new = ("drops", "lengths", "judges", "peak_memory", "kept_step", "hash_version")

@@ -14,6 +14,7 @@ import yaml
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.types import Example
+from grao_bench.values import check_types
 
 PairFormat = Literal["hh", "chat", "pair"]
 """A policy's prompt formats, and `pair`: dialogue and answer as the tokenizer's two segments."""
@@ -58,15 +59,23 @@ def read_record(path: str) -> TrainedAs | None:
     try:
         if (folder / RECORD_FILE).is_file():
             text = (folder / RECORD_FILE).read_text(encoding="utf-8")
-            return TrainedAs(**json.loads(text))
+            return _checked(TrainedAs(**json.loads(text)))
         if (folder / CONFIG_FILE).is_file():  # of before there was a record
             config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             read_as = config["model"]["prompt_format"]
-            return TrainedAs(prompt_format=read_as, max_tokens=config["max_tokens"])
-    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+            return _checked(TrainedAs(prompt_format=read_as, max_tokens=config["max_tokens"]))
+    except (ValueError, TypeError, KeyError, RecursionError, UserError, yaml.YAMLError) as error:
         what = f"{folder}: what it says of its training can't be read ({error})"
         raise UserError(f"{what}; was it written by another version? Train it anew") from None
     return None
+
+
+def _checked(record: TrainedAs) -> TrainedAs:
+    """The record; UserError for a value that can't be, which a hand may have written."""
+    check_types(record)
+    if record.max_tokens < 2:
+        raise UserError(f"max_tokens={record.max_tokens}: must be at least 2")
+    return record
 
 
 def pair_digest(example: Example) -> str:
@@ -92,7 +101,11 @@ def shared_pairs(one: Path, other: Path) -> int:
         if not file.is_file():
             what = f"{folder}: holds no {PAIRS_FILE}, so nothing shows what it was trained on"
             raise UserError(f"{what}; train it with grao_bench.train_reward")
-        found.append(set(json.loads(file.read_text(encoding="utf-8"))["pairs"]))
+        try:
+            found.append(set(json.loads(file.read_text(encoding="utf-8"))["pairs"]))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            what = f"{file}: is no list of training pairs ({type(error).__name__}: {error})"
+            raise UserError(f"{what}; train its model anew") from None
     return len(found[0] & found[1])
 
 

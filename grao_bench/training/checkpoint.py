@@ -37,19 +37,23 @@ def load_checkpoint(folder: Path, trained: Trained) -> bool:
     if not path.exists():
         return False
     device = next(trained.module.parameters()).device
-    state = torch.load(path, map_location=device, weights_only=True)
+    start_anew = "remove its folder to start the cell anew"
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises what it likes over a torn or foreign file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: can't be read ({reason}); {start_anew}") from None
     try:
         trained.module.load_state_dict(state["module"])
         trained.optimizer.load_state_dict(state["optimizer"])
         with torch.no_grad():
             for parameter, stored in zip(_masters(trained), state["masters"], strict=True):
                 parameter.copy_(stored)
-    except (RuntimeError, ValueError, KeyError) as error:
+        trained.schedule.load_state_dict(state["schedule"])
+        trained.step = state["step"]
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
-        what = f"{path}: does not fit this run ({reason})"
-        raise UserError(f"{what}; remove its folder to start the cell anew") from None
-    trained.schedule.load_state_dict(state["schedule"])
-    trained.step = state["step"]
+        raise UserError(f"{path}: does not fit this run ({reason}); {start_anew}") from None
     return True
 
 

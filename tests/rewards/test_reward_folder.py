@@ -12,7 +12,7 @@ import yaml
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardRequest
 from grao_bench.progress import Bars
-from grao_bench.rewards.reward_folder import TrainedAs, read_record
+from grao_bench.rewards.reward_folder import TrainedAs, read_record, shared_pairs
 from grao_bench.rewards.reward_model import RewardModel
 from grao_bench.specs import load
 from grao_bench.train_reward import RewardExperiment, train_reward_model
@@ -48,6 +48,25 @@ def test_a_record_is_read_back(tmp_path):
     (tmp_path / "reward_model.json").write_text("{")
     with pytest.raises(UserError, match="what it says of its training can't be read"):
         read_record(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_tokens": "40"}, {"max_tokens": True}, {"max_tokens": -3}, {"prompt_format": "foo"}, {"end_token": "x"}],
+)
+def test_a_record_edited_into_what_cant_be_is_refused(tmp_path, wrong):
+    """Unread, a text would fail later in a comparison, and no end token would ever match."""
+    record = {"prompt_format": "hh", "max_tokens": 40} | wrong
+    (tmp_path / "reward_model.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="can't be read"):
+        read_record(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"pairs": 3}', '{"pairs": [[1]]}'])
+def test_a_list_of_pairs_that_is_none_is_named(tmp_path, text):
+    (tmp_path / "pairs.json").write_text(text)
+    with pytest.raises(UserError, match=r"pairs.json: is no list of training pairs"):
+        shared_pairs(tmp_path, tmp_path)
 
 
 def test_folders_of_before_the_record_say_it_in_their_config(tmp_path):

@@ -288,6 +288,19 @@ def test_there_may_be_no_checkpoint_and_one_of_another_run_is_refused(tmp_path):
         load_checkpoint(tmp_path / "checkpoint", trainer_)
 
 
+@pytest.mark.parametrize("kept", [0, 100, -50])
+def test_a_torn_checkpoint_is_named(tmp_path, kept):
+    trainer_, _ = started(objective("sft"))
+    save_checkpoint(tmp_path, trainer_)
+    whole = (tmp_path / "state.pt").read_bytes()
+    (tmp_path / "state.pt").write_bytes(whole[:kept])
+    with pytest.raises(UserError, match=r"state.pt: can't be read .*; remove its folder"):
+        load_checkpoint(tmp_path, trainer_)
+    torch.save([1], tmp_path / "state.pt")
+    with pytest.raises(UserError, match=r"state.pt: does not fit this run .*; remove its folder"):
+        load_checkpoint(tmp_path, trainer_)
+
+
 def test_a_checkpoint_replaces_the_one_before(tmp_path):
     trainer_, collector_ = started(objective("sft"))
     for _ in train(trainer_, collector_, EXAMPLES, seed=0):
