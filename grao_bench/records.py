@@ -317,7 +317,8 @@ def _info(written: dict[str, Any]) -> RunInfo:
         purpose: {name: JudgeCounts(**values) for name, values in counts.items()} for purpose, counts in written.pop("judges", {}).items()
     }
     info = RunInfo(**written, lengths=lengths, judges=judges)
-    for part in (info, *lengths.values(), *(one for counts in judges.values() for one in counts.values())):
+    counted = [one for counts in judges.values() for one in counts.values()]
+    for part in (info, *lengths.values(), *counted):
         check_types(part)
     return info
 

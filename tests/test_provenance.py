@@ -136,7 +136,8 @@ def test_a_run_records_its_seeds_and_its_configurations_hash(recorded):
     assert info.seed == config["seed"] == 3
     assert {part: config[part]["seed"] for part in ("model", "data", "evaluation")} == {"model": 0, "data": 0, "evaluation": 0}
     parts = [config[key] for key in ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")]
-    assert info.config_hash == hashlib.sha256(json.dumps([1, parts], sort_keys=True).encode()).hexdigest()[:8]
+    hashed = json.dumps([1, parts], sort_keys=True).encode()  # 1: the hash version
+    assert info.config_hash == hashlib.sha256(hashed).hexdigest()[:8]
     assert info.config_hash == replace(experiment, seed=4, threads=2, output="elsewhere", sweep="other").config_hash
     assert info.config_hash != replace(experiment, model=small("model/tiny", seed=1)).config_hash
 
@@ -191,7 +192,8 @@ def test_any_change_of_an_example_or_their_order_changes_the_data_fingerprint(ch
 def test_metadata_are_fingerprinted_by_their_plain_values_or_refused_with_their_example():
     """A set of the user's own may hold numpy's numbers; what has no form is told by its example."""
     plain = replace(PAIR, metadata={"a": 2.0, "b": [1, 2], "c": {"d": "2026-01-31"}})
-    same = {"a": np.float32(2), "b": np.arange(1, 3), "c": MappingProxyType({"d": date(2026, 1, 31)})}
+    day = MappingProxyType({"d": date(2026, 1, 31)})
+    same = {"a": np.float32(2), "b": np.arange(1, 3), "c": day}
     typed = replace(PAIR, metadata=MappingProxyType(same))
     assert data_fingerprint([typed]) == data_fingerprint([plain])
     for odd in (object(), b"x", {1, 2}, {1: 2, "a": 3}):

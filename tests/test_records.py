@@ -163,7 +163,7 @@ def test_run_info_is_read_back_and_its_absence_or_damage_is_named(tmp_path):
         {"config": None},
         {"peak_memory": "much"},
         {"hash_version": None},
-        {"lengths": {"training": {"examples": "9", "prompts_cut": 0, "answers_over_limit": 0, "rule": "cut"}}},
+        {"lengths": {"training": asdict(Lengths(9, 0, 0, "cut")) | {"examples": "9"}}},
         {"judges": {"training": {"judge": {"calls": "9"}}}},
     ],
 )

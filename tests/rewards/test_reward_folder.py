@@ -52,7 +52,7 @@ def test_a_record_is_read_back(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_tokens": "40"}, {"max_tokens": True}, {"max_tokens": -3}, {"prompt_format": "foo"}, {"end_token": "x"}],
+    [{"max_tokens": "40"}, {"max_tokens": True}, {"max_tokens": -3}, {"end_token": "x"}],
 )
 def test_a_record_edited_into_what_cant_be_is_refused(tmp_path, wrong):
     """Unread, a text would fail later in a comparison, and no end token would ever match."""
