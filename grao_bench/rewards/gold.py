@@ -67,7 +67,8 @@ class GoldReward:
         if isinstance(data, JudgedData):
             return data.judge()
         raise UserError(
-            f"reward=gold: data={data.name} has no gold judge, only the embedded world has; use reward=reward_model for this set"
+            f"reward=gold: data={data.name} has no gold judge, only the embedded world has; "
+            "use reward=reward_model, python or verifiable for this set"
         )
 
 

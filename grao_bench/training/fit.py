@@ -31,7 +31,7 @@ def require_examples(dataset: Dataset, objective: Objective) -> None:
                 f"data={dataset.name}: {_how_many(short, dataset.train)} no {what}, which "
                 f"objective={objective.name} learns from{_columns(dataset.train)}; "
                 f"objectives that fit this set: {_listed(fitting_objectives(dataset))}; "
-                f"sets that fit {objective.name}: {_listed(fitting_sets(objective.needs))}"
+                f"sets that can fit {objective.name}: {_listed(fitting_sets(objective.needs))}"
             )
 
 

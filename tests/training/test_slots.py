@@ -246,7 +246,7 @@ def test_a_set_that_lacks_a_slot_of_ones_own_is_told_so_before_training():
         require_examples(Dataset("mine", "mine", *sets, {}), FromHints())
     assert "objectives that fit this set: bnpo, " in str(told.value)
     assert "sft" in str(told.value)
-    assert str(told.value).endswith("sets that fit from_hints: none of conf/")
+    assert str(told.value).endswith("sets that can fit from_hints: none of conf/")
     assert known.fill(HINTED[0]) == ("red",)
     require_examples(Dataset("mine", "mine", *[tuple(one for one in HINTED)] * 3, {}), OnlyHints())
 
