@@ -72,10 +72,8 @@ def content_of(example: Example) -> Content:
     """What an example asks; UserError when its prompt is not one of the world's."""
     if len(example.prompt) == 1 and example.prompt[0].role == "user" and (content := read_prompt(example.prompt[0].text)):
         return content
-    raise UserError(
-        f"{example.id}: the gold judge knows only the embedded world; "
-        "use reward=reward_model, python or verifiable for this set"
-    )
+    fitting = "reward=reward_model, python or verifiable"
+    raise UserError(f"{example.id}: the gold judge knows only the embedded world; use {fitting} for this set")
 
 
 def _question(question: Question, statements: Sequence[Statement]) -> dict[str, float]:
