@@ -62,8 +62,9 @@ class RolloutEngine(Protocol):
 
     @property
     def reproducible(self) -> bool:
-        """Whether an answer is a function of (policy, sampling, seed, prompt, which of its samples)
-        alone: whatever else is drawn beside it, and however fast the machine is."""
+        """Whether an answer is a function of (policy, sampling, seed, prompt with its occurrence,
+        which of its samples) alone: whatever else is drawn beside it, and however fast the machine
+        is."""
         ...
 
     def sync(self, policy: Sampled, step: int) -> None:
@@ -74,7 +75,8 @@ class RolloutEngine(Protocol):
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """n answers for each prompt, in the prompts' order. n = 0 gives an empty list per prompt.
 
-        The same prompts, n, sampling and seed give the same draws.
+        The same prompts, n, sampling and seed give the same draws. A prompt that stands there
+        several times gets answers of its own each time (see `Prompt.occurrence`).
         """
         ...
 

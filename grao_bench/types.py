@@ -7,7 +7,8 @@ The length |x| of an answer counts its end token when the answer is finished; a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -65,10 +66,27 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as the model reads it: the example's id and the token ids up to where the answer begins."""
+    """A prompt as the model reads it: the example's id and the token ids up to where the answer
+    begins.
+
+    occurrence: of a prompt that stands several times in what is drawn together (a step), how many
+    times it stood before, so that each gets answers of its own. It is counted over the whole step,
+    whichever process draws a share of it (`occurrences`). None: an engine counts within its call.
+    """
 
     id: str
     tokens: tuple[int, ...]
+    occurrence: int | None = None
+
+
+def occurrences(ids: Iterable[str]) -> list[int]:
+    """How many times each id stood before in the list."""
+    before: Counter[str] = Counter()
+    found = []
+    for each in ids:
+        found.append(before[each])
+        before[each] += 1
+    return found
 
 
 @dataclass(frozen=True, slots=True)

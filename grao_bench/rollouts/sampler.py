@@ -12,7 +12,7 @@ from torch import Tensor
 
 from grao_bench.interfaces import Sampling
 from grao_bench.ops import stream_seed
-from grao_bench.types import Prompt
+from grao_bench.types import Prompt, occurrences
 
 LOG2_E = 1 / math.log(2)
 BELOW_1 = 1 - 2.0**-52
@@ -85,7 +85,9 @@ class Draws:
     """Chooses the tokens of one call with n answers to each prompt, from one uniform number each.
 
     Token t of answer k to prompt p has the place (p n + k) T + t, where T is max_new_tokens. Each
-    answer has a stream of its own for (seed, prompt id, k).
+    answer has a stream of its own for (seed, prompt id, k) and, where a prompt stands several
+    times in a step, which of these it is; the first time has the stream of a prompt that stands
+    once.
     """
 
     def __init__(
@@ -99,9 +101,12 @@ class Draws:
         shape = len(prompts), n, sampling.max_new_tokens
         uniforms = np.zeros(shape)
         if sampling.temperature > 0:
+            again = occurrences(prompt.id for prompt in prompts)
             for p, prompt in enumerate(prompts):
+                which = again[p] if prompt.occurrence is None else prompt.occurrence
+                key = (prompt.id, "occurrence", which) if which else (prompt.id,)
                 for k in range(n):
-                    stream = np.random.default_rng(stream_seed(seed, prompt.id, k))
+                    stream = np.random.default_rng(stream_seed(seed, *key, k))
                     uniforms[p, k] = stream.random(shape[2])
         self.uniforms = torch.from_numpy(uniforms).flatten().to(device)
 

@@ -1,7 +1,9 @@
 """Rollouts that compute each prompt once: its answers share its keys and values, finished rows leave, and waiting prompts take over.
 
-Every random number is a function of (seed, prompt id, sample index, position) alone, never of the batch it is drawn in, so runs that
-share a seed share their randomness prompt by prompt, whatever else is in their batches.
+Every random number is a function of (seed, prompt id, occurrence, sample index, position) alone,
+never of the batch it is drawn in, so runs that share a seed share their randomness prompt by
+prompt, whatever else is in their batches. The occurrence tells a prompt that stands in a step
+several times from itself.
 """
 
 from __future__ import annotations

@@ -84,7 +84,11 @@ class TransformersEngine:
         size = max(1, self.answers_per_call // n)
         answers: list[list[Answer]] = []
         for start in range(0, len(prompts), size):
-            answers += self._sample(prompts[start : start + size], n, sampling, stream_seed(seed, start))
+            part = prompts[start : start + size]
+            # two processes that share a step draw from one seed: what tells a prompt's second
+            # occurrence from its first tells their draws apart
+            again = [f"{each.id}#{each.occurrence}" for each in part if each.occurrence]
+            answers += self._sample(part, n, sampling, stream_seed(seed, start, *again))
         return answers
 
     def _sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:

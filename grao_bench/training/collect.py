@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import Literal
 
@@ -44,6 +44,7 @@ def collect(
     updates: Updates,
     seed: int,
     step: int | None = None,
+    occurrences: Sequence[int] | None = None,
 ) -> tuple[Batch, dict[str, float]]:
     """A batch of these examples with everything in `needs`, and the metrics of its rollouts and rewards.
 
@@ -51,8 +52,13 @@ def collect(
     the loss's own: with one update per batch they are those, detached, and no pass is spent.
     step: how many the policy has trained for, where that is known: UserError for an answer that an
     engine drew from an earlier or later one.
+    occurrences: how many times each example stood before in the whole step, of which these are a
+    process's share; None where they are all of it.
     """
     prompts = [collector.codec.prompt(example.id, example.prompt) for example in examples]
+    if occurrences is not None:
+        numbered = zip(prompts, occurrences, strict=True)
+        prompts = [replace(prompt, occurrence=before) for prompt, before in numbered]
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
     _require_current(rollouts, step)
     given = _given(collector, examples, needs)

@@ -20,7 +20,7 @@ from grao_bench.training.collect import Collector, collect
 from grao_bench.training.gradient import gradient_step
 from grao_bench.training.optimizer import AdamW
 from grao_bench.training.ranks import ALONE
-from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput
+from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput, occurrences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +103,15 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
     needs, updates = objective.needs, objective.updates
     while trainer.step < budget.steps:
         step = trainer.step + 1
-        drawn = trainer.ranks.mine(draw(examples, budget.prompts(needs), step, seed))
+        whole = draw(examples, budget.prompts(needs), step, seed)
+        again = occurrences(example.id for example in whole)
+        mine = trainer.ranks.mine([*zip(whole, again, strict=True)])
+        drawn, again = [example for example, _ in mine], [before for _, before in mine]
         if needs.rollouts:
             collector.engine.sync(trainer.policy, trainer.step)
         stream = stream_seed(seed, "rollouts", step)
         policy, done = trainer.policy, trainer.step
-        batch, metrics = collect(collector, policy, drawn, needs, updates, stream, done)
+        batch, metrics = collect(collector, policy, drawn, needs, updates, stream, done, again)
         batch = prepared(objective, replace(batch, step=step, steps=budget.steps))
         passes: list[dict[str, float]] = []
         for epoch in range(updates.epochs):
