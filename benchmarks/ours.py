@@ -14,7 +14,8 @@ from benchmarks.settings import CACHED, GRAPHS
 from benchmarks.workload import TEMPERATURE, Task, Workload, load_tokenizer, reward
 from grao_bench.data.tokens import TextCodec
 from grao_bench.interfaces import RewardRequest, Sampling
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.load import load_causal_lm
+from grao_bench.models.policy import Policy
 from grao_bench.precision import fast_float32
 from grao_bench.records import append_line
 from grao_bench.specs import load

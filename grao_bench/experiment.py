@@ -37,7 +37,6 @@ from grao_bench.interfaces import (
     Sampling,
     TrackingSpec,
 )
-from grao_bench.models.hf import started_from
 from grao_bench.models.policy import Policy
 from grao_bench.models.tiny import cache_folder
 from grao_bench.provenance import weights_fingerprint
@@ -168,7 +167,7 @@ def check(experiment: Experiment) -> None:
         if slot.offset and slot.offset % prompts == 0:
             what = f"{slot.name} answers are of another prompt of the step, which has {prompts}"
             raise UserError(f"budget.prompts_per_step={prompts}: {what}; use more")
-    started_from(experiment.model.start_from)
+    experiment.model.check()
     experiment.evaluation.lm_eval.check()
     experiment.reward.check(experiment.data)
     for data in experiment.evaluation_sets:

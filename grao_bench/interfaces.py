@@ -269,6 +269,10 @@ class ModelSpec(Protocol):
     @property
     def logp_temperature(self) -> float: ...
 
+    def check(self) -> None:
+        """UserError for what can be known to be wrong without reading weights."""
+        ...
+
     def checkpoint(self, corpus: Callable[[], list[str]], progress: Callable[[int, int, float], None] | None = None) -> str:
         """The folder or hub id of the base, made first if it must be from the documents of `corpus` (progress: step, steps, loss)."""
         ...

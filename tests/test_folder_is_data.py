@@ -17,7 +17,7 @@ import yaml
 import grao_bench
 from grao_bench.errors import UserError
 from grao_bench.evaluate import load_experiment
-from grao_bench.models.policy import load_causal_lm
+from grao_bench.models.load import load_causal_lm
 from grao_bench.models.scorer import load_classifier
 from grao_bench.run import run
 from grao_bench.specs import load, rebuild

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from grao_bench.data.tokens import TextCodec
 from grao_bench.interfaces import Models, ModelSpec, ModelsWanted
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.load import load_causal_lm
+from grao_bench.models.policy import Policy
 
 
 def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:

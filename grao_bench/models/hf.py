@@ -1,4 +1,4 @@
-"""A base model from a local folder or the hub."""
+"""A base model from a folder, a GGUF file or a hub."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Models, ModelsWanted, Ranks
 from grao_bench.models.build import build_models
+from grao_bench.models.load import check_causal_lm, local
 from grao_bench.types import PromptFormat
 
 Progress = Callable[[int, int, float], None]
@@ -18,8 +20,10 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class HFModel:
-    """Any causal LM. path: local folder or hub id. start_from: a run's folder, whose trained model replaces the base (SFT, then RL).
+    """Any causal LM. path: a folder, a GGUF file or a hub id. start_from: a run's folder, whose
+    trained model replaces the base (SFT, then RL).
 
+    revision: a branch, tag or commit of a hub id; null is its main branch. Folders have none.
     prompt_format: `chat` uses the tokenizer's chat template, `hh` the dialogue text of HH-RLHF.
     dtype `auto` is bfloat16 where the hardware has it; half-precision weights are updated through float32 copies.
     logp_temperature divides the logits of every method's loss; 1 is the model's own distribution.
@@ -27,6 +31,7 @@ class HFModel:
 
     name: str
     path: str
+    revision: str | None
     start_from: str | None
     prompt_format: PromptFormat
     dtype: Literal["float32", "bfloat16", "float64", "auto"]
@@ -38,13 +43,30 @@ class HFModel:
         """None: nothing is pre-trained."""
         return ()
 
+    def check(self) -> None:
+        """UserError for a checkpoint that can't be had or is no whole causal LM. Reads headers; of
+        a hub id its configuration."""
+        resolve_device(self.device)
+        check_start(self.start_from)
+        check_causal_lm(self.path, self.revision)
+
     def checkpoint(self, corpus: Callable[[], list[str]], progress: Progress | None = None) -> str:
-        """Where the base lies; the corpus is not read."""
-        return started_from(self.start_from) or self.path
+        """Where the base lies, downloaded now if it must be; the corpus is not read."""
+        return started_from(self.start_from) or local(self.path, self.revision)
 
     def build(self, ranks: Ranks, wanted: ModelsWanted) -> Models:
         """See `build_models`; every process holds the whole models."""
         return build_models(self, wanted)
+
+
+def check_start(run: str | None) -> None:
+    """UserError where a run given as model.start_from has no whole model to start from."""
+    folder = started_from(run)
+    if folder is not None:
+        try:
+            check_causal_lm(folder)
+        except UserError as error:
+            raise UserError(f"model.start_from={run}: {error}") from None
 
 
 def started_from(run: str | None) -> str | None:

@@ -10,7 +10,8 @@ import torch
 from grao_bench.batching import make_batch, micro_batches, to_device
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.load import load_causal_lm
+from grao_bench.models.policy import Policy
 from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.types import Answer, Needs, PromptFormat

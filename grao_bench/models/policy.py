@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from grao_bench.attention import pack, use_shared_prefix
 from grao_bench.batching import packed_tokens
-from grao_bench.devices import resolve_device, resolve_dtype
-from grao_bench.errors import UserError
 from grao_bench.models.head import LogprobHead
 from grao_bench.models.hidden import decoded, enable_checkpointing
 from grao_bench.models.router import router_loss
@@ -130,28 +127,6 @@ def _zero_head(model: Any) -> nn.Linear:
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     return head
-
-
-def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
-    """(model, tokenizer) of a local folder or hub id, on its device; UserError where it can't be had."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=resolve_dtype(dtype, resolve_device(device)),
-            trust_remote_code=False,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        what = "is not a checkpoint that transformers can load" if Path(path).is_dir() else "is neither a folder nor a reachable hub id"
-        raise UserError(f"model.path={path}: {what} ({str(error).splitlines()[0]}); give a local folder or check the network") from None
-    vocabulary = model.config.get_text_config().vocab_size
-    # special tokens beyond it are of no use here and do no harm: Gemma 3's text models have none for their tokenizer's image token
-    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    if any(token >= vocabulary and token not in special for token in tokenizer.get_vocab().values()):
-        raise UserError(f"model.path={path}: the tokenizer has {len(tokenizer)} tokens, the model {vocabulary}; they don't belong together")
-    return model.to(resolve_device(device)), tokenizer
 
 
 def _answers(batch: Batch, columns: list[int]) -> Batch:

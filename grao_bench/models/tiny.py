@@ -25,7 +25,7 @@ from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Models, ModelsWanted, Ranks
 from grao_bench.models.build import build_models
-from grao_bench.models.hf import Progress, started_from
+from grao_bench.models.hf import Progress, check_start, started_from
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
 
@@ -68,6 +68,10 @@ class TinyModel:
     def corpus_files(self) -> tuple[str, ...]:
         """The files whose documents join the data's corpus."""
         return tuple(self.corpus)
+
+    def check(self) -> None:
+        """UserError where start_from has no whole model."""
+        check_start(self.start_from)
 
     def checkpoint(self, corpus: Callable[[], list[str]], progress: Progress | None = None) -> str:
         """The folder of the base, made now if it is not in the cache; one process makes it while others wait."""

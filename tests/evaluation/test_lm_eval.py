@@ -22,7 +22,8 @@ from grao_bench.evaluation.engine_lm import EngineLM
 from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval, evaluate_tasks
 from grao_bench.evaluation.tasks import FOLDER
 from grao_bench.evaluation.tasks.sets import documents, ras
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.load import load_causal_lm
+from grao_bench.models.policy import Policy
 from grao_bench.models.tiny import train_tokenizer
 from grao_bench.records import TaskRecord, read_records, read_run
 from grao_bench.run import evaluate_again, run

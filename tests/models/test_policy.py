@@ -18,7 +18,8 @@ from grao_bench.batching import make_batch
 from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
 from grao_bench.models import head
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.load import load_causal_lm
+from grao_bench.models.policy import Policy
 from grao_bench.types import Answer, Needs
 
 from ..small import FAMILIES, PAD, WORDS, rectangle, tiny_llama, word_tokenizer

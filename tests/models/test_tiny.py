@@ -10,8 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grao_bench.errors import UserError
-from grao_bench.models.hf import HFModel
-from grao_bench.models.policy import load_causal_lm
+from grao_bench.models.load import load_causal_lm
 from grao_bench.models.tiny import END, PAD, TinyModel, cache_folder, length_bucketed, train_tokenizer
 from grao_bench.specs import load
 
@@ -111,7 +110,7 @@ def test_a_corpus_is_needed(cache):
 
 
 def test_start_from_a_run_replaces_the_base(tmp_path):
-    hf = HFModel(name="hf", path="x/y", start_from=None, prompt_format="hh", dtype="float32", device="cpu", logp_temperature=1.0)
+    hf = load("model/hf", path=str(tmp_path / "base"))
     for spec in (SPEC, hf):
         other = replace(spec, start_from=str(tmp_path))
         (tmp_path / "model").mkdir(exist_ok=True)
@@ -119,7 +118,7 @@ def test_start_from_a_run_replaces_the_base(tmp_path):
         (tmp_path / "model").rmdir()
         with pytest.raises(UserError, match=r"model.start_from=.*: holds no model/"):
             other.checkpoint(lambda: CORPUS)
-    assert hf.checkpoint(lambda: pytest.fail("read")) == "x/y"
+    assert hf.checkpoint(lambda: pytest.fail("read")) == str(tmp_path / "base")
 
 
 def test_batches_hold_every_document_once_an_epoch_and_rows_of_similar_length():

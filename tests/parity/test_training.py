@@ -14,7 +14,8 @@ import torch
 from grao_bench.data.tokens import render
 from grao_bench.dialogue import OPENING
 from grao_bench.interfaces import Sampling
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.load import load_causal_lm
+from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rollouts.scripted import ScriptedRollout

@@ -14,7 +14,8 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardSource, RewardSpec, TellingSource
 from grao_bench.models.likelihood import LikelihoodModel, Likelihoods
-from grao_bench.models.policy import Policy, load_causal_lm
+from grao_bench.models.load import load_causal_lm
+from grao_bench.models.policy import Policy
 from grao_bench.process import process_settings
 from grao_bench.rewards.judge.local import LocalJudge, LocalJudgeSource, ScorerSpec
 from grao_bench.rewards.judge.prompt import VERDICTS
