@@ -278,6 +278,7 @@ def _collector(
         sampling=experiment.sampling,
         max_answer_tokens=budget.max_answer_tokens,
         tokens_per_forward=budget.tokens_per_forward,
+        steps=budget.steps,
     )
 
 

@@ -87,12 +87,17 @@ class RewardRequest:
     compared with; a set may have none.
 
     num_tokens: its length in the policy's tokens, the end token counted; None where whoever asks has no tokens.
+    tokens: those tokens, None likewise. step of steps: how long the policy has trained that gave
+    the answers of the request's batch; None where a judge is asked.
     """
 
     example: Example
     text: str
     finished: bool
     num_tokens: int | None = None
+    tokens: tuple[int, ...] | None = None
+    step: int | None = None
+    steps: int | None = None
 
 
 @runtime_checkable

@@ -74,6 +74,8 @@ def data_fingerprint(examples: Iterable[Example]) -> str:
         for key in ("demonstrations", "label", "metadata"):
             if row[key] in ((), None, {}):
                 del row[key]  # a set that never had it keeps the fingerprint that its records hold
+        if not row["conversational"]:
+            del row["conversational"]
         try:
             line = json.dumps(row, sort_keys=True, ensure_ascii=False, default=_plain)
         except (TypeError, ValueError, RecursionError) as error:

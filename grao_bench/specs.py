@@ -97,12 +97,15 @@ def _require_trusted(kind: type, entries: Mapping[str, Any], where: str, trust: 
     for item in fields(kind):
         if trust is None or REACHES not in item.metadata or item.name not in entries:
             continue
-        reached = item.metadata[REACHES](str(entries[item.name]))
-        if reached not in trust:
-            raise UserError(
-                f"{where}: {kind.__name__}.{item.name}={entries[item.name]} leads to {reached}, and a run's folder "
-                f"is data: nothing is imported or asked for it; if {reached} is yours, add trust={reached}"
-            )
+        entry = entries[item.name]
+        for one in entry if isinstance(entry, list) else [entry]:
+            reached = item.metadata[REACHES](str(one))
+            if reached not in trust:
+                raise UserError(
+                    f"{where}: {kind.__name__}.{item.name}={one} leads to {reached}, and a run's "
+                    "folder is data: nothing is imported or asked for it; "
+                    f"if {reached} is yours, add trust={reached}"
+                )
 
 
 def choices(group: str) -> dict[str, Any]:

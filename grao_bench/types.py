@@ -41,6 +41,8 @@ class Example:
     label: in a set of single answers that were called good or bad (KTO), which of the two. A good
     answer is `chosen` and a bad one `rejected`, alone.
     metadata: a row's further columns, for reward functions, rules and slots that read them.
+    conversational: whether the row gave its prompt as messages; a TRL reward function gets
+    messages then, and texts otherwise.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Example:
     demonstrations: tuple[str, ...] = ()
     label: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    conversational: bool = False
 
     @property
     def reference(self) -> str:

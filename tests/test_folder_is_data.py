@@ -25,7 +25,7 @@ from grao_bench.values import describe
 from tests.cells import cell
 
 OURS = sorted(Path(grao_bench.__file__).parent.rglob("*.py"))
-PYTHON = {"_target_": "grao_bench.rewards.callable.PythonReward", "pairwise": False, "tie_margin": 0.0}
+PYTHON = {"_target_": "grao_bench.rewards.callable.PythonReward", "pairwise": False, "conversational": None, "tie_margin": 0.0}
 HOSTILE: dict[str, dict[str, Any]] = {
     "a process": {"_target_": "subprocess.Popen", "args": ["touch", "MARKER"]},
     "a shell": {"_target_": "os.system", "command": "touch MARKER"},

@@ -132,6 +132,7 @@ def read_row(row: dict[str, Any], id: str = "", subset: str = "") -> Example:
         demonstrations=tuple(_read_answer(one, f"demonstrations[{i}]", prompt) for i, one in enumerate(given)),
         label=label,
         metadata={key: value for key, value in row.items() if key not in own},
+        conversational=isinstance(row.get("prompt"), list),
     )
 
 

@@ -16,26 +16,27 @@ def compare(
     source: RewardSource,
     examples: Sequence[Example],
     answers: Sequence[Answer],
-    reference_tokens: Sequence[int | None] | None = None,
+    references: Sequence[tuple[int, ...] | None] | None = None,
 ) -> list[tuple[float | None, Verdict]]:
     """(R(answer, reference), the source's own verdict) of each answer.
 
     A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the
     difference, 0 within its tie margin. R is None where the source could say nothing of either, and
-    where the example has no reference.
+    where the example has no reference. references: their tokens, where somebody has them.
     """
-    pairs = zip(examples, answers, strict=True)
-    requests = [RewardRequest(example, answer.text, answer.finished, len(answer.tokens)) for example, answer in pairs]
+    requests = [
+        RewardRequest(example, one.text, one.finished, len(one.tokens), one.tokens or None)
+        for example, one in zip(examples, answers, strict=True)
+    ]
     if source.pairwise:
         return [(verdict.reward, verdict) for verdict in source.score(requests)]
     # in one call, within which a model scores an answer that equals its reference to the same last bit
-    lengths = reference_tokens or [None] * len(examples)
-    references = [
-        RewardRequest(example, example.reference, True, length)
-        for example, length in zip(examples, lengths, strict=True)
+    asked = [
+        RewardRequest(example, example.reference, True, None if ids is None else len(ids), ids)
+        for example, ids in zip(examples, references or [None] * len(examples), strict=True)
         if example.chosen is not None
     ]
-    verdicts = source.score([*requests, *references])
+    verdicts = source.score([*requests, *asked])
     of_references = iter(verdicts[len(requests) :])
     compared: list[tuple[float | None, Verdict]] = []
     for example, verdict in zip(examples, verdicts[: len(requests)], strict=True):
@@ -73,7 +74,8 @@ class Evaluator:
 
     def judge(self, reward: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[EvalRecord]:
         """What a reward source says of each answer: one record per example, in order."""
-        lengths = [None if example.chosen is None else len(self.codec.answer(example.chosen, sys.maxsize).tokens) for example in examples]
+        references = [None if one.chosen is None else self.codec.answer(one.chosen, sys.maxsize).tokens for one in examples]
+        compared = compare(reward, examples, answers, references)
         return [
             EvalRecord(
                 example_id=example.id,
@@ -85,13 +87,11 @@ class Evaluator:
                 prompt=plain_text(example.prompt) if self.store_text else "",
                 reference=(example.chosen or "") if self.store_text else "",
                 answer=answer.text if self.store_text else "",
-                reference_tokens=length,
+                reference_tokens=None if reference is None else len(reference),
                 excluded=unsaid(example, R, verdict),
                 **repetition_of(answer.text),
             )
-            for example, answer, length, (R, verdict) in zip(
-                examples, answers, lengths, compare(reward, examples, answers, lengths), strict=True
-            )
+            for example, answer, reference, (R, verdict) in zip(examples, answers, references, compared, strict=True)
         ]
 
 

@@ -42,8 +42,8 @@ class Prober:
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
         known = all(example.chosen is not None for example in self.examples)
         references = [[self.codec.answer(example.reference, self.sampling.max_new_tokens)] if known else [] for example in self.examples]
-        lengths = [len(one[0].tokens) if one else None for one in references]
-        verdicts = compare(self.reward, self.examples, answers, lengths)
+        ids = [one[0].tokens if one else None for one in references]
+        verdicts = compare(self.reward, self.examples, answers, ids)
         judged = [
             (R, verdict.reward)
             for example, (R, verdict) in zip(self.examples, verdicts, strict=True)

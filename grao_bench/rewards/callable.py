@@ -1,39 +1,59 @@
-"""A reward written as a Python function: fn(prompts, completions, references, **columns)."""
+"""A reward written as a Python function: of TRL's form, or fn(prompts, completions, references)."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib
 import inspect
 import math
+import reprlib
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.types import Example, Verdict
+from grao_bench.rewards.arguments import Signature, Told, arguments
+from grao_bench.types import Verdict
 from grao_bench.values import REACHES
 
-RewardFunction = Callable[..., Sequence[float]]
+RewardFunction = Callable[..., Any]
+
+
+def module_of(path: str) -> str:
+    """The module of a function's dotted path."""
+    return path.rpartition(".")[0] or path
 
 
 @dataclass(frozen=True, kw_only=True)
 class PythonReward:
-    """function: `package.module.fn`, found on Python's path (the working directory is on it).
+    """function: `package.module.fn`, found on Python's path (the working directory is on it). It
+    gives a number for each completion, or None to leave one out; it may be `async def`.
 
-    fn(prompts, completions, references) gets three lists of texts of one length and gives as many
-    numbers. A prompt of one turn is its text; one of more turns is a dialogue in HH format. A
-    reference is None where the set has none. A function that takes **columns, or parameters by
-    the columns' names, gets the rows' further columns as lists too (TRL's way), None where a row
-    lacks it. pairwise: the numbers are R(completion, reference) in {-1, 0, 1}; otherwise they
-    are scores, and two closer than tie_margin are a tie.
+    Of TRL's form, fn(prompts, completions, **kwargs), it is called by keywords, as TRL calls it:
+    also completion_ids, trainer_state, log_extra, log_metric, references and, by their names, the
+    rows' further columns (None where a row lacks one). What it does not take is not given.
+    trainer_state is a TrainerState with global_step and max_steps in training, both TRAINED where
+    a judge is asked; its other fields are not known.
+
+    Of our own form, fn(prompts, completions, references, **columns), which a parameter
+    `references` or parameters of other names tell, it gets texts and columns. A reference is None
+    where the set has none.
+
+    conversational: prompts are lists of messages and completions [{"role": "assistant",
+    "content": ...}] (true), or texts (false), of which a prompt of several turns is a dialogue in
+    HH format; null: as the data's own prompts are (our own form: texts).
+    pairwise: the numbers are R(completion, reference) in {-1, 0, 1}; otherwise they are scores,
+    and two closer than tie_margin are a tie.
     """
 
-    function: str = field(metadata={REACHES: lambda path: path.rpartition(".")[0] or path})
+    function: str = field(metadata={REACHES: module_of})
     pairwise: bool
+    conversational: bool | None
     tie_margin: float
 
     def needs_reference(self, data: DataSpec) -> bool:
@@ -83,62 +103,74 @@ class PythonSource:
         return hashlib.sha256(f"{self.spec.function}\n{text}".encode()).hexdigest()
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order; UserError names what is wrong with the function or its numbers."""
+        """One verdict per request, in order, its reward None where the function gave None;
+        UserError names the function and what is wrong with it or with what it gave."""
         if not requests:
             return []
-        examples = [request.example for request in requests]
-        texts = (
-            [prompt_text(example) for example in examples],
-            [request.text for request in requests],
-            [example.chosen for example in examples],
-        )
+        where, told = f"reward.function={self.spec.function}", Told(len(requests))
+        signature, conversational = Signature.of(self.function), self.spec.conversational
         try:
-            given = self.function(*texts, **columns_for(self.function, examples))
+            texts, keywords = arguments(signature, requests, conversational, told)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        try:
+            given = _waited_for(self.function(*texts, **keywords))
+            listed = list(given) if _is_list(given) else None
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            raise UserError(
-                f"reward.function={self.spec.function}: raised {type(error).__name__}: {' '.join(str(error).split())} "
-                f"({last.filename}:{last.lineno})"
-            ) from error
-        return [Verdict(value, self.name) for value in self._values(given, len(requests))]
-
-    def _values(self, given: Any, count: int) -> list[float]:
-        where = f"reward.function={self.spec.function}"
-        try:
-            listed = list(given)
-        except TypeError:
-            raise UserError(f"{where}: gave {type(given).__name__}; it must give a list of {count} numbers, one per completion") from None
+            fault = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            raise UserError(f"{where}: raised {fault} ({last.filename}:{last.lineno})") from error
+        count = len(requests)
+        if listed is None:
+            what = f"gave {type(given).__name__} {reprlib.repr(given)}"
+            fix = f"it must give a list of {count} numbers, one per completion"
+            raise UserError(f"{where}: {what}; {fix}")
         if len(listed) != count:
-            raise UserError(f"{where}: gave {len(listed)} numbers for {count} completions; it must give one for each, in order")
-        return [self._value(value, index, where) for index, value in enumerate(listed)]
+            what = f"gave {len(listed)} numbers for {count} completions"
+            raise UserError(f"{where}: {what}; it must give one for each, in order")
+        values = [self._value(value, index, where) for index, value in enumerate(listed)]
+        return [Verdict(value, self.name, told.parts(row)) for row, value in enumerate(values)]
 
-    def _value(self, value: Any, index: int, where: str) -> float:
+    def _value(self, value: Any, index: int, where: str) -> float | None:
+        if value is None:
+            return None
+        what = f"{where}: gave {reprlib.repr(value)} for completion {index}"
         try:
-            number = float(value)
+            number = float(math.nan if isinstance(value, str | bytes) else value)
         except (TypeError, ValueError):
-            raise UserError(f"{where}: gave {value!r} for completion {index}; it must give a number for each") from None
+            number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"{where}: gave {number} for completion {index}; it must give a finite number for each")
+            fix = "a finite number for each, or None to leave one out"
+            raise UserError(f"{what}; it must give {fix}")
         if self.spec.pairwise and number not in (-1.0, 0.0, 1.0):
-            raise UserError(f"{where}: gave {number} for completion {index}; with reward.pairwise=true it must give -1, 0 or 1")
+            raise UserError(f"{what}; with reward.pairwise=true it must give -1, 0 or 1")
         return number
 
 
-def columns_for(function: RewardFunction, examples: Sequence[Example]) -> dict[str, list[Any]]:
-    """The rows' columns that a function takes: those that it names after its first three
-    parameters, or all that any row has where it takes **columns. A column of one of those three
-    names is not given."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a function written in C
-        return {}
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = {one.name for one in parameters[3:] if one.kind in kinds}
-    every = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
-    found = dict.fromkeys(key for example in examples for key in example.metadata)
-    first = {one.name for one in parameters[:3]}
-    taken = [key for key in found if key in named or (every and key not in first)]
-    return {key: [example.metadata.get(key) for example in examples] for key in taken}
+def _is_list(given: Any) -> bool:
+    """Whether this is numbers in an order: a list, a tuple, an array, a generator."""
+    unordered = isinstance(given, str | bytes | Mapping | set | frozenset)
+    return isinstance(given, Iterable) and not unordered and getattr(given, "ndim", 1) > 0
+
+
+def _waited_for(given: Any) -> Any:
+    """What a function gave; of an async one, what it gives in the end."""
+    if not inspect.isawaitable(given):
+        return given
+    return asyncio.run_coroutine_threadsafe(_awaited(given), _loop()).result()
+
+
+async def _awaited(given: Awaitable[Any]) -> Any:
+    return await given
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One event loop for the process, in a thread of its own: a function's clients stay connected
+    from call to call, and a notebook's own loop is left alone."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
+    return loop
 
 
 def load_function(path: str) -> RewardFunction:
@@ -151,13 +183,9 @@ def load_function(path: str) -> RewardFunction:
     except AttributeError:
         raise UserError(f"reward.function={path}: {module} has no {name}") from None
     except Exception as error:  # whatever the user's module raises when it is imported
-        raise UserError(f"reward.function={path}: {module} can't be imported ({type(error).__name__}: {error})") from error
+        fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"reward.function={path}: {module} can't be imported ({fault})") from error
     if not callable(found):
         raise UserError(f"reward.function={path}: is {type(found).__name__}, not a function")
     function: RewardFunction = found
     return function
-
-
-def prompt_text(example: Example) -> str:
-    """The text of a prompt of one turn; a dialogue in HH format where there are more."""
-    return example.prompt[0].text if len(example.prompt) == 1 else render(example.prompt).strip()

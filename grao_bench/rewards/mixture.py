@@ -6,12 +6,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
 from grao_bench.records import JudgeCounts
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
+
+Missing = Literal["exclude", "skip"]
+"""What a mixture says of an answer of which a part could say nothing: nothing either (a judge that
+failed), or the sum of the other parts (a part for some rows alone, as TRL's None)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +33,11 @@ class Mixture:
 
     A part in {-1, 0, 1} (pairwise) and a score stand side by side as they are; the weights make them comparable. A weighted sum is no
     ternary verdict, so a mixture is pointwise: answers are compared by its sum, a tie within tie_margin.
+    missing: see `Missing`; where no part said anything, the mixture does not.
     """
 
     parts: Mapping[str, Part]
+    missing: Missing
     tie_margin: float
 
     def __post_init__(self) -> None:
@@ -53,7 +60,8 @@ class Mixture:
     def build(self, data: DataSpec) -> MixtureSource:
         """The source for that set."""
         sources = {name: part.source.build(data) for name, part in self.parts.items()}
-        return MixtureSource(sources, {name: part.weight for name, part in self.parts.items()}, self.tie_margin)
+        weights = {name: part.weight for name, part in self.parts.items()}
+        return MixtureSource(sources, weights, self.tie_margin, missing=self.missing)
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,13 @@ class MixtureSource:
     tie_margin: float
     name: str = "mixture"
     pairwise: bool = False
+    missing: Missing = "exclude"
 
     @property
     def fingerprint(self) -> str:
-        """Of the parts' fingerprints and weights."""
-        return value_hash({name: [source.fingerprint, self.weights[name]] for name, source in self.sources.items()})
+        """Of the parts' fingerprints and weights, and of what becomes of a missing one."""
+        parts = {name: [source.fingerprint, self.weights[name]] for name, source in self.sources.items()}
+        return value_hash(parts, self.missing)
 
     def statistics(self) -> dict[str, JudgeCounts]:
         """See `TellingSource`; `<part>/<judge>`."""
@@ -81,7 +91,8 @@ class MixtureSource:
         return told_texts(self.sources)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
-        """One verdict per request, in order; its reward is None where a part could say nothing.
+        """One verdict per request, in order; its reward is None where a part could say nothing
+        (missing="skip": where all could).
 
         UserError names the part whose reward is not a number.
         """
@@ -96,8 +107,9 @@ class MixtureSource:
             if not math.isfinite(verdict.reward):
                 raise UserError(f"reward.parts.{name}: gave a reward that is not a number; check its model and its inputs")
             weighted.append(self.weights[name] * verdict.reward)
+        enough = self.missing == "skip" or len(weighted) == len(said)
         return Verdict(
-            math.fsum(weighted) if len(weighted) == len(said) else None,
+            math.fsum(weighted) if weighted and enough else None,
             self.name,
             {key: value for name, verdict in said.items() for key, value in named_parts(name, verdict).items()},
             tuple(reply for verdict in said.values() for reply in verdict.replies),

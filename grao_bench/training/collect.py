@@ -24,6 +24,7 @@ class Collector:
     """What fills a batch. `reference` is the frozen reference model, None where nothing needs it.
 
     `reference_cache` holds its log-probabilities of answers that are the data's own (DPO's pairs).
+    steps: the run's, for rewards that change while it trains; None where nobody says.
     """
 
     codec: Codec
@@ -34,6 +35,7 @@ class Collector:
     max_answer_tokens: int
     tokens_per_forward: int
     reference_cache: ReferenceCache | None = None
+    steps: int | None = None
 
 
 def collect(
@@ -75,7 +77,8 @@ def collect(
         batch = batch.fill(old_logp=told)
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
-        rewards, reward_metrics = _rewards(collector.reward, examples, rollouts, given, needs)
+        when = (step, collector.steps)
+        rewards, reward_metrics = _rewards(collector.reward, examples, rollouts, given, needs, when)
         _require_finite(rewards, collector.reward.name)
         batch = batch.fill(rewards=rewards)
         metrics |= _reward_metrics(rewards[:, batch.columns("rollout")]) | reward_metrics
@@ -131,23 +134,25 @@ def _rewards(
     rollouts: Sequence[Sequence[Answer]],
     given: Sequence[Sequence[_Given]],
     needs: Needs,
+    when: tuple[int | None, int | None],
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """[P K]: a verdict on every rollout and on the data's judged answers (the reference), 0 on the
-    others (a rejected one). Texts stand for the sampled ids.
+    others (a rejected one). Texts stand for the sampled ids. when: the step, of how many.
 
     And what the parts of a composed reward said of the rollouts.
     """
     requests: dict[tuple[int, int], RewardRequest] = {}
     for p, example in enumerate(examples):
         for k, answer in enumerate(rollouts[p]):
-            requests[p, k] = RewardRequest(example, answer.text, answer.finished, len(answer.tokens))
+            requests[p, k] = _request(example, answer.text, answer, answer.finished)
         for k, one in enumerate(given[p], needs.rollouts):
             if one.slot.judged:
                 # judged on its full text, whatever was cut for the model
-                requests[p, k] = RewardRequest(example, one.text, True, len(one.answer.tokens))
+                requests[p, k] = _request(example, one.text, one.answer, True)
     rewards = torch.zeros(len(examples), len(needs.slots))
     unsaid = torch.zeros(len(examples), len(needs.slots), dtype=torch.bool)
-    verdicts = dict(zip(requests, source.score(list(requests.values())), strict=True))
+    asked = [replace(one, step=when[0], steps=when[1]) for one in requests.values()]
+    verdicts = dict(zip(requests, source.score(asked), strict=True))
     for (p, k), verdict in verdicts.items():
         if verdict.reward is not None:
             rewards[p, k] = verdict.reward
@@ -162,6 +167,10 @@ def _rewards(
         metrics["reward/excluded"] = unsaid.sum().item() / len(requests)
         rewards[:, : needs.rollouts] = _without(rewards[:, : needs.rollouts], unsaid[:, : needs.rollouts])
     return rewards, metrics
+
+
+def _request(example: Example, text: str, answer: Answer, finished: bool) -> RewardRequest:
+    return RewardRequest(example, text, finished, len(answer.tokens), answer.tokens)
 
 
 def _part_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:

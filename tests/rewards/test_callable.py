@@ -85,7 +85,7 @@ def test_the_rows_columns_reach_a_function_that_takes_them(written, parameters, 
 
 def test_a_column_that_no_row_has_is_missed(written):
     source = spec(written("def fn(p, c, r, solution):\n    return [0] * len(p)\n")).build(ANY)
-    with pytest.raises(UserError, match=r"raised TypeError: .*solution"):
+    with pytest.raises(UserError, match=r"takes solution, which nothing fills: .* \(answer, level\); rename"):
         source.score(PROMPTS)
 
 
@@ -104,10 +104,15 @@ def test_numbers_of_other_libraries_are_numbers(written):
         ("return [1.0, 2.0]", "gave 2 numbers for 3 completions; it must give one for each"),
         ("return [1.0, float('nan'), 0.0]", "gave nan for completion 1; it must give a finite number"),
         ("return [1.0, 0.0, float('inf')]", "gave inf for completion 2; it must give a finite number"),
-        ("return [None, 1.0, 0.0]", "gave None for completion 0; it must give a number"),
-        ("return ['good', 1.0, 0.0]", "gave 'good' for completion 0; it must give a number"),
-        ("pass", "gave NoneType; it must give a list of 3 numbers"),
-        ("return 1.0", "gave float; it must give a list of 3 numbers"),
+        ("return ['good', 1.0, 0.0]", "gave 'good' for completion 0; it must give a finite number"),
+        ("return ['1.0', 1.0, 0.0]", "gave '1.0' for completion 0; it must give a finite number"),
+        ("return [[1.0], 1.0, 0.0]", r"gave \[1.0\] for completion 0; it must give a finite number"),
+        ("pass", "gave NoneType None; it must give a list of 3 numbers"),
+        ("return 1.0", "gave float 1.0; it must give a list of 3 numbers"),
+        ("return '101'", "gave str '101'; it must give a list of 3 numbers"),
+        ("return {0: 1.0, 1: 1.0, 2: 1.0}", "gave dict {0: 1.0, .*; it must give a list of 3 numbers"),
+        ("return {0.0, 0.5, 1.0}", "gave set .*; it must give a list of 3 numbers"),
+        ("raise ValueError('one\\ntwo')", r"raised ValueError: one two \("),
         ("return {}['x']", r"raised KeyError: 'x' \(.*own_rewards_\d+\.py:2\)"),
     ],
 )
@@ -130,6 +135,26 @@ def test_wrong_numbers_are_one_line_that_names_the_key(written, body, message):
 def test_a_function_that_is_not_there_is_found_before_anything_is_trained(path, message):
     with pytest.raises(UserError, match=rf"^reward\.function={path}: {message}"):
         spec(path).check(ANY)
+
+
+def test_none_leaves_an_answer_out(written):
+    source = spec(written("def fn(p, c, r):\n    return [None, 1.0, 0.0]\n")).build(ANY)
+    assert [verdict.reward for verdict in source.score(REQUESTS)] == [None, 1.0, 0.0]
+
+
+POSITIONS = [("p, c, r", "p, c, r"), ("*texts", "*texts"), ("references, completions, prompts",) * 2]
+
+
+@pytest.mark.parametrize(("head", "texts"), POSITIONS)
+def test_names_of_ones_own_are_filled_by_position_and_ours_by_name(written, head, texts):
+    body = f"def fn({head}):\n    seen[:] = [{texts}]\n    return [0] * 3\n"
+    source = spec(written(f"seen = []\n{body}")).build(ANY)
+    source.score(REQUESTS)
+    seen = source.function.__globals__["seen"]
+    if head.startswith("references"):
+        seen.reverse()
+    dialogue = "Human: Hi\n\nAssistant: Ho\n\nHuman: So?"
+    assert seen == [["Say one."] * 2 + [dialogue], ["one", "on", "three"], ["one", "one", "two"]]
 
 
 def test_a_margin_below_0_is_a_users_error():

@@ -47,7 +47,8 @@ class Length:
 
 
 def mixture(**parts: tuple[RewardSpec, float]) -> Mixture:
-    return Mixture(parts={name: Part(source=source, weight=weight) for name, (source, weight) in parts.items()}, tie_margin=0.0)
+    named = {name: Part(source=source, weight=weight) for name, (source, weight) in parts.items()}
+    return Mixture(parts=named, missing="exclude", tie_margin=0.0)
 
 
 def test_a_weighted_sum_with_its_parts():

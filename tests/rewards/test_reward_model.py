@@ -414,7 +414,7 @@ def test_a_cell_loads_a_reward_model_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", counted)
     reward = replace(SPEC, path=str(folder), mode="score")
-    mixture = Mixture(parts={"it": Part(source=reward, weight=1.0)}, tie_margin=0.0)
+    mixture = Mixture(parts={"it": Part(source=reward, weight=1.0)}, missing="exclude", tie_margin=0.0)
     both = small("evaluation/standard", sets="all", max_examples=2, reward=mixture)
     for output in ("first", "second"):
         run(cell("grpo", tmp_path / output, reward=reward, evaluation=both))
