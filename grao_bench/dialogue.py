@@ -9,6 +9,8 @@ from grao_bench.types import Role, Turn
 
 OPENING = "\n\nAssistant:"
 """What a prompt in HH format ends with: the answer, with its leading space, is written right after it."""
+NEXT_TURN = "\n\nHuman:"
+"""Where an answer in HH format is over: a base model goes on with a turn of the user's."""
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}

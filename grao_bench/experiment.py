@@ -20,6 +20,7 @@ import torch
 
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.tokens import TextCodec
+from grao_bench.dialogue import NEXT_TURN
 from grao_bench.errors import UserError
 from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval
 from grao_bench.evaluation.probe import Prober
@@ -101,9 +102,18 @@ class Experiment:
 
     @property
     def sampling(self) -> Sampling:
-        """How training samples its rollouts."""
+        """How training samples its rollouts. In the hh format an answer ends before the user's next
+        turn, unless `rollout.stop` says otherwise."""
         rollout = self.rollout
-        return Sampling(rollout.temperature, rollout.top_p, self.budget.max_answer_tokens, rollout.top_k, rollout.min_p)
+        own = (NEXT_TURN,) if self.model.prompt_format == "hh" else ()
+        return Sampling(
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            max_new_tokens=self.budget.max_answer_tokens,
+            top_k=rollout.top_k,
+            min_p=rollout.min_p,
+            stop=own if rollout.stop is None else tuple(rollout.stop),
+        )
 
     @property
     def evaluation_sampling(self) -> Sampling:
@@ -151,6 +161,7 @@ def check(experiment: Experiment) -> None:
         ("rollout.top_p", rollout.top_p, 0 < rollout.top_p <= 1, "above 0 and at most 1"),
         ("rollout.top_k", rollout.top_k, rollout.top_k >= 0, "at least 0 (0: the whole vocabulary)"),
         ("rollout.min_p", rollout.min_p, 0 <= rollout.min_p < 1, "at least 0 (the whole vocabulary) and below 1"),
+        ("rollout.stop", rollout.stop, all(rollout.stop or ()), "texts of at least a character"),
         ("evaluation.max_examples", count, count is None or count >= 1, "at least 1, or null for all"),
         ("evaluation.temperature", heat, heat is None or heat >= 0, "at least 0 (0: greedy), or null"),
     ):

@@ -39,6 +39,7 @@ class Sampling:
 
     top_p 1, top_k 0 and min_p 0 keep the whole vocabulary. Otherwise, in this order, as transformers does: the top_k likeliest tokens; of
     those the fewest whose probability reaches top_p; of those the ones at least min_p times as likely as the likeliest.
+    stop: an answer ends before the first of these texts, finished; the texts are no part of it.
     """
 
     temperature: float
@@ -46,6 +47,7 @@ class Sampling:
     max_new_tokens: int
     top_k: int = 0
     min_p: float = 0.0
+    stop: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -196,6 +198,9 @@ class Codec(Protocol):
     def prompt(self, example_id: str, turns: Sequence[Turn]) -> Prompt: ...
     def answer(self, text: str, max_tokens: int) -> Answer: ...
     def text(self, tokens: Sequence[int]) -> str: ...
+    def decoded(self, tokens: Sequence[int]) -> str:
+        """The ids' own text, nothing left out or stripped: control tokens are spelled out."""
+        ...
 
 
 @runtime_checkable
@@ -299,6 +304,11 @@ class RolloutSpec(Protocol):
     def top_k(self) -> int: ...
     @property
     def min_p(self) -> float: ...
+    @property
+    def stop(self) -> Sequence[str] | None:
+        """Texts that an answer ends before; None for those of the prompt format."""
+        ...
+
     @property
     def tells_logp(self) -> bool:
         """Whether its answers carry the log-probabilities of their tokens."""

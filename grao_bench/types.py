@@ -2,7 +2,8 @@
 
 Shape letters: P prompts, K answers per prompt, G rollouts per prompt, T answer tokens, Tp prompt tokens.
 Alignment, stated once: `logp[p, k, t] = log pi(tokens[p, k, t] | prompt[p], tokens[p, k, :t])`, so every tensor lines up with `tokens`.
-The length |x| of an answer counts its end token when the answer is finished; a truncated answer has none.
+The length |x| of an answer counts its end token where it has one: one that a stop string ended, or
+that was truncated, has none.
 """
 
 from __future__ import annotations
@@ -96,7 +97,13 @@ def occurrences(ids: Iterable[str]) -> list[int]:
 class Answer:
     """An answer as ids. Sampled ids are kept and trained on as they are, never re-encoded from `text`.
 
-    `finished` is True when the last id is an end token. What a sampler says of each token, where it says it: `sampler_logp`, the
+    `finished` is True when the answer ended by itself: its last id is an end token, or a stop
+    string (`Sampling.stop`) came next, of which nothing is kept. Training sees the ids that are
+    there and no end token in the stop string's place, which was not sampled: such an answer teaches
+    what to say, and neither to go on with another turn nor to end. Where the stop string came first
+    of all, the text is empty and the one token is the first of the stop string's own.
+
+    What a sampler says of each token, where it says it: `sampler_logp`, the
     log-probability under the distribution that it drew from (after temperature and truncation; 0 for a greedy token), and `logp`, the
     raw one, at temperature 1 over the whole vocabulary. `policy_step` says whose it is: the steps
     that the policy had trained for when it was drawn; None for an answer that no policy gave.

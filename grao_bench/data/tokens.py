@@ -155,6 +155,10 @@ class TextCodec:
         kept = list(tokens[:-1]) if tokens and tokens[-1] in self._stop else list(tokens)
         return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
+    def decoded(self, tokens: Sequence[int]) -> str:
+        """The ids' own text, nothing left out or stripped: control tokens are spelled out."""
+        return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+
     def _encode(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         return [int(token) for token in ids]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -37,7 +37,7 @@ class Prober:
         own."""
         self.engine.sync(policy, step)
         prompts = [self.codec.prompt(example.id, example.prompt) for example in self.examples]
-        plain = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=self.sampling.max_new_tokens)
+        plain = replace(self.sampling, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
         samples = [drawn[0] for drawn in self.engine.sample(prompts, 1, plain, stream_seed(self.seed, "probe", "kl"))]
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
         known = all(example.chosen is not None for example in self.examples)

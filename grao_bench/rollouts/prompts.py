@@ -1,8 +1,8 @@
-"""What the engines share: prompts they refuse, and where an answer ends."""
+"""What the engines share: prompts and settings they refuse."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from grao_bench.batching import check_ids, check_length
@@ -42,9 +42,3 @@ def check_settings(answers_per_call: int, max_seconds: float | None) -> None:
         raise UserError(f"rollout.answers_per_call={answers_per_call}: must be at least 1")
     if max_seconds is not None and max_seconds <= 0:
         raise UserError(f"rollout.max_seconds={max_seconds}: must be above 0, or null for no deadline")
-
-
-def cut_at_end(tokens: Sequence[int], stop_tokens: Collection[int]) -> tuple[tuple[int, ...], bool]:
-    """(the tokens up to and with the first that stops an answer, True), or (all of them, False) where there is none: unfinished."""
-    end = next((place for place, token in enumerate(tokens) if token in stop_tokens), None)
-    return tuple(tokens[: None if end is None else end + 1]), end is not None

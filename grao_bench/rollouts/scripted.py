@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampled, Sampling
+from grao_bench.rollouts.ends import StopStrings, ended
 from grao_bench.types import Answer, Prompt
 
 
@@ -17,6 +18,7 @@ class ScriptedRollout:
     answers: Mapping[str, Sequence[str]]
     temperature: float
     top_p: float
+    stop: list[str] | tuple[str, ...] | None = None
 
     @property
     def top_k(self) -> int:
@@ -39,7 +41,8 @@ class ScriptedRollout:
 
 
 class ScriptedEngine:
-    """Encodes the script's texts; an answer over max_new_tokens is cut and unfinished."""
+    """Encodes the script's texts; an answer over max_new_tokens is cut and unfinished, one with a
+    stop string is cut before it and finished."""
 
     reproducible = True
 
@@ -60,4 +63,9 @@ class ScriptedEngine:
         if not texts:
             raise UserError(f"rollout.answers: nothing is scripted for example {example_id}")
         answer = self.codec.answer(texts[index % len(texts)], sampling.max_new_tokens)
+        if sampling.stop:
+            stops = StopStrings(self.codec, sampling.stop)
+            tokens, text, finished = ended(answer.tokens, self.codec, stops)
+            if tokens != answer.tokens or finished != answer.finished:
+                answer = Answer(text, tokens, finished)
         return replace(answer, policy_step=self.step)

@@ -9,7 +9,7 @@ several times from itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -22,6 +22,7 @@ from grao_bench.interfaces import Codec, Sampled, Sampling
 from grao_bench.models.router import without_router_loss
 from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
+from grao_bench.rollouts.ends import StopStrings, ended
 from grao_bench.rollouts.prompts import check_prompts, check_settings, not_numbers, synced
 from grao_bench.rollouts.sampler import Draw, Draws, NextToken
 from grao_bench.types import Answer, Prompt
@@ -44,6 +45,7 @@ class SharedPrefixRollout:
     top_p: float
     top_k: int
     min_p: float
+    stop: list[str] | tuple[str, ...] | None
     answers_per_call: int
     max_seconds: float | None
     cuda_graphs: bool
@@ -160,6 +162,9 @@ class _Decoding:
         self.state = torch.zeros(2, self.slots, dtype=torch.long, device=self.device)
         self.answer_of, self.born = [0] * self.slots, [0] * self.slots
         self.drawn_of = [0] * self.count
+        # where stop strings are looked for, what each answer has said so far
+        self.stop_strings = StopStrings(self.codec, sampling.stop)
+        self.said: list[list[int]] = [[] for _ in range(self.count if self.stop_strings else 0)]
         self.begun = self.prefilled = 0
         self.ready: _Ready | None = None
 
@@ -238,8 +243,18 @@ class _Decoding:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             over.fill_(True)
         finished = over.nonzero()[:, 0].tolist()
+        if self.stop_strings:
+            finished = sorted({*finished, *self._at_stop_strings(low, token.tolist())})
         if finished:
             self._retire([low + row for row in finished])
+
+    def _at_stop_strings(self, low: int, tokens: list[int]) -> Iterator[int]:
+        """Of the rows from `low` on, counted from there, those whose new token completes one."""
+        for row, token in enumerate(tokens):
+            said = self.said[self.answer_of[low + row]]
+            said.append(token)
+            if self.stop_strings.kept(said) is not None:
+                yield row
 
     def _retire(self, finished: list[int]) -> None:
         for row in finished:
@@ -257,7 +272,7 @@ class _Decoding:
         last = first + self.drawn_of[answer]
         if any(value != value for value in raw[first:last]):
             raise not_numbers(self.prompts[answer // self.n].id)
-        kept = tuple(ids[first:last])
-        finished = kept[-1] in self.codec.stop_tokens
+        kept, text, finished = ended(ids[first:last], self.codec, self.stop_strings)
+        last = first + len(kept)
         said = tuple(sampler[first:last]), tuple(raw[first:last])
-        return Answer(self.codec.text(kept), kept, finished, *said, self.policy_step)
+        return Answer(text, kept, finished, *said, self.policy_step)

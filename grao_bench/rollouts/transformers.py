@@ -8,15 +8,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from grao_bench.batching import pad_rows
 from grao_bench.interfaces import Codec, Sampled, Sampling
 from grao_bench.ops import stream_seed
+from grao_bench.rollouts.ends import StopStrings, ended
 from grao_bench.rollouts.prompts import (
     check_prompts,
     check_settings,
-    cut_at_end,
     not_numbers,
     synced,
 )
@@ -34,6 +40,7 @@ class TransformersRollout:
     top_p: float
     top_k: int
     min_p: float
+    stop: list[str] | tuple[str, ...] | None
     answers_per_call: int
     max_seconds: float | None
 
@@ -49,7 +56,7 @@ class TransformersRollout:
 
 
 class TransformersEngine:
-    """Draws n answers per prompt, cut at the first stop token."""
+    """Draws n answers per prompt, cut at the first stop token or before the first stop string."""
 
     reproducible = False
     """An answer depends on the prompts that share its `generate`."""
@@ -97,6 +104,8 @@ class TransformersEngine:
         ids, mask = pad_rows([prompt.tokens for prompt in prompts], self.codec.pad_token, left=True)
         ids, mask = ids.to(device), mask.long().to(device)
         greedy = sampling.temperature == 0
+        stops = StopStrings(self.codec, sampling.stop)
+        stopped = StoppingCriteriaList([_Stopped(stops, len(prompts) * n)] if stops else [])
         drawn = {} if greedy else {name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p")}
         # `generate` takes what it is not told (penalties, minimum lengths) from the checkpoint's settings: not the policy's distribution
         own, self.model.generation_config = self.model.generation_config, GenerationConfig()
@@ -112,16 +121,30 @@ class TransformersEngine:
                     eos_token_id=list(self.codec.stop_tokens),
                     pad_token_id=self.codec.pad_token,
                     logits_processor=LogitsProcessorList([_Numbers([prompt.id for prompt in prompts for _ in range(n)])]),
+                    stopping_criteria=stopped,
                     **drawn,
                 )
         finally:
             self.model.generation_config = own
-        rows = [self._cut(row) for row in out[:, ids.shape[1] :].tolist()]
+        said = [ended(row, self.codec, stops) for row in out[:, ids.shape[1] :].tolist()]
+        rows = [Answer(text, kept, done, policy_step=self.step) for kept, text, done in said]
         return [rows[i * n : (i + 1) * n] for i in range(len(prompts))]
 
-    def _cut(self, tokens: list[int]) -> Answer:
-        kept, finished = cut_at_end(tokens, self.codec.stop_tokens)
-        return Answer(self.codec.text(kept), kept, finished, policy_step=self.step)
+
+class _Stopped(StoppingCriteria):
+    """Which rows of a `generate` hold a stop string; called once per new token."""
+
+    def __init__(self, stops: StopStrings, rows: int) -> None:
+        self.stops = stops
+        self.said: list[list[int]] = [[] for _ in range(rows)]
+        self.done = [False] * rows
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if not self.done[row]:
+                self.said[row].append(token)
+                self.done[row] = self.stops.kept(self.said[row]) is not None
+        return torch.tensor(self.done, device=input_ids.device)
 
 
 class _Numbers(LogitsProcessor):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +15,6 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RolloutEngine, Sampling
 from grao_bench.rollouts.scripted import ScriptedRollout
-from grao_bench.rollouts.shared_prefix import SharedPrefixRollout
-from grao_bench.rollouts.transformers import TransformersRollout
 from grao_bench.specs import load
 from grao_bench.types import Prompt, Turn
 
@@ -28,7 +25,7 @@ PROMPTS = [Prompt("long", (6, 7, 8, 9, 10, 11, 12)), Prompt("short", (13,)), Pro
 WARM = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=12)
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=12)
 SCRIPT = {"long": ["red green", "blue"], "*": ["one two three", "good " * 40]}
-SPECS = {"transformers": TransformersRollout, "shared_prefix": partial(SharedPrefixRollout, cuda_graphs=False)}
+SPECS = ("transformers", "shared_prefix")
 
 every_sampler = pytest.mark.parametrize("name", SPECS)
 every_engine = pytest.mark.parametrize("name", [*SPECS, "scripted"])
@@ -42,7 +39,7 @@ def engine(name: str, model: object = None, answers_per_call: int = 256, pad: st
     model = tiny_llama() if model is None else model
     if name == "scripted":
         return ScriptedRollout(answers=SCRIPT, temperature=1.0, top_p=1.0).build(codec(pad))
-    spec = SPECS[name](temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=answers_per_call, max_seconds=None)
+    spec = load(f"rollout/{name}", answers_per_call=answers_per_call)
     return synced(spec.build(codec(pad)), model)
 
 

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from types import MethodType
 
 import pytest
@@ -21,8 +20,9 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import Sampling
 from grao_bench.rollouts.cache import EAGER, GRAPHED, AnswerCache
 from grao_bench.rollouts.decoder import cache_argument
-from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
-from grao_bench.rollouts.transformers import TransformersEngine, TransformersRollout
+from grao_bench.rollouts.shared_prefix import SharedPrefixEngine
+from grao_bench.rollouts.transformers import TransformersEngine
+from grao_bench.specs import load
 from grao_bench.types import Answer, Prompt
 
 from ..small import END, FAMILIES, WORDS, synced, tiny_llama, tiny_qwen2, word_tokenizer
@@ -261,9 +261,9 @@ def test_past_the_deadline_answers_come_as_they_are(slots):
     assert all(answer.finished == (answer.tokens[-1] == END) and len(answer.logp) == 1 for row in drawn for answer in row)
 
 
-@pytest.mark.parametrize("kind", [partial(SharedPrefixRollout, cuda_graphs=False), TransformersRollout])
-def test_settings_leave_rows_and_time(kind):
-    spec = kind(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=8, max_seconds=0.0)
+@pytest.mark.parametrize("name", ["shared_prefix", "transformers"])
+def test_settings_leave_rows_and_time(name):
+    spec = load(f"rollout/{name}", answers_per_call=8, max_seconds=0.0)
     with pytest.raises(UserError, match=r"rollout\.max_seconds=0\.0: must be above 0"):
         spec.build(codec())
     with pytest.raises(UserError, match=r"rollout\.answers_per_call=0: must be at least 1"):

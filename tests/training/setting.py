@@ -10,7 +10,6 @@ from grao_bench.interfaces import Objective, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rollouts.scripted import ScriptedRollout
-from grao_bench.rollouts.transformers import TransformersRollout
 from grao_bench.specs import load
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Budget, Trainer
@@ -79,11 +78,9 @@ def collector(
     objective: Objective, policy_: Policy, reward: Any = None, sampled: bool = False, tokens_per_forward: int = 10_000
 ) -> Collector:
     """Scripted rollouts, or sampled ones from the policy as it moves. The reference is another random model."""
-    spec: Any = (
-        TransformersRollout(temperature=0.7, top_p=1.0, top_k=0, min_p=0.0, answers_per_call=64, max_seconds=None)
-        if sampled
-        else ScriptedRollout(answers=SCRIPT, temperature=0.7, top_p=1.0)
-    )
+    spec: Any = ScriptedRollout(answers=SCRIPT, temperature=0.7, top_p=1.0)
+    if sampled:
+        spec = load("rollout/transformers", answers_per_call=64)
     engine: RolloutEngine = spec.build(codec())
     engine.sync(policy_, 0)
     return Collector(
