@@ -20,6 +20,7 @@ from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import NO_TASKS, evaluate_tasks
 from grao_bench.experiment import Cell, EvaluationSet, Experiment, build, check, evaluation_sets, models_wanted
+from grao_bench.first_batch import first_batch
 from grao_bench.interfaces import Dataset, RewardSource, RolloutEngine, TellingSource
 from grao_bench.models.build import base_spec, load_policy
 from grao_bench.models.policy import Policy
@@ -45,6 +46,7 @@ from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.loop import train
+from grao_bench.types import Batch
 from grao_bench.values import HASH_VERSION, describe, value_hash
 
 OnStep = Callable[[StepRecord], None]
@@ -179,8 +181,14 @@ def _train(cell: Cell, partial: Path) -> Iterator[StepRecord | ProbeRecord]:
     _rewind(partial, trainer.step)
     if trainer.step == 0:
         yield _probe(cell, partial)
+
+    def show(batch: Batch) -> None:
+        if batch.step == 1:
+            text = first_batch(cell, batch)
+            (partial / "first_batch.txt").write_text(text, encoding="utf-8")
+
     started = time.perf_counter()
-    for record in train(trainer, cell.collector, cell.examples, seed):
+    for record in train(trainer, cell.collector, cell.examples, seed, show):
         append_line(partial / "steps.jsonl", record)
         seconds, started = time.perf_counter() - started, time.perf_counter()
         append_line(partial / "timing.jsonl", {"step": record.step, "seconds": round(seconds, 4)})

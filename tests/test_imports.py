@@ -36,7 +36,7 @@ FLOORS = (
     ("objectives", "rewards", "rollouts", "tracking"),
     ("training", "evaluation"),
     ("reporting",),
-    ("experiment", "run", "progress"),
+    ("experiment", "first_batch", "run", "progress"),
     ("train", "evaluate", "train_reward", "command_line", "report"),
 )
 MACHINES = (1, 2, 3, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
@@ -94,8 +94,15 @@ class Trainer:
         return self.policy
 
 
-def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], seed: int) -> Iterator[StepRecord]:
-    """Train from the trainer's step to the budget's last, yielding a record after each.
+def train(
+    trainer: Trainer,
+    collector: Collector,
+    examples: Sequence[Example],
+    seed: int,
+    on_batch: Callable[[Batch], None] | None = None,
+) -> Iterator[StepRecord]:
+    """Train from the trainer's step to the budget's last, yielding a record after each. on_batch
+    sees each step's batch, filled and prepared, before anything is updated.
 
     The caller logs, evaluates, checkpoints and stops. What goes wrong at a step raises UserError before anything is updated.
     """
@@ -113,6 +120,8 @@ def train(trainer: Trainer, collector: Collector, examples: Sequence[Example], s
         policy, done = trainer.policy, trainer.step
         batch, metrics = collect(collector, policy, drawn, needs, updates, stream, done, again)
         batch = prepared(objective, replace(batch, step=step, steps=budget.steps))
+        if on_batch is not None:
+            on_batch(batch)
         passes: list[dict[str, float]] = []
         for epoch in range(updates.epochs):
             for rows in minibatches(batch.size, updates.minibatches, stream_seed(seed, "minibatches", step, epoch)):

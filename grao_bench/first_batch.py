@@ -1,0 +1,187 @@
+"""first_batch.txt: what a run rendered, sampled and trained on at its first step, for a person to
+read. It looks at the batch that the loss is computed on, after everything was filled in, and at
+nothing else, so that what it shows is what was trained on."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from torch import Tensor
+
+from grao_bench.data.tokens import TextCodec
+from grao_bench.experiment import Cell
+from grao_bench.types import Batch, Example
+
+PROMPTS = 3
+"""How many prompts are shown, with all their answers."""
+_EDGE, _AROUND, _WIDTH = 24, 8, 100
+"""Tokens of an answer that are spelt at each of its ends; of the prompt before it; columns."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Renders token ids of one codec. Control tokens stand in ‹ ›, so that a text which spells one
+    can be told from the token."""
+
+    codec: TextCodec
+    control: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        added = self.codec.tokenizer.added_tokens_decoder.items()
+        special = {token for token, one in added if one.special}
+        object.__setattr__(self, "control", frozenset({*special, *self.codec.stop_tokens}))
+
+    def name(self, token: int) -> str:
+        """A control token by its name, any other as the vocabulary spells it."""
+        spelt = str(self.codec.tokenizer.convert_ids_to_tokens(token))
+        return f"‹{spelt}›" if token in self.control else spelt
+
+    def text(self, before: Sequence[int], tokens: Sequence[int]) -> str:
+        """What the tokens add to the text of those before them."""
+        shown, context = "", list(before[-_AROUND:])
+        for control, run in groupby(tokens, key=lambda token: token in self.control):
+            some = list(run)
+            shown += "".join(map(self.name, some)) if control else self._added(context, some)
+            context = [*context, *some][-_AROUND:]
+        return shown
+
+    def ids(self, tokens: Sequence[int]) -> str:
+        """Each token's id and spelling; of many those at both ends."""
+        spelt = [f"{token}:{self.name(token)}" for token in tokens]
+        if len(spelt) > 2 * _EDGE:
+            left_out = f"... {len(spelt) - 2 * _EDGE} more ..."
+            spelt = [*spelt[:_EDGE], left_out, *spelt[-_EDGE:]]
+        return "  ".join(spelt)
+
+    def _added(self, before: list[int], tokens: list[int]) -> str:
+        """A blank at the beginning is shown, which a text of its own would lose."""
+        known, whole = self._plain(before), self._plain([*before, *tokens])
+        return whole[len(known) :] if whole.startswith(known) else self._plain(tokens)
+
+    def _plain(self, tokens: Sequence[int]) -> str:
+        tokenizer = self.codec.tokenizer
+        return str(tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+
+
+def first_batch(cell: Cell, batch: Batch) -> str:
+    """The page of a cell's batch, as the objective's `prepare` left it."""
+    page = Page(cell.codec)
+    known = {example.id: example for example in cell.examples}
+    lines = [*_head(cell, batch, page)]
+    for row in range(min(PROMPTS, batch.size)):
+        lines += ["", *_prompt(cell, batch, page, row, known[batch.ids[row]])]
+    return "\n".join(lines) + "\n"
+
+
+def _head(cell: Cell, batch: Batch, page: Page) -> Iterator[str]:
+    experiment, sampling = cell.experiment, cell.collector.sampling
+    objective, codec = experiment.objective, cell.codec
+    what = f"objective {objective.name}, model {experiment.model.name}, data {experiment.data.name}"
+    yield f"Step {batch.step} of {batch.steps}: {what}, seed {experiment.seed}"
+    shown = f"{min(PROMPTS, batch.size)} of {batch.size} prompts"
+    yield f"{shown}, each with its {len(batch.slots)} answers ({_slots(batch.slots)})"
+    yield ""
+    yield "⟦ ⟧  tokens that are trained on; everything before them is read, never trained on"
+    yield "‹ ›  a control token; without these marks it is text that spells one"
+    ends = ", ".join(f"{page.name(token)} ({token})" for token in codec.stop_tokens)
+    yield f"format {codec.prompt_format}; an answer ends with {page.name(codec.end_token)}"
+    yield f"sampling stops at {ends}"
+    if objective.needs.rollouts:
+        whole = f"top_p {sampling.top_p:g}, top_k {sampling.top_k}, min_p {sampling.min_p:g}"
+        yield f"rollouts are drawn at temperature {sampling.temperature:g}, {whole}"
+    heat = cell.trainer.policy.logp_temperature
+    yield f"the loss's log-probabilities are at temperature {heat:g}"
+    budget = experiment.budget
+    limits = f"prompts {budget.max_prompt_tokens} tokens, answers {budget.max_answer_tokens}"
+    yield f"longest: {limits}; over the whole set {cell.lengths.prompts_cut} prompts were cut"
+    if batch.step <= objective.updates.value_only_steps:
+        yield "at this step only the value head moves"
+
+
+def _slots(slots: Sequence[str]) -> str:
+    counts = {name: slots.count(name) for name in slots}
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _prompt(cell: Cell, batch: Batch, page: Page, row: int, example: Example) -> Iterator[str]:
+    prompt = batch.prompts[row][batch.prompt_mask[row]].tolist()
+    codec = page.codec
+    counter = TextCodec(codec.tokenizer, codec.prompt_format, codec.max_prompt_tokens)
+    counter.prompt(example.id, example.prompt)
+    cut = ", CUT to the longest allowed" if counter.truncation.truncated_prompts else ""
+    told = _columns(batch, row, None)
+    yield f"===== prompt {row + 1}: {example.id}, {len(prompt)} tokens{cut}{told}"
+    yield _quoted(page.text([], prompt))
+    for k, slot in enumerate(batch.slots):
+        tokens = batch.tokens[row, k][batch.mask[row, k]].tolist()
+        yield ""
+        ending = _ending(cell, batch, page, (row, k), tokens)
+        yield f"--- answer {k + 1} of {len(batch.slots)}, {slot}: {len(tokens)} tokens, {ending}"
+        if told := _columns(batch, row, k, _unasked(cell, slot)):
+            yield f"    {told.removeprefix(', ')}"
+        yield _quoted(f"⟦{page.text(prompt, tokens)}⟧")
+        around = page.ids(prompt[-_AROUND:])
+        spelt = f"ids ... {around}  ⟦  {page.ids(tokens)}  ⟧"
+        yield textwrap.fill(
+            spelt,
+            _WIDTH,
+            initial_indent="    ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def _ending(
+    cell: Cell,
+    batch: Batch,
+    page: Page,
+    place: tuple[int, int],
+    tokens: Sequence[int],
+) -> str:
+    """Whether the answer has its end, and which; or why it has none."""
+    if bool(batch.finished[place]):
+        return f"finished with {page.name(tokens[-1])}"
+    limit = cell.experiment.budget.max_answer_tokens
+    if batch.slots[place[1]] != "rollout":
+        return f"CUT at {limit} tokens, no end token"
+    return f"NOT FINISHED within {limit} tokens" if len(tokens) >= limit else "NOT FINISHED"
+
+
+def _unasked(cell: Cell, slot: str) -> frozenset[str]:
+    """The columns that say nothing of such an answer: what nobody asked, or told, of it."""
+    judged = {one.name for one in cell.experiment.objective.needs.data_slots if one.judged}
+    if slot == "rollout":
+        return frozenset()
+    return frozenset({"sampler_logp"} if slot in judged else {"sampler_logp", "rewards"})
+
+
+def _columns(batch: Batch, row: int, k: int | None, skip: frozenset[str] = frozenset()) -> str:
+    """ ", name value" of every filled column of a prompt (k None) or of one of its answers, by
+    name: a number, or the mean over the answer's tokens and between what they lie."""
+    first = {"rewards": "reward", "advantages": "advantage"}
+    told = ""
+    for name in (*first, *(one for one in batch.filled if one not in first)):
+        column = batch.filled.get(name)
+        if column is not None and (column.dim() == 1) == (k is None) and name not in skip:
+            value = f"{float(column[row]):.4g}" if k is None else _said(batch, column, row, k)
+            told += f", {first.get(name, name)} {value}"
+    return told
+
+
+def _said(batch: Batch, column: Tensor, row: int, k: int) -> str:
+    values = column[row, k]
+    if values.dim() == 0 or values.shape[-1] == 1:
+        return f"{values.item():.4g}"
+    some = values[batch.mask[row, k]].double()
+    low, high = f"{some.min().item():.4g}", f"{some.max().item():.4g}"
+    between = "" if low == high else f" ({low} to {high})"
+    return f"{some.mean().item():.4g}{between} a token"
+
+
+def _quoted(text: str) -> str:
+    """The text with a bar before each line, so that it can't be taken for the page's own."""
+    return "\n".join(f"│ {line}" for line in text.split("\n"))
