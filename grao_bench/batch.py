@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -77,8 +78,18 @@ class Batch:
 
     @property
     def rewards(self) -> Float[Tensor, "P K"]:
-        """The reward source's verdicts; 0 on rejected answers, which are not asked for."""
+        """The reward source's verdicts. A rollout that was not `judged` has the mean of its
+        prompt's others (0 where there is none), a rejected answer 0."""
         return self["rewards"]
+
+    @property
+    def judged(self) -> Bool[Tensor, "P K"]:
+        """Where `rewards` hold a verdict to learn from: not on rejected answers, which are not
+        asked for, and not on answers that the source could say nothing of or leaves out. What
+        normalises rewards takes its statistics over these alone. All, where rewards came without.
+        """
+        given = self.filled.get("judged")
+        return torch.ones_like(self.rewards, dtype=torch.bool) if given is None else given
 
     @property
     def old_logp(self) -> Float[Tensor, "P K T"]:

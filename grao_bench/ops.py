@@ -32,23 +32,48 @@ def masked_mean(x: Float[Tensor, "*n T"], mask: Bool[Tensor, "*n T"]) -> Float[T
     return masked_sum(x, mask) / mask.sum(-1).clamp(min=1)
 
 
-def no_signal(rewards: Float[Tensor, "P G"]) -> Bool[Tensor, "P"]:
-    """Groups whose rewards are all equal. Decided by max == min: the sigma of eight float32 rewards of 0.1 is 7e-9, not 0."""
-    return rewards.amax(-1) == rewards.amin(-1)
+def no_signal(rewards: Float[Tensor, "P G"], judged: Bool[Tensor, "P G"] | None = None) -> Bool[Tensor, "P"]:
+    """Groups whose judged rewards (None: all) are equal, or of which at most one was judged.
+
+    Decided by max == min: the sigma of eight float32 rewards of 0.1 is 7e-9, not 0.
+    """
+    judged = torch.ones_like(rewards, dtype=torch.bool) if judged is None else judged
+    highest = rewards.masked_fill(~judged, -torch.inf).amax(-1)
+    lowest = rewards.masked_fill(~judged, torch.inf).amin(-1)
+    return (highest == lowest) | ~judged.any(-1)
 
 
-def group_moments(rewards: Float[Tensor, "P G"]) -> tuple[Float[Tensor, "P 1"], Float[Tensor, "P 1"]]:
-    """Mean and population standard deviation (1/G, GRAO Eq. 4) of each group, in float64: in float32 the mean of rewards one rounding
-    step apart may lie outside them, and every advantage then has the same sign."""
-    wide = rewards.double()
-    return wide.mean(-1, keepdim=True), wide.std(-1, correction=0, keepdim=True)
+def group_moments(
+    rewards: Float[Tensor, "P G"],
+    judged: Bool[Tensor, "P G"] | None = None,
+    correction: int = 0,
+) -> tuple[Float[Tensor, "P 1"], Float[Tensor, "P 1"]]:
+    """Mean and deviation of each group's judged rewards (None: all), in float64: in float32 the
+    mean of rewards one rounding step apart may lie outside them, and every advantage then has the
+    same sign.
+
+    correction: 0 is the population's deviation (1/n, GRAO Eq. 4), 1 the sample's (1/(n - 1)). Of
+    one judged reward the deviation is 0, of none both are.
+    """
+    judged = torch.ones_like(rewards, dtype=torch.bool) if judged is None else judged
+    wide, count = rewards.double(), judged.sum(-1, keepdim=True)
+    mu = masked_sum(wide, judged)[:, None] / count.clamp(min=1)
+    squares = masked_sum((wide - mu) ** 2, judged)[:, None]
+    return mu, (squares / (count - correction).clamp(min=1)).sqrt()
 
 
 def standardise(
-    rewards: Float[Tensor, "P N"], mu: Float[Tensor, "P 1"], sigma: Float[Tensor, "P 1"], silent: Bool[Tensor, "P"]
+    rewards: Float[Tensor, "P N"],
+    mu: Float[Tensor, "P 1"],
+    sigma: Float[Tensor, "P 1"],
+    silent: Bool[Tensor, "P"],
+    judged: Bool[Tensor, "P N"] | None = None,
 ) -> Float[Tensor, "P N"]:
-    """(R - mu) / sigma, and exactly 0 in the `silent` groups, whose rewards are all equal (no epsilon anywhere)."""
-    return torch.where(silent[:, None], 0.0, (rewards - mu) / torch.where(silent[:, None], 1.0, sigma)).to(rewards)
+    """(R - mu) / sigma, and exactly 0 for what was not judged and in the `silent` groups, whose
+    rewards are all equal (no epsilon anywhere)."""
+    mute = silent[:, None] if judged is None else silent[:, None] | ~judged
+    ratio = (rewards - mu) / torch.where(silent[:, None], 1.0, sigma)
+    return torch.where(mute, 0.0, ratio).to(rewards)
 
 
 def whiten(x: Float[Tensor, "*n"], mask: Bool[Tensor, "*n"]) -> Float[Tensor, "*n"]:

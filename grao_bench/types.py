@@ -123,12 +123,14 @@ class Verdict:
 
     reward: None where the source, or a part of it, could say nothing: whoever reads it leaves the
     answer out and counts it. `parts` explain the reward by name; `replies` are a judge's own words.
+    left_out: the answer has a number to be evaluated by, and nothing is to be learned from it.
     """
 
     reward: float | None
     source: str
     parts: dict[str, float] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
+    left_out: bool = False
 
 
 OldLogp = Literal["no", "loss", "prepare", "sampler"]

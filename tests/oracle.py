@@ -1,6 +1,7 @@
 """A second implementation of every loss, in NumPy with loops, written from the papers. Shares no line with the package.
 
-Numbers are ragged: x[p][k][t] for prompt p, answer k, token t, no padding and no mask; rewards[p][k]. Every function returns the loss's
+Numbers are ragged: x[p][k][t] for prompt p, answer k, token t, no padding and no mask;
+rewards[p][k], None for an answer that nothing was said of. Every function returns the loss's
 parts per prompt, {name: [P]}, to be minimised; the batch's loss is the mean over prompts of their sum. Numbers may be complex: with
 x + i h v and a tiny h the imaginary part over h is the derivative along v to the last bit (the complex step), so that an oracle of the
 loss is one of its gradient. Comparisons read the real part.
@@ -40,6 +41,11 @@ def deviation(xs, correction):
 
 def all_equal(xs):
     return all(x == xs[0] for x in xs)
+
+
+def said(rewards):
+    """Those that there are."""
+    return [reward for reward in rewards if reward is not None]
 
 
 def tokens(batch):
@@ -92,7 +98,9 @@ def ppo_advantages(rewards, old_logp, reference_logp, old_values, *, kl, gamma, 
         returns.append([])
         for k, answer in enumerate(row):
             n, V = len(answer), [*old_values[p][k], 0.0]
-            r = [-kl * (answer[t] - reference_logp[p][k][t]) + (rewards[p][k] if t == n - 1 else 0.0) for t in range(n)]
+            R = rewards[p][k] or 0.0
+            r = [-kl * (answer[t] - reference_logp[p][k][t]) for t in range(n)]
+            r[-1] = r[-1] + R
             delta = [r[t] + gamma * V[t + 1] - V[t] for t in range(n)]
             A = [sum((gamma * lam) ** step * delta[t + step] for step in range(n - t)) for t in range(n)]
             advantages[-1].append(A)
@@ -100,24 +108,36 @@ def ppo_advantages(rewards, old_logp, reference_logp, old_values, *, kl, gamma, 
     return advantages, returns
 
 
-def whitened(advantages):
-    """Over every token of the batch: zero mean, unbiased unit variance, 1e-8 under the root (TRL 1.12)."""
-    flat = tokens(advantages)
-    centre, variance = mean(flat), sum((a - mean(flat)) ** 2 for a in flat) / max(len(flat) - 1, 1)
-    return [[[(a - centre) / np.sqrt(variance + 1e-8) for a in answer] for answer in row] for row in advantages]
+def learned(xs, rewards):
+    """xs[p][k] without the answers that nothing was said of."""
+    pairs = zip(xs, rewards, strict=True)
+    return [[x for x, reward in zip(*pair, strict=True) if reward is not None] for pair in pairs]
+
+
+def whitened(advantages, rewards):
+    """Over every token that is learned from: zero mean, unbiased unit variance, 1e-8 under the
+    root (TRL 1.12); 0 on the others."""
+    flat = tokens(learned(advantages, rewards))
+    centre = mean(flat) if flat else 0.0
+    variance = sum((a - centre) ** 2 for a in flat) / max(len(flat) - 1, 1)
+    scale = np.sqrt(variance + 1e-8)
+    white = [[[(a - centre) / scale for a in one] for one in row] for row in advantages]
+    for row, given in zip(white, rewards, strict=True):
+        row[:] = [[0.0] * len(one) if R is None else one for one, R in zip(row, given, strict=True)]
+    return white
 
 
 def ppo(logp, values, rewards, old_logp, reference_logp, old_values, **fields):
     advantages, returns = ppo_advantages(
         rewards, old_logp, reference_logp, old_values, kl=fields["kl"], gamma=fields["gamma"], lam=fields["lam"]
     )
-    advantages = whitened(advantages)
-    share = len(logp) / len(tokens(logp))
+    advantages = whitened(advantages, rewards)
+    share = len(logp) / max(1, len(tokens(learned(logp, rewards))))
     policy, value = [], []
     for p, row in enumerate(logp):
         policy_sum = value_sum = 0.0
         for k, answer in enumerate(row):
-            for t, x in enumerate(answer):
+            for t, x in enumerate(answer if rewards[p][k] is not None else []):
                 A, R, V, V_old = advantages[p][k][t], returns[p][k][t], values[p][k][t], old_values[p][k][t]
                 ratio = np.exp(x - old_logp[p][k][t])
                 policy_sum = policy_sum - smaller(ratio * A, clip(ratio, 1 - fields["clip"], 1 + fields["clip"]) * A)
@@ -133,15 +153,16 @@ def ppo(logp, values, rewards, old_logp, reference_logp, old_values, **fields):
 
 def grpo_advantages(rewards, std):
     rows = []
-    for group in rewards:
+    for everyone in rewards:
+        group = said(everyone)
         if all_equal(group):
-            rows.append([0.0] * len(group))
+            rows.append([0.0] * len(everyone))
             continue
         if std == "batch":
-            scale = deviation([reward for other in rewards for reward in other], 1) + 1e-4
+            scale = deviation([reward for other in rewards for reward in said(other)], 1) + 1e-4
         else:
             scale = {"population": lambda g: deviation(g, 0), "sample": lambda g: deviation(g, 1) + 1e-4, "none": lambda g: 1.0}[std](group)
-        rows.append([(reward - mean(group)) / scale for reward in group])
+        rows.append([0.0 if R is None else (R - mean(group)) / scale for R in everyone])
     return rows
 
 
@@ -188,11 +209,12 @@ def grpo(logp, rewards, old_logp, reference_logp, **fields):
 def grao_advantages(group_rewards, group):
     """(A_1 .. A_G, A_y)."""
     outputs, y = list(group_rewards[:-1]), group_rewards[-1]
-    members = outputs if group == "outputs" else [*outputs, y]
+    members = said(outputs if group == "outputs" else [*outputs, y])
     if all_equal(members):
         return [0.0] * len(outputs), 0.0
     centre, scale = mean(members), deviation(members, 0)
-    return [(reward - centre) / scale for reward in outputs], (y - centre) / scale
+    A_o = [0.0 if reward is None else (reward - centre) / scale for reward in outputs]
+    return A_o, (y - centre) / scale
 
 
 def grao_symbols(logp, rewards, group):

@@ -90,6 +90,26 @@ def test_group_moments_are_of_the_population():
     assert sigma.item() == pytest.approx(math.sqrt(0.75), abs=1e-15)
 
 
+JUDGED = torch.tensor([[True, True, False, False], [False, True, False, False], [False] * 4])
+SAID = torch.tensor([[1.0, 0.0, 7.0, NAN], [1.0, 3.0, 0.0, 0.0], [5.0] * 4])
+
+
+def test_moments_are_over_what_was_judged():
+    """1 and 0 with two others: mean 1/2, population deviation 1/2, the sample's 1/sqrt 2. Of one
+    reward the deviation is 0, of none both are."""
+    for correction, sigma in ((0, 0.5), (1, 0.5**0.5)):
+        mu, found = group_moments(SAID, JUDGED, correction)
+        assert mu.flatten().tolist() == [0.5, 3.0, 0.0]
+        assert found.flatten().tolist() == pytest.approx([sigma, 0.0, 0.0], abs=1e-15)
+    assert no_signal(SAID, JUDGED).tolist() == [False, True, True]
+
+
+def test_what_was_not_judged_has_no_advantage():
+    """Whatever stands there. +1 and -1 of the two that were."""
+    found = standardise(SAID, *group_moments(SAID, JUDGED), no_signal(SAID, JUDGED), JUDGED)
+    assert found.tolist() == [[1.0, -1.0, 0.0, 0.0], [0.0] * 4, [0.0] * 4]
+
+
 def test_standardise_is_exactly_zero_in_a_silent_group_and_has_no_epsilon_elsewhere():
     """(0, 4) with mu 2 and sigma 2 is (-1, 1) exactly; a silent group is 0 whatever its moments are."""
     rewards = torch.tensor([[0.0, 4.0], [0.1, 0.1]])

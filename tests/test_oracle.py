@@ -50,10 +50,14 @@ READINGS["grao_clip0"] = READINGS["grao_no_exploration_at_all"] = READINGS["grao
 
 @dataclass
 class Rows:
-    """A batch as the oracle reads it, the columns [p][k][t] and rewards [p][k], and what the prompts' order and raggedness are."""
+    """A batch as the oracle reads it, the columns [p][k][t] and rewards [p][k], and what the
+    prompts' order and raggedness are.
+
+    judged [p][k]: of the others nothing was said, and their number is another answer's."""
 
     lengths: list[list[int]]
     rewards: np.ndarray
+    judged: np.ndarray
     columns: dict[str, list[list[np.ndarray]]]
     directions: dict[str, list[list[np.ndarray]]]
     finished: np.ndarray
@@ -83,7 +87,21 @@ def batches(draw, K: int) -> Rows:
         "values": plus(old_values, noise(0.4)),
         "old_values": old_values,
     }
-    return Rows(lengths, rewards, columns, {"logp": noise(1.0), "values": noise(1.0)}, random.random((P, K)) < 0.5)
+    judged = random.random((P, K)) < draw(st.sampled_from((1.0, 1.0, 0.6, 0.2)))
+    directions = {"logp": noise(1.0), "values": noise(1.0)}
+    return Rows(lengths, rewards, judged, columns, directions, random.random((P, K)) < 0.5)
+
+
+def told(rows: Rows, needs) -> list[list[float | None]]:
+    """The rewards, None where nothing was said; something always is of a reference."""
+    given = rows.judged | (np.array(needs.slots) != "rollout")
+    pairs = zip(rows.rewards, given, strict=True)
+    return [[float(x) if known else None for x, known in zip(*pair, strict=True)] for pair in pairs]
+
+
+def known(rewards) -> torch.Tensor:
+    """[P K]: where something was said."""
+    return torch.tensor([[x is not None for x in row] for row in rewards])
 
 
 def padded(ragged, width):
@@ -96,6 +114,7 @@ def ours(objective, rows: Rows, reward_dtype=torch.float64):
     tensors = {name: padded(x, width) for name, x in rows.columns.items()}
     batch = replace(rectangle(needs, rows.lengths), finished=torch.tensor(rows.finished)).fill(
         rewards=torch.tensor(rows.rewards, dtype=reward_dtype) if needs.rewards else None,
+        judged=known(told(rows, needs)) if needs.rewards else None,
         old_logp=tensors["old_logp"] if needs.old_logp != "no" else None,
         reference_logp=tensors["reference_logp"] if needs.reference_logp else None,
         old_values=tensors["old_values"] if needs.values else None,
@@ -119,6 +138,7 @@ def theirs(objective, rows: Rows, step: float = 0.0):
         for name, direction in rows.directions.items():
             columns[name] = [[x + 1j * step * v for x, v in zip(*pair, strict=True)] for pair in zip(columns[name], direction, strict=True)]
     logp, reference = columns["logp"], columns["reference_logp"]
+    rewards = told(rows, objective.needs)
     match type(objective).__name__:
         case "SFT":
             return oracle.sft(logp, **spec)
@@ -127,16 +147,17 @@ def theirs(objective, rows: Rows, step: float = 0.0):
         case "IPO":
             return oracle.ipo(logp, reference, **spec)
         case "PPO":
-            return oracle.ppo(logp, columns["values"], rows.rewards, columns["old_logp"], reference, columns["old_values"], **spec)
+            old, values = columns["old_logp"], (columns["values"], columns["old_values"])
+            return oracle.ppo(logp, values[0], rewards, old, reference, values[1], **spec)
         case "GRPO":
-            return oracle.grpo(logp, rows.rewards, columns["old_logp"], reference, **spec)
+            return oracle.grpo(logp, rewards, columns["old_logp"], reference, **spec)
         case "GRAO":
             equations = {
                 "printed": oracle.grao,
                 "reference_only": oracle.grao_reference_only,
                 "clip0": oracle.grao_clip0,
             }
-            return equations[spec.pop("equation")](logp, rows.rewards, **spec)
+            return equations[spec.pop("equation")](logp, rewards, **spec)
     raise NotImplementedError(f"{objective.name}: an objective without an oracle; write its loss from its paper in tests/oracle.py")
 
 
@@ -227,7 +248,10 @@ def test_ppo_advantages_and_returns(data):
     rows = data.draw(batches(2))
     _, _, prepared = ours(objective, rows)
     columns = (rows.columns[name] for name in ("old_logp", "reference_logp", "old_values"))
-    advantages, returns = oracle.ppo_advantages(rows.rewards, *columns, kl=0.3, gamma=0.9, lam=0.7)
-    width = prepared.mask.shape[-1]
-    torch.testing.assert_close(prepared.returns, padded(returns, width), atol=1e-12, rtol=0)
-    torch.testing.assert_close(prepared.advantages, padded(oracle.whitened(advantages), width), atol=1e-12, rtol=0)
+    rewards = told(rows, objective.needs)
+    advantages, returns = oracle.ppo_advantages(rewards, *columns, kl=0.3, gamma=0.9, lam=0.7)
+    width, judged = prepared.mask.shape[-1], known(rewards)
+    close = {"atol": 1e-12, "rtol": 0}
+    torch.testing.assert_close(prepared.returns[judged], padded(returns, width)[judged], **close)
+    white = padded(oracle.whitened(advantages, rewards), width)
+    torch.testing.assert_close(prepared.advantages, white, **close)

@@ -3,6 +3,7 @@
 As printed there is no importance ratio, no clipping and no KL term. Where the text is ambiguous:
 - Eq. 4 sums over the G outputs alone, the text speaks of "one group (o_i, y)": the reading `group` says who is in the statistics.
 - sigma = 0 is not addressed: the advantages of such a group, the reference's too, are 0.
+- G stays the number of outputs where some of them were not judged, whose A_i is 0.
 - Table 3's "without exploration" is alpha = 0, where the regulariser still holds lambda A_i J(o_i), or that too is dropped: both readings
   have a name (`grao_no_exploration`, `grao_no_exploration_at_all`).
 - A_y < 0 (the policy beats the reference) makes the imitation term lower the reference's likelihood
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from grao_bench.errors import UserError
@@ -92,13 +93,25 @@ def grao_clip0(
 
 
 def grao_advantages(
-    R_o: Float[Tensor, "P G"], R_y: Float[Tensor, "P 1"], group: Group
+    R_o: Float[Tensor, "P G"],
+    R_y: Float[Tensor, "P 1"],
+    group: Group,
+    judged: Bool[Tensor, "P G"] | None = None,
 ) -> tuple[Float[Tensor, "P G"], Float[Tensor, "P 1"]]:
-    """Eq. 4: (R - mu) / sigma for the outputs and for the reference, population sigma; both 0 where the group's rewards are all equal."""
-    members = {"outputs": R_o, "outputs_and_reference": torch.cat([R_o, R_y], -1)}[group]
-    mu, sigma = group_moments(members)
-    silent = no_signal(members)
-    return standardise(R_o, mu, sigma, silent), standardise(R_y, mu, sigma, silent)
+    """Eq. 4: (R - mu) / sigma for the outputs and for the reference, population sigma; both 0 where
+    the group's rewards are all equal.
+
+    An output that was not `judged` (None: all were) is in neither mu nor sigma, and its A is 0.
+    """
+    judged = torch.ones_like(R_o, dtype=torch.bool) if judged is None else judged
+    if group == "outputs":
+        members, said = R_o, judged
+    else:
+        members = torch.cat([R_o, R_y], -1)
+        said = torch.cat([judged, torch.ones_like(judged[:, :1])], -1)
+    mu, sigma = group_moments(members, said)
+    silent = no_signal(members, said)
+    return standardise(R_o, mu, sigma, silent, judged), standardise(R_y, mu, sigma, silent)
 
 
 GAINS = {"printed": grao, "reference_only": grao_reference_only, "clip0": grao_clip0}
@@ -146,7 +159,7 @@ class GRAO:
 
 def _with_advantages(batch: Batch, group: Group) -> Batch:
     o, y = batch.columns("rollout"), batch.columns("chosen")
-    A_o, A_y = grao_advantages(batch.rewards[:, o], batch.rewards[:, y], group)
+    A_o, A_y = grao_advantages(batch.rewards[:, o], batch.rewards[:, y], group, batch.judged[:, o])
     advantages = torch.zeros_like(batch.rewards)
     advantages[:, o], advantages[:, y] = A_o, A_y
     return batch.fill(advantages=advantages[..., None])

@@ -51,7 +51,7 @@ KLGradient = Literal["as_loss", "corrected"]
 TRL_EPSILON = 1e-4
 
 
-def group_advantages(R: Float[Tensor, "P G"], std: Std) -> Float[Tensor, "P G"]:
+def group_advantages(R: Float[Tensor, "P G"], std: Std, judged: Bool[Tensor, "P G"] | None = None) -> Float[Tensor, "P G"]:
     """A_i = (R_i - mean of its group) / s; exactly 0 in a group whose rewards are all equal. s by reading:
 
         population  sqrt(sum_i (R_i - mean)^2 / G)                                   no epsilon
@@ -59,18 +59,19 @@ def group_advantages(R: Float[Tensor, "P G"], std: Std) -> Float[Tensor, "P G"]:
         none        1                                                                TRL's "none"; Dr. GRPO
         batch       sqrt(sum_pi (R_pi - mean of all)^2 / (P G - 1)) + 1e-4           TRL's "batch", over the P prompts of the batch
 
-    The paper says "std" and not which. TRL computes in the rewards' dtype, this in float64.
+    The paper says "std" and not which. TRL computes in the rewards' dtype, this in float64. Sums,
+    G and P G are those of the `judged` answers (None: all); the others have A = 0.
     """
-    wide = R.double()
-    mu, sigma = group_moments(R)
+    judged = torch.ones_like(R, dtype=torch.bool) if judged is None else judged
+    mu, sigma = group_moments(R, judged, correction=1 if std == "sample" else 0)
     if std == "sample":
-        # a group of one has no deviation, and no signal either
-        sigma = wide.std(-1, correction=min(1, R.shape[-1] - 1), keepdim=True) + TRL_EPSILON
+        sigma = sigma + TRL_EPSILON
     elif std == "batch":
-        sigma = (wide.std(correction=min(1, R.numel() - 1)) + TRL_EPSILON).expand_as(mu)
+        _, whole = group_moments(R.view(1, -1), judged.view(1, -1), correction=1)
+        sigma = (whole + TRL_EPSILON).expand_as(mu)
     elif std == "none":
         sigma = torch.ones_like(mu)
-    return standardise(R, mu, sigma, no_signal(R))
+    return standardise(R, mu, sigma, no_signal(R, judged), judged)
 
 
 def token_weights(mask: Bool[Tensor, "P G T"], reduction: Reduction, max_tokens: int | None) -> Float[Tensor, "P G T"]:
@@ -127,6 +128,9 @@ class GRPO:
 
     std, reduction, ratio, kl_estimator, kl_gradient: readings, named in this file's head. max_tokens: constant_length's constant, null in
     the other reductions. epochs and minibatches: optimiser updates per batch; with one update the ratio is 1 and the clip never acts.
+
+    An answer that was not `batch.judged` has advantage 0 and is in no statistic; the KL term and
+    the reductions' counts of answers and tokens see it as a sample like any other.
     """
 
     name: str
@@ -171,7 +175,7 @@ class GRPO:
 
     def prepare(self, batch: Batch) -> Batch:
         return batch.fill(
-            advantages=group_advantages(batch.rewards, self.std)[..., None],
+            advantages=group_advantages(batch.rewards, self.std, batch.judged)[..., None],
             token_weights=token_weights(batch.mask, self.reduction, self.max_tokens),
         )
 

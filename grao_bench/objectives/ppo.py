@@ -63,6 +63,9 @@ class PPO:
 
     clip: of the ratio; value_clip: of the value's move; value_coef: weight of the value loss. epochs x minibatches updates per batch.
     value_only_steps: the first steps move the value head alone, because advantages from an untrained value are noise.
+
+    An answer that was not `batch.judged` has no return to learn: its tokens weigh 0 in both losses
+    and are in no mean, neither the whitening's nor the losses'.
     """
 
     name: str
@@ -93,10 +96,11 @@ class PPO:
     def prepare(self, batch: Batch) -> Batch:
         r = shaped_rewards(batch.rewards, batch.old_logp, batch.reference_logp, batch.mask, self.kl)
         A = gae(r, batch.old_values, batch.mask, self.gamma, self.lam)
+        learned = batch.mask & batch.judged[..., None]
         return batch.fill(
-            advantages=whiten(A, batch.mask),
+            advantages=whiten(A, learned),
             returns=torch.where(batch.mask, A + batch.old_values, 0.0),
-            token_weights=token_mean_weights(batch.mask),
+            token_weights=token_mean_weights(learned),
         )
 
     def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
@@ -104,6 +108,7 @@ class PPO:
         surrogate = clipped_surrogate(policy.logp, batch.old_logp, batch.advantages, self.clip, self.clip)
         value = value_loss(policy.values, batch.old_values, batch.returns, self.value_clip)
         ratio = torch.exp(policy.logp.detach() - batch.old_logp)
+        error = masked_mean((policy.values - batch.returns).detach().abs(), batch.mask)
         return Loss(
             parts={
                 "policy": -(weights * surrogate).sum((1, 2)),
@@ -111,6 +116,6 @@ class PPO:
             },
             stats={
                 "clipped": masked_mean(((ratio - 1).abs() > self.clip).to(ratio), batch.mask).mean(-1),
-                "value_error": masked_mean((policy.values - batch.returns).detach().abs(), batch.mask).mean(-1),
+                "value_error": masked_mean(error, batch.judged),
             },
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from grao_bench.errors import UserError
@@ -113,6 +113,7 @@ class MixtureSource:
             self.name,
             {key: value for name, verdict in said.items() for key, value in named_parts(name, verdict).items()},
             tuple(reply for verdict in said.values() for reply in verdict.replies),
+            any(verdict.left_out for verdict in said.values()),
         )
 
 
@@ -195,7 +196,8 @@ class RoutedSource:
         verdicts: dict[int, Verdict] = {}
         for name, mine in rows.items():
             for row, verdict in zip(mine, self.routes[name].score([requests[row] for row in mine]), strict=True):
-                verdicts[row] = Verdict(verdict.reward, self.name, named_parts(name, verdict), verdict.replies)
+                parts = named_parts(name, verdict)
+                verdicts[row] = replace(verdict, source=self.name, parts=parts)
         return [verdicts[row] for row in range(len(requests))]
 
     def _route(self, request: RewardRequest) -> str:

@@ -51,16 +51,18 @@ class UnfinishedScore:
 
 @dataclass(frozen=True, kw_only=True)
 class DropUnfinished:
-    """An answer without an end token teaches nothing: it gets the mean reward of its group's finished answers, so its advantage is 0.
+    """An answer without an end token teaches nothing: it is left out of learning.
 
-    DAPO's overlong filtering (Yu et al. 2025, arXiv 2503.14476, section 3.4) masks the loss of such answers. A reward can't mask; under
-    mean-centred group advantages (GRPO, GRAO) an advantage of 0 leaves out the same gradient. What differs: a KL term still sees the
-    answer, a token mean still counts its tokens, and sigma is taken over the group with the imputed mean in it. A group (the requests of
-    one example in one call; the reference, where it is scored too, is one of them) without a finished answer gets equal rewards, 0.
+    DAPO's overlong filtering (Yu et al. 2025, arXiv 2503.14476, section 3.4), which masks the loss
+    of such answers. Here they are not `Batch.judged`: in no group's mean and deviation, with an
+    advantage of 0 (GRPO, GRAO; a KL term and a token mean still see them), in neither loss (PPO).
+    The shapes after this one don't see them. What they are evaluated by, and what their reward
+    column holds, is the mean of their group's finished answers (the requests of one example in one
+    call; the reference, where it is scored too, is one of them), 0 where there is none.
     """
 
     def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
-        """The shaped rewards."""
+        """The rewards with those means in them."""
         groups: dict[str, list[float]] = {}
         for reward, request in zip(rewards, requests, strict=True):
             if request.finished:
@@ -233,12 +235,23 @@ class ShapedSource:
             if not math.isfinite(reward):
                 raise UserError(f"reward source {self.source.name}: gave {reward} for {request.example.id}; it can't be shaped")
         parts = [{**verdict.parts, "unshaped/reward": reward} for verdict, reward in zip(verdicts, rewards, strict=True)]
+        kept = [row for row, verdict in enumerate(verdicts) if not verdict.left_out]
         for name in self.spec.shaping:
-            shaped = getattr(self.spec, name).shape(rewards, requests)
-            for row, (before, after) in enumerate(zip(rewards, shaped, strict=True)):
-                parts[row][f"{name}/reward"] = after - before
-            rewards = shaped
-        return [Verdict(rewards[row], self.name, parts[row], verdict.replies) for row, verdict in enumerate(verdicts)]
+            shape = getattr(self.spec, name)
+            if isinstance(shape, DropUnfinished):
+                kept = [row for row in kept if requests[row].finished]
+                continue
+            shaped = shape.shape([rewards[row] for row in kept], [requests[row] for row in kept])
+            for row, value in zip(kept, shaped, strict=True):
+                parts[row][f"{name}/reward"] = value - rewards[row]
+                rewards[row] = value
+        if "drop_unfinished" in self.spec.shaping:
+            filled = self.spec.drop_unfinished.shape(rewards, requests)
+            for row, value in enumerate(filled):
+                parts[row]["drop_unfinished/reward"] = value - rewards[row]
+            rewards = filled
+        out = set(range(len(rewards))) - set(kept)
+        return [Verdict(rewards[row], self.name, parts[row], verdict.replies, left_out=row in out) for row, verdict in enumerate(verdicts)]
 
 
 def repeated(text: str, n: int) -> float:

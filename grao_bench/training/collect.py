@@ -14,7 +14,7 @@ from grao_bench.batching import check_ids, check_length, make_batch, micro_batch
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
-from grao_bench.ops import no_signal
+from grao_bench.ops import group_moments, no_signal
 from grao_bench.training.reference import ReferenceCache
 from grao_bench.types import Answer, Batch, Example, Needs, Slot, Updates, Verdict
 
@@ -78,10 +78,11 @@ def collect(
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
         when = (step, collector.steps)
-        rewards, reward_metrics = _rewards(collector.reward, examples, rollouts, given, needs, when)
+        rewards, judged, of_parts = _rewards(collector, examples, rollouts, given, needs, when)
         _require_finite(rewards, collector.reward.name)
-        batch = batch.fill(rewards=rewards)
-        metrics |= _reward_metrics(rewards[:, batch.columns("rollout")]) | reward_metrics
+        batch = batch.fill(rewards=rewards, judged=judged)
+        k = batch.columns("rollout")
+        metrics |= _reward_metrics(rewards[:, k], judged[:, k]) | of_parts
     batch = to_device(batch, policy.model.device)
     with torch.no_grad():
         batch = _with_outputs(batch, policy, _old_columns(needs, updates), collector.tokens_per_forward)
@@ -129,18 +130,20 @@ def _given(collector: Collector, examples: Sequence[Example], needs: Needs) -> l
 
 
 def _rewards(
-    source: RewardSource,
+    collector: Collector,
     examples: Sequence[Example],
     rollouts: Sequence[Sequence[Answer]],
     given: Sequence[Sequence[_Given]],
     needs: Needs,
     when: tuple[int | None, int | None],
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """[P K]: a verdict on every rollout and on the data's judged answers (the reference), 0 on the
-    others (a rejected one). Texts stand for the sampled ids. when: the step, of how many.
+) -> tuple[Float[torch.Tensor, "P K"], Bool[torch.Tensor, "P K"], dict[str, float]]:
+    """(`Batch.rewards`, `Batch.judged`, metrics): a verdict on every rollout and on the data's
+    judged answers (the reference). Texts stand for the sampled ids. when: the step, of how many.
 
-    And what the parts of a composed reward said of the rollouts.
+    The metrics are what the parts of a composed reward said of the rollouts, and how many answers
+    were left out.
     """
+    source = collector.reward
     requests: dict[tuple[int, int], RewardRequest] = {}
     for p, example in enumerate(examples):
         for k, answer in enumerate(rollouts[p]):
@@ -150,23 +153,22 @@ def _rewards(
                 # judged on its full text, whatever was cut for the model
                 requests[p, k] = _request(example, one.text, one.answer, True)
     rewards = torch.zeros(len(examples), len(needs.slots))
-    unsaid = torch.zeros(len(examples), len(needs.slots), dtype=torch.bool)
+    judged = torch.zeros(len(examples), len(needs.slots), dtype=torch.bool)
     asked = [replace(one, step=when[0], steps=when[1]) for one in requests.values()]
     verdicts = dict(zip(requests, source.score(asked), strict=True))
     for (p, k), verdict in verdicts.items():
-        if verdict.reward is not None:
-            rewards[p, k] = verdict.reward
-        elif k < needs.rollouts:
-            unsaid[p, k] = True
-        else:
-            raise UserError(
-                f"reward source {source.name}: could say nothing of the reference of {examples[p].id}, and its objective needs it"
-            )
+        if verdict.reward is None and k >= needs.rollouts:
+            what = f"could say nothing of the reference of {examples[p].id}"
+            raise UserError(f"reward source {source.name}: {what}, and its objective needs it")
+        if verdict.reward is not None and not (verdict.left_out and k < needs.rollouts):
+            rewards[p, k], judged[p, k] = verdict.reward, True
     metrics = _part_metrics([verdict for (_, k), verdict in verdicts.items() if k < needs.rollouts])
-    if unsaid.any():
-        metrics["reward/excluded"] = unsaid.sum().item() / len(requests)
-        rewards[:, : needs.rollouts] = _without(rewards[:, : needs.rollouts], unsaid[:, : needs.rollouts])
-    return rewards, metrics
+    lost = len(requests) - int(judged.sum())
+    if lost:
+        metrics["reward/excluded"] = lost / len(requests)
+        drawn = slice(needs.rollouts)
+        rewards[:, drawn] = _filled_in(rewards[:, drawn], judged[:, drawn])
+    return rewards, judged, metrics
 
 
 def _request(example: Example, text: str, answer: Answer, finished: bool) -> RewardRequest:
@@ -207,14 +209,10 @@ def _sampler_logp(
     return on_rollouts(batch, rollouts, told) if told is not None and any(rollouts) else None
 
 
-def _without(rewards: Float[torch.Tensor, "P K"], unsaid: Bool[torch.Tensor, "P K"]) -> Float[torch.Tensor, "P K"]:
-    """Rewards in which a rollout that the judge could say nothing of has the mean of its prompt's others, 0 where it is alone.
-
-    With the mean its advantage is 0 and the others' mean is what it was: it teaches nothing where advantages are relative to the group.
-    PPO, whose critic takes the number for what it is, learns from it; `reward/excluded` says how much of that there is.
-    """
-    mean = rewards.masked_fill(unsaid, 0.0).sum(-1, keepdim=True) / (~unsaid).sum(-1, keepdim=True).clamp(min=1)
-    return torch.where(unsaid, mean, rewards)
+def _filled_in(rewards: Float[torch.Tensor, "P K"], judged: Bool[torch.Tensor, "P K"]) -> Float[torch.Tensor, "P K"]:
+    """Rewards in which a rollout that was not judged has the mean of its prompt's others, 0 where
+    there is none: what says least to an objective that does not ask for `Batch.judged`."""
+    return torch.where(judged, rewards, group_moments(rewards, judged)[0].to(rewards))
 
 
 def _require_finite(rewards: torch.Tensor, source: str) -> None:
@@ -264,9 +262,10 @@ def _rollout_metrics(answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def _reward_metrics(rewards: torch.Tensor) -> dict[str, float]:
-    return {
-        "reward/mean": rewards.mean().item(),
-        "reward/std": rewards.std(correction=0).item(),
-        "groups_without_signal": no_signal(rewards).float().mean().item(),
-    }
+def _reward_metrics(rewards: Float[torch.Tensor, "P G"], judged: Bool[torch.Tensor, "P G"]) -> dict[str, float]:
+    """Over the judged rollouts; no mean and no deviation where there is none."""
+    said = rewards[judged]
+    metrics: dict[str, float] = {}
+    if len(said):
+        metrics |= {"reward/mean": said.mean().item(), "reward/std": said.std(correction=0).item()}
+    return metrics | {"groups_without_signal": no_signal(rewards, judged).float().mean().item()}

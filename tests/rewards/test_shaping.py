@@ -97,8 +97,17 @@ def test_a_dropped_answer_gets_the_mean_of_its_groups_finished_ones():
     asked = [request("1"), request("9", finished=False), request("4"), request("7", finished=False, example=OTHER)]
     found = rewards(shaped("drop_unfinished"), *asked)
     assert found == [1.0, 2.5, 4.0, 0.0]
-    group = found[:3]
-    assert group[1] - sum(group) / 3 == 0, "no advantage"
+    told = shaped("drop_unfinished").build(ANY).score(asked)
+    assert [verdict.left_out for verdict in told] == [False, True, False, True]
+
+
+def test_a_dropped_answer_is_set_aside_from_what_follows():
+    """1, 3 and a dropped 90: whitened they are -1 and 1, and the dropped one has their mean."""
+    asked = [request("1"), request("90", finished=False), request("3")]
+    verdicts = shaped("drop_unfinished", "whiten").build(ANY).score(asked)
+    assert [verdict.reward for verdict in verdicts] == [-1.0, 0.0, 1.0]
+    assert [verdict.left_out for verdict in verdicts] == [False, True, False]
+    assert verdicts[1].parts["drop_unfinished/reward"] == -90.0
 
 
 def test_repeated_ngrams_cost():

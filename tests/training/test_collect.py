@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,8 +13,10 @@ from grao_bench.interfaces import Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.rewards.gold import GoldReward
+from grao_bench.rollouts.scripted import ScriptedRollout
 from grao_bench.specs import conf_dir, load
 from grao_bench.training.collect import collect
+from grao_bench.training.loop import prepared
 from grao_bench.training.reference import ReferenceCache
 from grao_bench.types import Batch, Needs, Updates, Verdict
 
@@ -269,6 +271,67 @@ def test_an_answer_that_the_judge_could_say_nothing_of_teaches_nothing():
     assert torch.equal(batch.rewards, expected.to(batch.rewards))
     assert metrics["reward/excluded"] == pytest.approx((~known).float().mean().item())
     assert 0 < metrics["reward/excluded"] < 1
+
+
+@dataclass(frozen=True)
+class Told:
+    """Says what `numbers` say of a text, 0 of a reference, nothing of another text."""
+
+    numbers: dict[str, float]
+    name: str = "told"
+    fingerprint: str = ""
+    pairwise: bool = True
+    tie_margin: float = 0.0
+
+    def score(self, requests):
+        known = {one.example.chosen: 0.0 for one in requests} | self.numbers
+        return [Verdict(known.get(one.text), "told") for one in requests]
+
+
+JUDGED = [name for name in NAMES if load_objective(name).needs.rewards]
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_the_statistics_are_of_the_judged_answers_alone(name):
+    """Rewards 1 and 0, and six answers of which nothing is known: mean 1/2, population sigma 1/2,
+    so +1 and -1, as in a group of these two. The six have no advantage; in PPO they weigh nothing.
+    """
+    changed = {"kl": 0.0, "lam": 1.0, "gamma": 1.0} if name == "ppo" else {}
+    spec = load_objective(name, rollouts=8, **changed)
+    answers = {"*": ["good red", "bad red", *["two three"] * 6]}
+    engine = ScriptedRollout(answers=answers, temperature=0.7, top_p=1.0).build(codec())
+    policy_ = policy(spec)
+    told = Told({"good red": 1.0, "bad red": 0.0})
+    asked = replace(collector(spec, policy_, told), engine=engine)
+    batch, metrics = collect(asked, policy_, EXAMPLES[2:4], spec.needs, spec.updates, 0)
+    k = batch.columns("rollout")
+    assert batch.judged[:, k].tolist() == [[True, True, *[False] * 6]] * 2
+    assert batch.rewards[:, k].tolist() == [[1.0, 0.0, *[0.5] * 6]] * 2
+    assert (metrics["reward/mean"], metrics["reward/std"]) == (0.5, 0.5)
+    assert metrics["groups_without_signal"] == 0
+
+    ready = prepared(spec, batch)
+    advantages = ready.advantages[:, k]
+    assert not advantages[:, 2:].any()
+    if name == "ppo":  # values are 0, so returns are 1 and 0 on 3 tokens each: 1/2 +- 1/2, n = 12
+        assert not ready.token_weights[:, 2:].any()
+        weights = torch.full((2, 2, 3), 2 / 12).double()
+        torch.testing.assert_close(ready.token_weights[:, :2], weights)
+        expected = torch.tensor([1.0, -1.0]).double() / 2 / (3 / 11) ** 0.5
+        torch.testing.assert_close(advantages[:, :2, 0], expected.expand(2, 2))
+        return
+    sigma = {"sample": 0.5**0.5 + 1e-4, "none": 1.0, "batch": 3**-0.5 + 1e-4}
+    expected = torch.tensor([0.5, -0.5]) / sigma.get(getattr(spec, "std", ""), 0.5)
+    if getattr(spec, "group", "") == "outputs_and_reference":  # 1, 0 and the reference's 0
+        expected = torch.tensor([2**0.5, -(2**-0.5)])
+    torch.testing.assert_close(advantages[:, :2, 0], expected.expand(2, 2))
+
+
+def test_a_step_of_which_nothing_was_judged_has_no_mean_reward():
+    batch, metrics = collected(objective("grpo"), reward=Told({}), examples=EXAMPLES[2:3])
+    assert not batch.judged.any()
+    assert metrics.keys() == {"length", "truncated", "groups_without_signal", "reward/excluded"}
+    assert (metrics["groups_without_signal"], metrics["reward/excluded"]) == (1, 1)
 
 
 def test_a_reference_that_the_judge_could_say_nothing_of_is_an_error_and_no_number():
