@@ -22,10 +22,11 @@ def compare(
 
     A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the
     difference, 0 within its tie margin. R is None where the source could say nothing of either, and
-    where the example has no reference. references: their tokens, where somebody has them.
+    where the example has no reference. references: the tokens of each whole one, where somebody
+    has them. An answer without tokens is one that nobody counted.
     """
     requests = [
-        RewardRequest(example, one.text, one.finished, len(one.tokens), one.tokens or None)
+        RewardRequest(example, one.text, one.finished, len(one.tokens) or None, one.tokens or None)
         for example, one in zip(examples, answers, strict=True)
     ]
     if source.pairwise:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -42,8 +43,7 @@ class Prober:
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
         known = all(example.chosen is not None for example in self.examples)
         references = [[self.codec.answer(example.reference, self.sampling.max_new_tokens)] if known else [] for example in self.examples]
-        ids = [one[0].tokens if one else None for one in references]
-        verdicts = compare(self.reward, self.examples, answers, ids)
+        verdicts = compare(self.reward, self.examples, answers, self._whole_references())
         judged = [
             (R, verdict.reward)
             for example, (R, verdict) in zip(self.examples, verdicts, strict=True)
@@ -68,6 +68,14 @@ class Prober:
                 "length": sum(len(answer.tokens) for answer in answers) / len(answers),
             },
         )
+
+    def _whole_references(self) -> list[tuple[int, ...] | None]:
+        """The references' tokens, uncut, as their texts are judged."""
+        found: list[tuple[int, ...] | None] = []
+        for one in self.examples:
+            known = one.chosen is not None
+            found.append(self.codec.answer(one.reference, sys.maxsize).tokens if known else None)
+        return found
 
     @torch.no_grad()
     def _likelihoods(self, policy: Policy, batch: Batch) -> dict[str, float]:

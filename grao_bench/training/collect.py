@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
@@ -110,18 +111,27 @@ def _require_room(batch: Batch, policy: Policy) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """An answer that the data give for a column: its full text, and the ids that the model sees."""
+    """An answer that the data give for a column: its full text, the ids that the model sees, and
+    those of the whole text, which is what is judged."""
 
     slot: Slot
     text: str
     answer: Answer
+    whole: tuple[int, ...]
+
+
+def _encoded(collector: Collector, text: str) -> tuple[Answer, tuple[int, ...]]:
+    """A text as the model sees it, and all of its ids."""
+    answer = collector.codec.answer(text, collector.max_answer_tokens)
+    whole = answer if answer.finished else collector.codec.answer(text, sys.maxsize)
+    return answer, whole.tokens
 
 
 def _given(collector: Collector, examples: Sequence[Example], needs: Needs) -> list[list[_Given]]:
     """What the data give for each row, in the order of its columns after the rollouts."""
     return [
         [
-            _Given(slot, text, collector.codec.answer(text, collector.max_answer_tokens))
+            _Given(slot, text, *_encoded(collector, text))
             for slot in needs.data_slots
             for text in slot.fill(examples[(p + slot.offset) % len(examples)])
         ]
@@ -147,11 +157,11 @@ def _rewards(
     requests: dict[tuple[int, int], RewardRequest] = {}
     for p, example in enumerate(examples):
         for k, answer in enumerate(rollouts[p]):
-            requests[p, k] = _request(example, answer.text, answer, answer.finished)
+            ids = answer.tokens
+            requests[p, k] = RewardRequest(example, answer.text, answer.finished, len(ids), ids)
         for k, one in enumerate(given[p], needs.rollouts):
             if one.slot.judged:
-                # judged on its full text, whatever was cut for the model
-                requests[p, k] = _request(example, one.text, one.answer, True)
+                requests[p, k] = RewardRequest(example, one.text, True, len(one.whole), one.whole)
     rewards = torch.zeros(len(examples), len(needs.slots))
     judged = torch.zeros(len(examples), len(needs.slots), dtype=torch.bool)
     asked = [replace(one, step=when[0], steps=when[1]) for one in requests.values()]
@@ -169,10 +179,6 @@ def _rewards(
         drawn = slice(needs.rollouts)
         rewards[:, drawn] = _filled_in(rewards[:, drawn], judged[:, drawn])
     return rewards, judged, metrics
-
-
-def _request(example: Example, text: str, answer: Answer, finished: bool) -> RewardRequest:
-    return RewardRequest(example, text, finished, len(answer.tokens), answer.tokens)
 
 
 def _part_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from grao_bench.errors import UserError
+from grao_bench.evaluation.answers import Evaluator
+from grao_bench.evaluation.probe import Prober
 from grao_bench.interfaces import Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.rewards.gold import GoldReward
+from grao_bench.rewards.shaping import LengthPenalty
 from grao_bench.rollouts.scripted import ScriptedRollout
 from grao_bench.specs import conf_dir, load
 from grao_bench.training.collect import collect
@@ -271,6 +274,50 @@ def test_an_answer_that_the_judge_could_say_nothing_of_teaches_nothing():
     assert torch.equal(batch.rewards, expected.to(batch.rewards))
     assert metrics["reward/excluded"] == pytest.approx((~known).float().mean().item())
     assert 0 < metrics["reward/excluded"] < 1
+
+
+@dataclass(frozen=True)
+class Long:
+    """A pointwise source, and its spec: 0 for every text, whose lengths it was told are `seen`."""
+
+    seen: list[int | None]
+    name: str = "long"
+    fingerprint: str = ""
+    pairwise: bool = False
+    tie_margin: float = 0.0
+
+    def needs_reference(self, data):
+        return False
+
+    def check(self, data): ...
+
+    def build(self, data):
+        return self
+
+    def score(self, requests):
+        self.seen.extend(one.num_tokens for one in requests)
+        return [Verdict(0.0, "long") for _ in requests]
+
+
+def test_a_length_penalty_sees_the_whole_reference_in_training_evaluation_and_probes():
+    """25 words and an end token, 10 of them free and 0.01 for each more: -0.16, though the model
+    reads 16."""
+    spec, policy_, seen = objective("grao"), policy(objective("grao")), []
+    penalty = {"shaping": ["length"], "length": LengthPenalty(target=10, per_token=0.01)}
+    reward = replace(load("reward/shaped"), source=Long(seen), **penalty)
+    reward = reward.build(load("data/world_helpful"))
+    examples = [replace(EXAMPLES[4], id="*", chosen=" ".join(["good"] * 25))]
+    collector_ = replace(collector(spec, policy_, reward), max_answer_tokens=16)
+    batch, _ = collect(collector_, policy_, examples, spec.needs, spec.updates, 0)
+    assert int(batch.mask[0, -1].sum()) == 16
+    assert batch.rewards[0, -1].item() == pytest.approx(-0.16)
+
+    sampling, own = Sampling(1.0, 1.0, 16), codec().answer(examples[0].chosen, 100)
+    (record,) = Evaluator(codec(), sampling, store_text=False).judge(reward, examples, [own])
+    assert (record.reward, record.verdict) == (pytest.approx(-0.16), 0.0)
+    engine = collector_.engine
+    Prober(codec(), engine, reward, policy_, examples, sampling, 100, seed=0).probe(policy_, 0)
+    assert [number for number in seen if number == 26] == [26] * 4  # the own answer's is one
 
 
 @dataclass(frozen=True)
