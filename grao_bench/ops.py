@@ -32,7 +32,10 @@ def masked_mean(x: Float[Tensor, "*n T"], mask: Bool[Tensor, "*n T"]) -> Float[T
     return masked_sum(x, mask) / mask.sum(-1).clamp(min=1)
 
 
-def no_signal(rewards: Float[Tensor, "P G"], judged: Bool[Tensor, "P G"] | None = None) -> Bool[Tensor, "P"]:
+def no_signal(
+    rewards: Float[Tensor, "P G"],
+    judged: Bool[Tensor, "P G"] | None = None,
+) -> Bool[Tensor, "P"]:
     """Groups whose judged rewards (None: all) are equal, or of which at most one was judged.
 
     Decided by max == min: the sigma of eight float32 rewards of 0.1 is 7e-9, not 0.

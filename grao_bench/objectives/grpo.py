@@ -51,7 +51,11 @@ KLGradient = Literal["as_loss", "corrected"]
 TRL_EPSILON = 1e-4
 
 
-def group_advantages(R: Float[Tensor, "P G"], std: Std, judged: Bool[Tensor, "P G"] | None = None) -> Float[Tensor, "P G"]:
+def group_advantages(
+    R: Float[Tensor, "P G"],
+    std: Std,
+    judged: Bool[Tensor, "P G"] | None = None,
+) -> Float[Tensor, "P G"]:
     """A_i = (R_i - mean of its group) / s; exactly 0 in a group whose rewards are all equal. s by reading:
 
         population  sqrt(sum_i (R_i - mean)^2 / G)                                   no epsilon

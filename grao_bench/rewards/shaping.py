@@ -251,7 +251,9 @@ class ShapedSource:
                 parts[row]["drop_unfinished/reward"] = value - rewards[row]
             rewards = filled
         out = set(range(len(rewards))) - set(kept)
-        return [Verdict(rewards[row], self.name, parts[row], verdict.replies, left_out=row in out) for row, verdict in enumerate(verdicts)]
+        replies = [verdict.replies for verdict in verdicts]
+        rows = enumerate(zip(rewards, parts, replies, strict=True))
+        return [Verdict(r, self.name, *more, left_out=row in out) for row, (r, *more) in rows]
 
 
 def repeated(text: str, n: int) -> float:

@@ -215,7 +215,10 @@ def _sampler_logp(
     return on_rollouts(batch, rollouts, told) if told is not None and any(rollouts) else None
 
 
-def _filled_in(rewards: Float[torch.Tensor, "P K"], judged: Bool[torch.Tensor, "P K"]) -> Float[torch.Tensor, "P K"]:
+def _filled_in(
+    rewards: Float[torch.Tensor, "P K"],
+    judged: Bool[torch.Tensor, "P K"],
+) -> Float[torch.Tensor, "P K"]:
     """Rewards in which a rollout that was not judged has the mean of its prompt's others, 0 where
     there is none: what says least to an objective that does not ask for `Batch.judged`."""
     return torch.where(judged, rewards, group_moments(rewards, judged)[0].to(rewards))
@@ -268,7 +271,10 @@ def _rollout_metrics(answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def _reward_metrics(rewards: Float[torch.Tensor, "P G"], judged: Bool[torch.Tensor, "P G"]) -> dict[str, float]:
+def _reward_metrics(
+    rewards: Float[torch.Tensor, "P G"],
+    judged: Bool[torch.Tensor, "P G"],
+) -> dict[str, float]:
     """Over the judged rollouts; no mean and no deviation where there is none."""
     said = rewards[judged]
     metrics: dict[str, float] = {}
