@@ -32,18 +32,33 @@ def masked_mean(x: Float[Tensor, "*n T"], mask: Bool[Tensor, "*n T"]) -> Float[T
     return masked_sum(x, mask) / mask.sum(-1).clamp(min=1)
 
 
+ROUNDING = 1e-6
+"""The relative difference below which two rewards are the same number: about sixteen of float32's
+half steps of 6e-8, what a sum of a few weighted parts may collect."""
+TIE = 5e-10
+"""The same where rewards cancel to nearly 0: what `sign_with_ties` rounds away."""
+
+
+def equal_but_for_rounding(lowest: float, highest: float) -> bool:
+    """Whether two numbers, such as a group's lowest and highest reward, differ by rounding only."""
+    return highest - lowest <= max(TIE, ROUNDING * max(abs(lowest), abs(highest)))
+
+
 def no_signal(
     rewards: Float[Tensor, "P G"],
     judged: Bool[Tensor, "P G"] | None = None,
 ) -> Bool[Tensor, "P"]:
-    """Groups whose judged rewards (None: all) are equal, or of which at most one was judged.
+    """Groups whose judged rewards (None: all) are equal but for rounding, or of which at most one
+    was judged: see `equal_but_for_rounding`.
 
-    Decided by max == min: the sigma of eight float32 rewards of 0.1 is 7e-9, not 0.
+    Decided by max and min: the sigma of eight float32 rewards of 0.1 is 7e-9, not 0.
     """
     judged = torch.ones_like(rewards, dtype=torch.bool) if judged is None else judged
-    highest = rewards.masked_fill(~judged, -torch.inf).amax(-1)
-    lowest = rewards.masked_fill(~judged, torch.inf).amin(-1)
-    return (highest == lowest) | ~judged.any(-1)
+    wide = rewards.double()
+    highest = wide.masked_fill(~judged, -torch.inf).amax(-1)
+    lowest = wide.masked_fill(~judged, torch.inf).amin(-1)
+    size = torch.maximum(highest.abs(), lowest.abs())
+    return (highest - lowest <= (ROUNDING * size).clamp(min=TIE)) | ~judged.any(-1)
 
 
 def group_moments(

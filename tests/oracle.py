@@ -40,7 +40,9 @@ def deviation(xs, correction):
 
 
 def all_equal(xs):
-    return all(x == xs[0] for x in xs)
+    """Up to a millionth of the largest, or half of 1e-9, which rounding may leave."""
+    spread = max(xs, default=0.0) - min(xs, default=0.0)
+    return spread <= max(1e-6 * max(map(abs, xs), default=0.0), 5e-10)
 
 
 def said(rewards):

@@ -11,6 +11,7 @@ import torch
 from grao_bench.ops import (
     answer_mean_weights,
     constant_length_weights,
+    equal_but_for_rounding,
     group_moments,
     kl_k1,
     kl_k2,
@@ -117,11 +118,43 @@ def test_standardise_is_exactly_zero_in_a_silent_group_and_has_no_epsilon_elsewh
     assert standardise(rewards, mu, sigma, torch.tensor([False, True])).tolist() == [[-1.0, 1.0], [0.0, 0.0]]
 
 
-def test_rewards_one_rounding_step_apart_are_standardised_exactly():
-    """Seven float32 rewards a and one a + ulp: the group is (0 x 7, 1 x 1) up to scale, so mu = 1/8, sigma = sqrt(7)/8 and the
-    advantages are -1/sqrt(7) and sqrt(7), whose sum is 0. Moments in float32 give -1.07 seven times and 0."""
+NEXT = float(np.nextafter(np.float32(0.1), np.float32(1)))
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        [0.1 + 0.2, 0.3, 0.3, 0.3],  # 0.30000000000000004
+        [0.1, NEXT, 0.1, 0.1],  # float32's next number
+        [-1e6, -1e6 - 0.5, -1e6, -1e6],
+        [0.3 - 0.1 - 0.2, 0.0, 0.0, 0.0],  # -2.8e-17, where the parts cancel
+        [1e-12, 0.0, 0.0, 0.0],
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_rewards_that_differ_by_rounding_alone_are_no_signal(group, dtype):
+    rewards = torch.tensor([group], dtype=dtype)
+    assert no_signal(rewards).tolist() == [True]
+    advantages = standardise(rewards, *group_moments(rewards), no_signal(rewards))
+    assert advantages.tolist() == [[0.0] * 4]
+    assert equal_but_for_rounding(min(group), max(group))
+
+
+@pytest.mark.parametrize("group", [[1.0, 1.00001], [-1000.0, -1000.01], [1e-8, 0.0], [0.0, 1e-3]])
+def test_rewards_that_differ_by_more_are_a_signal(group):
+    """A hundred thousandth of the largest, or 1e-8."""
+    rewards = torch.tensor([group], dtype=torch.float64)
+    assert no_signal(rewards).tolist() == [False]
+    advantages = standardise(rewards, *group_moments(rewards), no_signal(rewards))
+    assert advantages.abs().tolist() == [pytest.approx([1.0, 1.0])]
+    assert not equal_but_for_rounding(min(group), max(group))
+
+
+def test_rewards_a_few_rounding_steps_apart_are_standardised_exactly():
+    """Seven float32 rewards a and one twenty steps on: the group is (0 x 7, 1 x 1) up to scale, so
+    mu = 1/8, sigma = sqrt(7)/8 and the advantages are -1/sqrt(7) and sqrt(7), whose sum is 0."""
     a = np.float32(0.1)
-    rewards = torch.tensor([[a] * 7 + [np.nextafter(a, np.float32(1))]])
+    rewards = torch.tensor([[a] * 7 + [a + 20 * np.spacing(a)]])
     advantages = standardise(rewards, *group_moments(rewards), no_signal(rewards))
     assert advantages.dtype == torch.float32
     torch.testing.assert_close(advantages, torch.tensor([[-(7**-0.5)] * 7 + [7**0.5]]), atol=1e-6, rtol=0)

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.ops import equal_but_for_rounding
 from grao_bench.records import JudgeCounts
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
@@ -132,7 +133,8 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Whiten:
-    """(r - mean) / std over the answers that are scored together, std with 1/N; all 0 where they are equal.
+    """(r - mean) / std over the answers that are scored together, std with 1/N; all 0 where they
+    are equal but for rounding.
 
     Reward whitening of RLHF's PPO (Ziegler et al. 2019, arXiv 1909.08593), taken per batch. The number depends on what shares the batch,
     so it is for training: group-normalised objectives (GRPO, GRAO) undo it, PPO and RLOO do not.
@@ -140,7 +142,7 @@ class Whiten:
 
     def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
         """The shaped rewards."""
-        if not rewards or max(rewards) == min(rewards):
+        if not rewards or equal_but_for_rounding(min(rewards), max(rewards)):
             return [0.0] * len(rewards)
         mean = math.fsum(rewards) / len(rewards)
         std = math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards))
@@ -251,9 +253,7 @@ class ShapedSource:
                 parts[row]["drop_unfinished/reward"] = value - rewards[row]
             rewards = filled
         out = set(range(len(rewards))) - set(kept)
-        replies = [verdict.replies for verdict in verdicts]
-        rows = enumerate(zip(rewards, parts, replies, strict=True))
-        return [Verdict(r, self.name, *more, left_out=row in out) for row, (r, *more) in rows]
+        return [Verdict(rewards[row], self.name, parts[row], one.replies, left_out=row in out) for row, one in enumerate(verdicts)]
 
 
 def repeated(text: str, n: int) -> float:
