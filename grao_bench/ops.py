@@ -103,6 +103,20 @@ def whiten(x: Float[Tensor, "*n"], mask: Bool[Tensor, "*n"]) -> Float[Tensor, "*
     return centred * torch.rsqrt(variance + 1e-8)
 
 
+LARGEST_LOG_RATIO = 20.0
+"""From here on a ratio is continued as a straight line: e^20 = 5e8, beyond any clip, and far enough
+from float32's end that a gradient of this size has a norm."""
+
+
+def ratio(logp: Float[Tensor, "*n"], old_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """pi / pi_old = e^(log pi - log pi_old); of a log-ratio x above L = LARGEST_LOG_RATIO
+    e^L (1 + x - L), its tangent, which does not overflow: e^x times the slope 0 that a clip leaves
+    would be no number where e^x is infinite."""
+    x = logp - old_logp
+    beyond = (x - LARGEST_LOG_RATIO).clamp(min=0)
+    return torch.exp(x.clamp(max=LARGEST_LOG_RATIO)) * (1 + beyond)
+
+
 def kl_k1(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """log pi - log pi_ref: unbiased for KL(pi || pi_ref) under samples of pi (Schulman's k1)."""
     return logp - reference_logp
@@ -114,9 +128,11 @@ def kl_k2(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Flo
 
 
 def kl_k3(logp: Float[Tensor, "*n"], reference_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """exp(log pi_ref - log pi) - (log pi_ref - log pi) - 1 >= 0: unbiased for KL(pi || pi_ref) under samples of pi (Schulman's k3)."""
+    """exp(log pi_ref - log pi) - (log pi_ref - log pi) - 1 >= 0: unbiased for KL(pi || pi_ref)
+    under samples of pi (Schulman's k3). Finite, and rising, where exp would overflow: see `ratio`.
+    """
     difference = reference_logp - logp
-    return torch.exp(difference) - difference - 1
+    return ratio(reference_logp, logp) - difference - 1
 
 
 def answer_mean_weights(mask: Bool[Tensor, "P K T"]) -> Float[Tensor, "P K T"]:

@@ -19,6 +19,7 @@ from grao_bench.ops import (
     masked_mean,
     masked_sum,
     no_signal,
+    ratio,
     sign_with_ties,
     standardise,
     stream_seed,
@@ -188,6 +189,37 @@ def test_k3_is_never_negative_and_k1_is():
     logp, reference = torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     assert kl_k1(logp, reference).tolist() == [1.0, -1.0, 0.0]
     assert kl_k3(logp, reference).tolist() == pytest.approx([math.exp(-1), math.e - 2, 0.0], abs=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_ratio_is_the_exponential_to_the_last_bit_up_to_its_bound(dtype):
+    """Value and gradient; from there on a straight line."""
+    x = torch.cat([torch.linspace(-120, 20, 4001, dtype=dtype), torch.randn(999, dtype=dtype)])
+    x = x.requires_grad_()
+    zero = torch.zeros_like(x)
+    found, expected = ratio(x, zero), torch.exp(x - zero)
+    assert torch.equal(found, expected)
+    below = x < 20
+    gradients = [torch.autograd.grad(y.sum(), x)[0][below] for y in (found, expected)]
+    assert torch.equal(*gradients)
+    far = torch.tensor([21.0, 150.0, 1e4], dtype=dtype, requires_grad=True)
+    line = ratio(far, torch.zeros_like(far))
+    torch.testing.assert_close(line, math.exp(20) * (far - 19))
+    (slope,) = torch.autograd.grad(line.sum(), far)
+    torch.testing.assert_close(slope, torch.full_like(far, math.exp(20)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_k3_is_finite_and_pushes_back_however_far_the_policy_is(dtype):
+    """log pi = -100 under a reference of -1: e^99 is no float32. The slope is 1 - e^20, up."""
+    logp = torch.tensor([-100.0, -2000.0, -1.0], dtype=dtype, requires_grad=True)
+    k3 = kl_k3(logp, torch.tensor([-1.0, -1.0, -2000.0], dtype=dtype))
+    k3.sum().backward()
+    assert k3[:2].min() > 1e9
+    assert k3[1] > k3[0]
+    assert k3[2].item() == pytest.approx(1998.0)
+    expected = torch.tensor([1 - math.exp(20)] * 2 + [1.0], dtype=dtype)
+    torch.testing.assert_close(logp.grad, expected)
 
 
 def test_k2_is_half_the_square():

@@ -37,6 +37,7 @@ from grao_bench.ops import (
     kl_k3,
     masked_mean,
     no_signal,
+    ratio,
     standardise,
     token_mean_weights,
 )
@@ -187,7 +188,7 @@ class GRPO:
         weights = batch.token_weights.to(policy.logp)
         logp, old_logp = ratio_logps(policy.logp, batch.old_logp, batch.mask, self.ratio)
         A = batch.advantages.to(logp).expand_as(logp)
-        r = torch.exp(logp - old_logp)
+        r = ratio(logp, old_logp)
         parts = {"policy": -(weights * clipped_surrogate(logp, old_logp, A, self.clip_low, self.clip_high)).sum((1, 2))}
         clipped = ((r < 1 - self.clip_low) | (r > 1 + self.clip_high)).to(r)
         stats = {"clipped": masked_mean(clipped, batch.mask).mean(-1)}

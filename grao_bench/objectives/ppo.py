@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from grao_bench.objectives.limits import FRACTION, NOT_NEGATIVE, require, require_rollouts
-from grao_bench.ops import kl_k1, masked_mean, token_mean_weights, whiten
+from grao_bench.ops import kl_k1, masked_mean, ratio, token_mean_weights, whiten
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 
@@ -17,7 +17,7 @@ def clipped_surrogate(
     logp: Float[Tensor, "*n"], old_logp: Float[Tensor, "*n"], A: Float[Tensor, "*n"], low: float, high: float
 ) -> Float[Tensor, "*n"]:
     """min(r A, clip(r, 1 - low, 1 + high) A) with r = pi / pi_old, per token, to be maximised (arXiv 1707.06347, Eq. 7)."""
-    r = torch.exp(logp - old_logp)
+    r = ratio(logp, old_logp)
     return torch.minimum(r * A, r.clamp(1 - low, 1 + high) * A)
 
 
@@ -107,7 +107,7 @@ class PPO:
         weights = batch.token_weights.to(policy.logp)
         surrogate = clipped_surrogate(policy.logp, batch.old_logp, batch.advantages, self.clip, self.clip)
         value = value_loss(policy.values, batch.old_values, batch.returns, self.value_clip)
-        ratio = torch.exp(policy.logp.detach() - batch.old_logp)
+        r = ratio(policy.logp.detach(), batch.old_logp)
         error = masked_mean((policy.values - batch.returns).detach().abs(), batch.mask)
         return Loss(
             parts={
@@ -115,7 +115,7 @@ class PPO:
                 "value": self.value_coef * (weights * value).sum((1, 2)),
             },
             stats={
-                "clipped": masked_mean(((ratio - 1).abs() > self.clip).to(ratio), batch.mask).mean(-1),
+                "clipped": masked_mean(((r - 1).abs() > self.clip).to(r), batch.mask).mean(-1),
                 "value_error": masked_mean(error, batch.judged),
             },
         )

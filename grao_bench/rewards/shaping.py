@@ -253,7 +253,10 @@ class ShapedSource:
                 parts[row]["drop_unfinished/reward"] = value - rewards[row]
             rewards = filled
         out = set(range(len(rewards))) - set(kept)
-        return [Verdict(rewards[row], self.name, parts[row], one.replies, left_out=row in out) for row, one in enumerate(verdicts)]
+        return [
+            Verdict(reward, self.name, more, one.replies, left_out=row in out)
+            for row, (reward, more, one) in enumerate(zip(rewards, parts, verdicts, strict=True))
+        ]
 
 
 def repeated(text: str, n: int) -> float:

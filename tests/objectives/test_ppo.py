@@ -32,6 +32,23 @@ def test_the_ratio_is_clipped_only_where_it_gains_too_much():
     assert logp.grad.tolist() == pytest.approx([0.0, 0.5, -1.5, 0.0], abs=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("apart", [30.0, 150.0, 2000.0])
+def test_a_ratio_beyond_every_number_is_clipped(dtype, apart):
+    """Log-ratio +150: with A = 1 the value is 1.2 and the slope 0. With A = -1 the ratio itself
+    counts: large, finite, and its slope still lowers the answer's likelihood."""
+    logp = torch.full((2,), apart, dtype=dtype, requires_grad=True)
+    A = torch.tensor([1.0, -1.0], dtype=dtype)
+    gain = clipped_surrogate(logp, torch.zeros(2, dtype=dtype), A, 0.2, 0.2)
+    gain.sum().backward()
+    assert gain[0].item() == pytest.approx(1.2)
+    assert logp.grad[0] == 0
+    assert gain.isfinite().all()
+    assert logp.grad.isfinite().all()
+    assert gain[1].item() <= -math.exp(20)
+    assert logp.grad[1].item() == pytest.approx(-math.exp(20))
+
+
 def test_the_clip_may_differ_by_side():
     """Low 0.1, high 0.3: A = 1 at r = 1.5 gives 1.3, A = -1 at r = 0.5 gives -0.9."""
     gain = clipped_surrogate(vector(1.5, 0.5).log(), vector(0, 0), vector(1, -1), 0.1, 0.3)

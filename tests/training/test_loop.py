@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -335,15 +336,35 @@ def test_a_loss_that_is_no_number_names_its_example(bound):
 
 
 def test_a_gradient_that_is_no_number_updates_nothing():
-    """A ratio of e^800 is clipped in the loss, which stays finite; its gradient is 0 * inf."""
-    spec = objective("grpo", epochs=2, kl=0.0)
+    """The loss is finite, and one layer's gradient is not."""
+    spec = objective("grpo")
     trainer_, collector_ = started(spec)
     batch = prepared_batch(spec, trainer_, collector_)
-    batch = batch.fill(old_logp=torch.where(batch.mask, batch.old_logp - 800.0, 0.0), advantages=torch.ones_like(batch.advantages))
+    trainer_.policy.model.model.norm.weight.register_hook(lambda gradient: gradient * torch.nan)
     before = weights(trainer_.policy)
     with pytest.raises(UserError, match="step 1: the gradient's norm is nan"):
         update(trainer_, batch, value_only=False)
     assert not moved(before, trainer_.policy)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if objective(name).needs.old_logp != "no"])
+@pytest.mark.parametrize("apart", [-800.0, -150.0, 150.0, 800.0])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_ratio_that_overflows_updates_by_what_is_finite(name, apart, sign):
+    """In float32, where e^89 is infinite: both ways, for good answers and bad ones, the reference
+    as far away. Loss, metrics and gradient are numbers, and weights move to numbers."""
+    spec = objective(name, **({"epochs": 2} if hasattr(objective(name), "epochs") else {}))
+    policy_ = policy(spec).float()
+    trainer_, collector_ = trainer(spec, policy_), collector(spec, policy_)
+    batch = prepared_batch(spec, trainer_, collector_)
+    far = torch.where(batch.mask, batch.old_logp + apart, 0.0)
+    if spec.needs.reference_logp:
+        batch = batch.fill(reference_logp=far)
+    batch = batch.fill(old_logp=far, advantages=torch.full_like(batch.advantages, sign))
+    metrics = update(trainer_, batch, value_only=False)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert all(value.isfinite().all() for value in weights(policy_).values())
+    assert metrics["clipped"] > 0.99
 
 
 def test_a_step_has_as_many_answers_for_every_objective():
