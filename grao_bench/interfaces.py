@@ -146,7 +146,7 @@ class TellingSource(Protocol):
 @dataclass(frozen=True)
 class Dataset:
     """A set of prompts and of what is known about them, split; `dropped` counts what was left out,
-    by reason."""
+    by reason. `notes`: what a person should know of how it was read, a line each."""
 
     name: str
     subset: str
@@ -154,6 +154,7 @@ class Dataset:
     dev: tuple[Example, ...]
     test: tuple[Example, ...]
     dropped: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from grao_bench.data.lines import RowError, locate, read_rows, text_field
+from grao_bench.data.lines import RowError, text_field
+from grao_bench.data.sources import open_source
 from grao_bench.errors import UserError
 
 
@@ -19,7 +20,8 @@ def load_corpus_files(paths: Sequence[str | Path]) -> list[str]:
 
 def _documents(path: Path) -> list[str]:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
-        return [_document(path, number, row) for number, row in enumerate(read_rows(path))]
+        source = open_source(path)
+        return [_document(source.place(number), row) for number, row in source.rows()]
     if path.suffix != ".txt":
         raise UserError(f"{path}: model.corpus reads .jsonl, .jsonl.gz and .txt files only")
     try:
@@ -31,11 +33,11 @@ def _documents(path: Path) -> list[str]:
     return [text]
 
 
-def _document(path: Path, number: int, row: dict[str, object]) -> str:
+def _document(where: str, row: dict[str, object]) -> str:
     try:
         text = text_field(row, "text")
     except RowError as error:
-        raise UserError(f"{locate(path, number)}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
     if not text.strip():
-        raise UserError(f'{locate(path, number)}: "text" is empty; remove the line')
+        raise UserError(f'{where}: "text" is empty; remove the line')
     return text

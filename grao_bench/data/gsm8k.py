@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from grao_bench.data.lines import RowError, locate, read_rows, text_field
-from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, held_out, limit, position, without
+from grao_bench.data.folders import of_dataset
+from grao_bench.data.lines import RowError, text_field
+from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, limit, position
+from grao_bench.data.sources import Source, open_source
+from grao_bench.data.splits import anchors, without
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
 from grao_bench.types import Example, Turn
@@ -26,7 +28,7 @@ class GSM8KData:
 
     `path`: null for the hub's `hub_id`, configuration "main"; or a local folder with train.jsonl[.gz] and test.jsonl[.gz] (rows
     {"question", "answer"}, the upstream layout); or one such file, of which `test_fraction` of the questions become the test split.
-    `dev_fraction` of the training questions go to dev. Both are cut by the hash of the question, so equal questions stay together.
+    `dev_fraction` of the training questions go to dev. Both are cut by dialogue (`splits`), so equal questions stay together.
     Training rows whose question is in the test file are left out and counted, as are empty rows.
 
     calculator: the solutions' annotations <<48/2=24>> are kept or stripped. instruction: put after each question on a line of its own,
@@ -65,12 +67,13 @@ class GSM8KData:
         dropped: Counter[str] = Counter(dict.fromkeys(Fault, 0))
         one = _one_file(self.path)
         splits: dict[str, list[Example]] = {"train": [], "dev": [], "test": [] if one else self._read("test", dropped)}
-        every = without(self._read("train", dropped), held_out(splits["test"], _question), _question, dropped)
-        for example in every:
-            if one and position(_question(example), self.seed, "test") < self.test_fraction:
+        every = without(self._read("train", dropped), splits["test"], dropped)
+        for example, anchor in zip(every, anchors(every, _question), strict=True):
+            if one and position(anchor, self.seed, "test") < self.test_fraction:
                 splits["test"].append(example)
             else:
-                splits["dev" if position(_question(example), self.seed, "dev") < self.dev_fraction else "train"].append(example)
+                dev = position(anchor, self.seed, "dev") < self.dev_fraction
+                splits["dev" if dev else "train"].append(example)
         for split, examples in splits.items():
             if not examples:
                 key = f"data.{split}_fraction" if split == "dev" or (split == "test" and one) else "the rows"
@@ -79,13 +82,13 @@ class GSM8KData:
 
     def _read(self, split: str, dropped: Counter[str]) -> list[Example]:
         """The examples of one file; rows left out are added to `dropped`."""
-        rows, place = _hub_rows(self.hub_id, split) if self.path is None else _local_rows(Path(self.path).expanduser(), split)
+        source = _on_hub(self.hub_id, split) if self.path is None else _in_files(Path(self.path).expanduser(), split)
         examples = []
-        for number, row in enumerate(rows):
+        for number, (place, row) in enumerate(source.rows()):
             try:
-                question, answer = self._texts(dict(row))
+                question, answer = self._texts(row)
             except RowError as error:
-                raise UserError(f"{place(number)}: {error}") from None
+                raise UserError(f"{source.place(place)}: {error}") from None
             prompt = (Turn("user", question if not self.instruction else f"{question}\n{self.instruction}"),)
             fault = Fault.NO_PROMPT if not question else find_fault(prompt, answer, None)
             if fault:
@@ -109,26 +112,24 @@ def _one_file(path: str | None) -> bool:
     return path is not None and path.endswith(_SUFFIXES)
 
 
-def _local_rows(path: Path, split: str) -> tuple[Sequence[Mapping[str, Any]], Callable[[int], str]]:
-    """The rows of a local file, and a function that names a row's place."""
+def _in_files(path: Path, split: str) -> Source:
     if path.name.endswith(_SUFFIXES):
-        return read_rows(path), lambda row: locate(path, row)
+        return open_source(path)
     file = next((file for suffix in _SUFFIXES if (file := path / f"{split}{suffix}").is_file()), None)
     if file is None:
         raise UserError(
             f"{path / split}.jsonl[.gz]: no such file; data.path must name a folder with train.jsonl and test.jsonl, one .jsonl file, "
             "or be null for the hub"
         )
-    return read_rows(file), lambda row: locate(file, row)
+    return open_source(file)
 
 
-def _hub_rows(hub_id: str, split: str) -> tuple[Sequence[Mapping[str, Any]], Callable[[int], str]]:
-    """The rows of the hub's split, and a function that names a row's place."""
+def _on_hub(hub_id: str, split: str) -> Source:
     from datasets import load_dataset  # heavy, and not needed for local files
 
     try:
-        rows = list(load_dataset(hub_id, "main", split=split))
+        rows = load_dataset(hub_id, "main", split=split)
     except Exception as error:  # the library raises a dozen kinds: no network, no such set, no such split, a broken cache
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"data.hub_id={hub_id}: {split} could not be loaded ({reason}); for a local copy set data.path") from None
-    return rows, lambda row: f"{hub_id} {split} row {row}"
+    return of_dataset(rows, f"{hub_id} {split}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from grao_bench.data.lines import RowError, locate, read_rows, text_field
-from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, held_out, limit, position, without
+from grao_bench.data.folders import of_dataset
+from grao_bench.data.lines import RowError, text_field
+from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, limit, position
+from grao_bench.data.sources import Source, open_source
+from grao_bench.data.splits import anchors, without
 from grao_bench.dialogue import split_turns
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
@@ -25,7 +28,7 @@ FOLDER_VARIABLE = "GRAO_BENCH_HH"
 
 @dataclass(frozen=True)
 class HHData:
-    """helpful-base or harmless-base, its test file as test, its train file split into train and dev by the hash of the first turn.
+    """helpful-base or harmless-base, its test file as test, its train file split into train and dev by dialogue (`splits`).
 
     `path` is a local folder in the upstream layout, `<subset>-base/{train,test}.jsonl[.gz]`; null takes the environment variable
     GRAO_BENCH_HH, and without that the hub's `hub_id` with data_dir `<subset>-base`. `dev_fraction` of the first turns (so about
@@ -35,7 +38,7 @@ class HHData:
     the two sides' last turns. Two turns running by one speaker are kept as two turns within a prompt, for that is what the raters
     saw. Where they stand at the end of one side the prompts differ, and the row goes.
     Left out and counted by reason (`pairs.Fault`): last turn not the Assistant's, prompts differ, no prompt, empty answer,
-    identical answers, and training rows whose first turn is in the test file. Rows with equal prompts stay separate examples;
+    identical answers, and training rows of a dialogue that is in the test file. Rows with equal prompts stay separate examples;
     an id is `<subset>-base-<file>-<row from 0>`.
     """
 
@@ -56,9 +59,8 @@ class HHData:
         check_fraction("dev_fraction", self.dev_fraction)
         dropped: Counter[str] = Counter(dict.fromkeys(Fault, 0))
         test = self._read("test", dropped)
-        development = without(self._read("train", dropped), held_out(test, _first_turn), _first_turn, dropped)
-        dev = [example for example in development if self._is_dev(example)]
-        train = [example for example in development if not self._is_dev(example)]
+        development = without(self._read("train", dropped), test, dropped)
+        train, dev = self._cut(development)
         if not train or not dev:
             empty = "dev" if train else "train"
             raise UserError(f"{self._where()}: no rows are left for {empty}; data.dev_fraction={self.dev_fraction} does not fit the file")
@@ -78,15 +80,20 @@ class HHData:
         model. A dialogue whose first turn is in dev or test of either subset is left out.
         """
         sets = [replace(sibling, max_examples=None).build() for sibling in self.siblings()]
-        keys = held_out((example for each in sets for example in each.dev + each.test), _first_turn)
-        return documents(example for each in sets for example in each.train if _first_turn(example) not in keys)
+        held_out = [example for each in sets for example in each.dev + each.test]
+        train = [example for each in sets for example in each.train]
+        return documents(without(train, held_out, Counter()))
 
     def siblings(self) -> tuple[HHData, ...]:
         """The helpful and the harmless set, in this order; the one that is not `self` is named hh_<subset>."""
         return tuple(self if subset == self.subset else replace(self, name=f"hh_{subset}", subset=subset) for subset in SUBSETS)
 
-    def _is_dev(self, example: Example) -> bool:
-        return position(_first_turn(example), self.seed, "dev") < self.dev_fraction
+    def _cut(self, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+        """(train, dev) of a file, by dialogue."""
+        sides: tuple[list[Example], list[Example]] = ([], [])
+        for example, anchor in zip(examples, anchors(examples, _first_turn), strict=True):
+            sides[position(anchor, self.seed, "dev") < self.dev_fraction].append(example)
+        return sides
 
     def _folder(self) -> Path | None:
         folder = self.path or os.environ.get(FOLDER_VARIABLE)
@@ -98,20 +105,20 @@ class HHData:
     def _read(self, split: str, dropped: Counter[str]) -> list[Example]:
         """The examples of one upstream file; rows left out are added to `dropped`."""
         folder, data_dir = self._folder(), f"{self.subset}-base"
-        rows, place = _hub_rows(self.hub_id, data_dir, split) if folder is None else _local_rows(folder, data_dir, split)
-        examples = []
-        for number, row in enumerate(rows):
+        source = _on_hub(self.hub_id, data_dir, split) if folder is None else _in_folder(folder, data_dir, split)
+        examples, number = [], -1
+        for number, (place, row) in enumerate(source.rows()):
             try:
-                pair = read_pair(text_field(dict(row), "chosen"), text_field(dict(row), "rejected"))
+                pair = read_pair(text_field(row, "chosen"), text_field(row, "rejected"))
             except RowError as error:
-                raise UserError(f"{place(number)}: {error}") from None
+                raise UserError(f"{source.place(place)}: {error}") from None
             if isinstance(pair, Fault):
                 dropped[pair] += 1
             else:
                 prompt, chosen, rejected = pair
                 examples.append(Example(f"{data_dir}-{split}-{number:05d}", prompt, chosen, rejected, self.subset))
         if not examples:
-            raise UserError(f"{self._where()}/{split}: none of the {len(rows)} rows is usable; rows must be dialogues in HH format")
+            raise UserError(f"{self._where()}/{split}: none of the {number + 1} rows is usable; rows must be dialogues in HH format")
         return examples
 
 
@@ -133,8 +140,7 @@ def _first_turn(example: Example) -> str:
     return example.prompt[0].text
 
 
-def _local_rows(folder: Path, data_dir: str, split: str) -> tuple[Sequence[Mapping[str, Any]], Callable[[int], str]]:
-    """The rows of a local file, and a function that names a row's place."""
+def _in_folder(folder: Path, data_dir: str, split: str) -> Source:
     base = folder / data_dir / f"{split}.jsonl"
     path = next((path for path in (base, base.with_name(base.name + ".gz")) if path.is_file()), None)
     if path is None:
@@ -142,19 +148,18 @@ def _local_rows(folder: Path, data_dir: str, split: str) -> tuple[Sequence[Mappi
             f"{base}[.gz]: no such file; data.path (or the environment variable {FOLDER_VARIABLE}) must name a folder that holds "
             "helpful-base/ and harmless-base/, each with train.jsonl[.gz] and test.jsonl[.gz]"
         )
-    return read_rows(path), lambda row: locate(path, row)
+    return open_source(path)
 
 
-def _hub_rows(hub_id: str, data_dir: str, split: str) -> tuple[Sequence[Mapping[str, Any]], Callable[[int], str]]:
-    """The rows of a hub data set's split, and a function that names a row's place."""
+def _on_hub(hub_id: str, data_dir: str, split: str) -> Source:
     from datasets import load_dataset  # heavy, and not needed for a local folder
 
     try:
-        rows = list(load_dataset(hub_id, data_dir=data_dir, split=split))
+        rows = load_dataset(hub_id, data_dir=data_dir, split=split)
     except Exception as error:  # the library raises a dozen kinds: no network, no such set, no such split, a broken cache
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"data.hub_id={hub_id}: {data_dir}/{split} could not be loaded ({reason}); "
             f"for a local copy set data.path=<folder> or the environment variable {FOLDER_VARIABLE}"
         ) from None
-    return rows, lambda row: f"{hub_id} {data_dir}/{split} row {row}"
+    return of_dataset(rows, f"{hub_id} {data_dir}/{split}")

@@ -1,34 +1,12 @@
-"""Rows of JSON-lines files, and where a row stands in its file."""
+"""What is wrong with one row, and the texts in it."""
 
 from __future__ import annotations
 
-import gzip
-from pathlib import Path
 from typing import Any
-
-from grao_bench.errors import UserError
-from grao_bench.records import read_lines
 
 
 class RowError(ValueError):
     """What is wrong with one row, and what to do. Whoever reads the file puts the row's place in front and raises a UserError."""
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl or .jsonl.gz file, blank lines skipped. UserError when the file is absent, malformed or empty."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give a .jsonl or .jsonl.gz file")
-    rows = list(read_lines(path))
-    if not rows:
-        raise UserError(f"{path}: the file is empty; it needs one JSON object a line")
-    return rows
-
-
-def locate(path: Path, row: int) -> str:
-    """ "file:line" of a row (from 0, blank lines not counted). Reads the file again, so it is for messages only."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-        numbers = (number for number, line in enumerate(file, 1) if line.strip())
-        return f"{path}:{next(number for index, number in enumerate(numbers) if index == row)}"
 
 
 def text_field(row: dict[str, Any], key: str) -> str:

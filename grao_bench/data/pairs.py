@@ -1,10 +1,10 @@
-"""What the sets read from files share: why a row is left out, how rows are split and limited."""
+"""What the sets read from files share: why a row is left out, where a text falls when a set is split, and
+how many rows are kept."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from grao_bench.dialogue import render
@@ -20,7 +20,9 @@ class Fault(StrEnum):
     NO_PROMPT = "no prompt"
     EMPTY = "empty answer"
     IDENTICAL = "identical answers"
+    TIED = "no answer better than another"
     HELD_OUT = "training row with a held-out prompt"
+    DEV_IN_TEST = "dev row with a test prompt"
 
 
 def find_fault(
@@ -60,18 +62,6 @@ def limit(examples: Sequence[Example], count: int | None, seed: int) -> tuple[Ex
         raise UserError(f"data.max_examples={count}: must be at least 1, or null for all")
     kept = {example.id for example in sorted(examples, key=lambda example: position(example.id, seed, "limit"))[:count]}
     return tuple(example for example in examples if example.id in kept)
-
-
-def held_out(examples: Iterable[Example], key: Callable[[Example], str]) -> frozenset[str]:
-    """The keys of dev or test examples, for `without`."""
-    return frozenset(key(example) for example in examples)
-
-
-def without(examples: Sequence[Example], keys: Container[str], key: Callable[[Example], str], dropped: Counter[str]) -> list[Example]:
-    """The examples whose key is not held out; the others are counted in `dropped`."""
-    kept = [example for example in examples if key(example) not in keys]
-    dropped[Fault.HELD_OUT] += len(examples) - len(kept)
-    return kept
 
 
 def documents(examples: Iterable[Example]) -> list[str]:

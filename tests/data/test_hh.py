@@ -121,7 +121,9 @@ def test_dirt_is_counted_over_both_files_and_ids_keep_the_row_number(tmp_path: P
         "no prompt": 0,
         "empty answer": 2,
         "identical answers": 1,
+        "no answer better than another": 0,
         "training row with a held-out prompt": 1,
+        "dev row with a test prompt": 0,
     }
     assert [example.id for example in data.test] == ["helpful-base-test-00000", "helpful-base-test-00002"]
     kept = sorted([*data.train, *data.dev], key=lambda example: example.id)

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from grao_bench.data.columns import Columns
 from grao_bench.data.corpus import load_corpus_files
-from grao_bench.data.jsonl import JsonlData, read_row
+from grao_bench.data.files import FilesData
+from grao_bench.data.layouts import recognise
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec
+from grao_bench.specs import load
 from grao_bench.types import Example, Turn
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +25,17 @@ USER = {"role": "user", "content": " hi "}
 ASSISTANT = {"role": "assistant", "content": "hello\n"}
 
 
-def spec(train: Path, **changed: object) -> JsonlData:
-    base = JsonlData(name="mine", train=str(train), dev=None, test=None, dev_fraction=0.2, test_fraction=0.3, seed=0, max_examples=None)
-    return replace(base, **changed)  # type: ignore[arg-type]
+def spec(train: Path, **changed: object) -> FilesData:
+    given = {"name": "mine", "train": str(train), "dev_fraction": 0.2, "test_fraction": 0.3}
+    return load("data/files", **given | changed)
+
+
+def read_row(row: dict[str, object], id: str = "", subset: str = "") -> Example:
+    """The example of a row of which a set is made alone."""
+    how = spec(Path("unread"))._how
+    found = how.example(row, recognise([row], "here"), id, subset)
+    assert isinstance(found, Example)
+    return found
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -52,7 +63,10 @@ def prompts(data: Dataset, *splits: str) -> set[str]:
             ((Turn("system", "be kind"), Turn("user", "hi")), "hello", "b"),
         ),
         # the answers' lists may repeat the prompt, which may be a text
-        ({"prompt": "hi", "chosen": [USER, ASSISTANT], "rejected": [ASSISTANT]}, ((Turn("user", "hi"),), "hello", "hello")),
+        (
+            {"prompt": "hi", "chosen": [USER, ASSISTANT], "rejected": [{**ASSISTANT, "content": "no"}]},
+            ((Turn("user", "hi"),), "hello", "no"),
+        ),
         # a prompt already in HH format is not wrapped again
         (
             {"prompt": "\n\nHuman: hi\n\nAssistant: ho\n\nHuman: so?\n\nAssistant:", "chosen": " a", "rejected": " b"},
@@ -185,16 +199,13 @@ def test_the_corpus_is_the_training_dialogues_with_every_answer(tmp_path: Path) 
         ('{"prompt": "p", "chosen": "a", "rejected": 0}', '"rejected" is int'),
         ('{"prompt": [], "chosen": "a"}', '"prompt" does not end with a message by the user'),
         ('{"prompt": ["hi"], "chosen": "a"}', r'"prompt"\[0\] is not a message'),
-        ('{"prompt": [{"role": "tool", "content": "x"}], "chosen": "a"}', r'"prompt"\[0\] is not a message'),
+        ('{"prompt": [{"role": "tool", "content": "x"}], "chosen": "a"}', r'"prompt"\[0\] is a turn of a tool.*data\.tool_turns=text'),
+        ('{"prompt": [{"role": "x", "content": "x"}], "chosen": "a"}', r'"prompt"\[0\] is not a message'),
         ('{"prompt": [{"role": "user", "content": ["x"]}], "chosen": "a"}', r'"prompt"\[0\]\.content is list'),
         ('{"prompt": "p", "chosen": [{"role": "user", "content": "a"}]}', '"chosen" must be one message by the assistant'),
         (
             '{"prompt": "p", "chosen": [{"role": "user", "content": "other"}, {"role": "assistant", "content": "a"}]}',
             '"chosen" must be one message by the assistant, alone or after the messages of "prompt"',
-        ),
-        (
-            json.dumps({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}),
-            "whole dialogue.*data=hh_helpful",
         ),
         ('{"prompt": "\\udc00", "chosen": "a"}', '"prompt" holds half a surrogate pair'),
     ],
@@ -211,11 +222,15 @@ def test_bad_files_and_values_are_named(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.jsonl", [])
     broken = tmp_path / "broken.jsonl.gz"
     broken.write_bytes(b"not gzip")
-    cases: list[tuple[JsonlData, str]] = [
+    torn = tmp_path / "torn.jsonl.gz"
+    torn.write_bytes(gzip.compress(good.read_bytes())[:-9])
+    (tmp_path / "empty").mkdir()
+    cases: list[tuple[FilesData, str]] = [
         (spec(tmp_path / "absent.jsonl"), r"absent\.jsonl: no such file"),
-        (spec(tmp_path), "no such file"),
+        (spec(tmp_path / "empty"), "the folder holds no file of rows"),
         (spec(empty), r"empty\.jsonl: the file is empty"),
-        (spec(broken), r"broken\.jsonl\.gz: cannot be read"),
+        (spec(broken), r"broken\.jsonl\.gz: this is plain text that begins 'not gzip', not rows"),
+        (spec(torn), r"torn\.jsonl\.gz: cannot be read"),
         (spec(good, test_fraction=0.0), r"no rows are left for test; raise data\.test_fraction.*or give data\.test"),
         (spec(good, dev_fraction=0.0), "no rows are left for dev"),
         (spec(good, test=str(good)), "no rows are left for train"),
@@ -227,11 +242,16 @@ def test_bad_files_and_values_are_named(tmp_path: Path) -> None:
             data.build()
 
 
-def test_the_config_spells_every_field() -> None:
-    values = yaml.safe_load((ROOT / "conf/data/jsonl.yaml").read_text(encoding="utf-8"))
-    assert values.pop("_target_") == "grao_bench.data.jsonl.JsonlData"
-    assert set(values) == {item.name for item in fields(JsonlData)}
-    assert isinstance(JsonlData(**values), DataSpec)
+@pytest.mark.parametrize("name", ["files", "jsonl", "hub"])
+def test_the_config_spells_every_field(name: str) -> None:
+    given = {"id": "x"} if name == "hub" else {"train": "x"}
+    made = load(f"data/{name}", **given)
+    values = yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
+    if name != "jsonl":
+        assert {"_target_", *(item.name for item in fields(made))} == set(values)
+        assert {"_target_", *(item.name for item in fields(Columns))} == set(values["columns"])
+    assert made.name == name
+    assert isinstance(made, DataSpec)
 
 
 def test_corpus_files_are_read_in_order_and_kept_as_they_are(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""Where a split's rows lie: files, globs, folders, and what `datasets` has saved or can load."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grao_bench.data.sources import COMPRESSED, READS, SUFFIXES, Row, Source, open_source
+from grao_bench.errors import UserError
+
+_SAVED = ("dataset_dict.json", "state.json")
+_ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json")
+_OF_LIBRARY = {"train": "train", "validation": "dev", "test": "test"}
+"""The splits' names in `datasets`, and ours."""
+
+
+def find_sources(given: Mapping[str, str | Sequence[str] | None]) -> dict[str, list[Source]]:
+    """The sources of train, dev and test: of what is given for each, and, where train is one
+    folder, of the folder's own dev and test for those that are null. UserError where there are
+    none."""
+    found: dict[str, list[Source]] = {}
+    for split, places in given.items():
+        if places is None:
+            continue
+        names = [places] if isinstance(places, str) else list(places)
+        if not names:
+            raise UserError(f"data.{split}=[]: names no file; give one or more")
+        for name in names:
+            for own, sources in _of_place(name, split, len(names) == 1).items():
+                if own == split or (own in given and given[own] is None):
+                    found.setdefault(own, []).extend(sources)
+    return found
+
+
+def _of_place(name: str, split: str, alone: bool) -> dict[str, list[Source]]:
+    """The sources of one file, glob or folder, by split: of a folder its own splits, where it is
+    train's only place; else all that is there is of the split asked for."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        saved = any((path / file).is_file() for file in _SAVED)
+        parts = _saved(path) if saved else _files_by_split(path)
+        if split == "train" and alone and "train" in parts:
+            return parts
+        return {split: parts.get(split) or [one for sources in parts.values() for one in sources]}
+    if not path.exists() and glob.has_magic(name):
+        paths = sorted(glob.glob(str(path), recursive=True))
+        files = [Path(one) for one in paths if Path(one).is_file()]
+        if not files:
+            raise UserError(f"{path}: no such file; the pattern data.{split} matches none")
+        return {split: [open_source(one) for one in files]}
+    return {split: [open_source(path)]}
+
+
+def _files_by_split(folder: Path) -> dict[str, list[Source]]:
+    """The data files of a folder, by the splits that their names say, as `datasets` reads them."""
+    from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
+
+    try:
+        patterns = get_data_patterns(str(folder))
+    except EmptyDatasetError:
+        patterns = {}
+    found: dict[str, list[Source]] = {}
+    for split, ones in patterns.items():
+        paths = dict.fromkeys(path for one in ones for path in resolve_pattern(one, str(folder)))
+        files = sorted(path for path in map(str, paths) if _is_data(path))
+        if files:
+            ours = _OF_LIBRARY.get(str(split), str(split))
+            found[ours] = [open_source(Path(file)) for file in files]
+    if not found:
+        raise UserError(f"{folder}: the folder holds no file of rows; what is read: {READS}")
+    return found
+
+
+def _is_data(path: str) -> bool:
+    for packing in COMPRESSED:
+        path = path.removesuffix(packing)
+    return path.lower().endswith(SUFFIXES) and Path(path).name not in _ABOUT
+
+
+def _saved(folder: Path) -> dict[str, list[Source]]:
+    """What `save_to_disk` left: one set, which is train, or one for each split."""
+    from datasets import load_from_disk
+
+    try:
+        found = load_from_disk(str(folder))
+    except Exception as error:  # the library raises whatever its own parts raise
+        reason = _first_line(error)
+        raise UserError(f"{folder}: the saved set can't be read ({reason}); save it anew") from None
+    if not isinstance(found, Mapping):
+        return {"train": [of_dataset(found, str(folder))]}
+    named = {_OF_LIBRARY.get(str(name), str(name)): str(name) for name in found}
+    parts = {ours: [of_dataset(found[own], f"{folder}/{own}")] for ours, own in named.items()}
+    if "train" not in parts:
+        first = next(iter(found))
+        fix = f"give the one to train on, as data.train={folder}/{first}"
+        raise UserError(f"{folder}: holds the splits {', '.join(found)}, none of them train; {fix}")
+    return parts
+
+
+def of_dataset(dataset: Any, name: str) -> Source:
+    """A set of `datasets` as a source, read a thousand rows at a time."""
+
+    def rows() -> Iterator[tuple[int, Row]]:
+        number = 0
+        for table in dataset.with_format("arrow").iter(batch_size=1000):
+            for row in table.to_pylist():
+                number += 1
+                yield number, row
+
+    return Source(name, "a data set of the datasets library", rows)
+
+
+def load_from_hub(id: str, config: str | None, split: str, revision: str | None) -> Source:
+    """A split of a hub's set, or of a folder laid out as one. UserError says in one line what is
+    wrong: no such set, configuration, split or revision, no network, or terms not accepted."""
+    from datasets import load_dataset
+
+    try:
+        found = load_dataset(id, config, split=split, revision=revision)
+    except Exception as error:  # the library raises a dozen kinds
+        raise UserError(f"data.id={id}: {split} {_why(error, id)}") from None
+    return of_dataset(found, f"{id} {split}")
+
+
+def _why(error: Exception, id: str) -> str:
+    """What is wrong, and what to do, of an error of `load_dataset`."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 9:
+        chain.append(cause)
+    said = " ".join(f"{type(one).__name__} {one}" for one in chain)
+    reason = _first_line(error)
+    if "gated" in said.lower() or "401" in said or "403" in said:
+        return "is gated or private; accept its terms on its page, and log in with hf auth login"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        fix = "unset it, or give a folder"
+        return f"is not in the cache, and HF_HUB_OFFLINE is set ({reason}); {fix}"
+    if ("Config" in reason and "not found" in reason) or "Config name is missing" in reason:
+        return f"could not be loaded ({reason}); set data.config"
+    if "Unknown split" in reason or "split" in reason.lower():
+        return f"could not be loaded ({reason}); set data.split"
+    if type(chain[-1]).__name__ == "CastError" or "DatasetGeneration" in type(error).__name__:
+        because = _first_line(chain[1]) if len(chain) > 1 else reason
+        return f"could not be read ({because}); use data=files"
+    return f"could not be loaded ({reason}); check the id and the network, or use data=files"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

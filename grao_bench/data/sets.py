@@ -1,0 +1,104 @@
+"""From the sources of each split to a `Dataset`: what own files and the hub's sets share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from grao_bench.data.pairs import Fault, check_fraction, limit
+from grao_bench.data.reading import How, Opened, examples_of
+from grao_bench.data.splits import cut, repeated_references, without
+from grao_bench.dialogue import render
+from grao_bench.errors import UserError
+from grao_bench.interfaces import Dataset
+from grao_bench.types import Example
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How a set is cut: the shares of training dialogues that go to dev and test where these have
+    no rows of their own, the seed of the cut, and the most examples of each split."""
+
+    dev_fraction: float
+    test_fraction: float
+    seed: int
+    max_examples: int | None
+
+    def shares(self, own: Mapping[str, object]) -> dict[str, float]:
+        """Of test and dev those that are cut from train, and how much of it."""
+        asked = {"test": self.test_fraction, "dev": self.dev_fraction}
+        shares = {split: share for split, share in asked.items() if split not in own}
+        for split, share in shares.items():
+            check_fraction(f"{split}_fraction", share)
+        if len(shares) == 2:
+            check_fraction("dev_fraction + data.test_fraction", sum(shares.values()))
+        return shares
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A set's examples by split, and how many rows were left out, by reason."""
+
+    splits: Mapping[str, list[Example]]
+    dropped: Counter[str]
+
+
+def cut_set(
+    name: str,
+    opened: Mapping[str, Sequence[Opened]],
+    how: How,
+    cutting: Cutting,
+    where: str,
+) -> Cut:
+    """Read every split's sources, and cut what has none of its own from train. UserError names the
+    place of a row that does not fit, or the split that is empty."""
+    shares = cutting.shares(opened)
+    dropped: Counter[str] = Counter(dict.fromkeys(Fault, 0))
+    read: dict[str, list[Example]] = {}
+    for split, sources in opened.items():
+        rows = how.read(sources, f"{name}-{split}", name)
+        read[split] = examples_of(rows, f"{split} in {where}", dropped)
+    test = read.get("test", [])
+    dev = without(read.get("dev", []), test, dropped, Fault.DEV_IN_TEST)
+    train = without(read["train"], [*dev, *test], dropped)
+    parts = cut(train, shares, lambda example: render(example.prompt), cutting.seed)
+    splits = {"dev": dev, "test": test} | parts
+    for split in SPLITS:
+        if not splits[split]:
+            fix = _fix(split, len(train), shares)
+            raise UserError(f"{where}: no rows are left for {split}; {fix}")
+    return Cut(splits, dropped)
+
+
+def _fix(split: str, rows: int, shares: Mapping[str, float]) -> str:
+    if split == "train" or split not in shares:
+        return "add rows"
+    if shares[split]:
+        return f"its {rows} rows are too few dialogues to cut; add rows or give data.{split}"
+    return f"raise data.{split}_fraction, add rows or give data.{split}"
+
+
+def as_dataset(
+    name: str,
+    found: Cut,
+    opened: Mapping[str, Sequence[Opened]],
+    cutting: Cutting,
+) -> Dataset:
+    """The set, each split limited, with a note on the layouts and on references that training
+    repeats."""
+    most, seed = cutting.max_examples, cutting.seed
+    kept = {split: limit(found.splits[split], most, seed) for split in SPLITS}
+    held_out = (*kept["dev"], *kept["test"])
+    notes = [
+        f"{one.source.name}: {one.source.kind}, read as {one.layout.name}: {one.layout.about}"
+        for sources in opened.values()
+        for one in sources
+    ]
+    repeated = repeated_references(kept["train"], held_out)
+    if repeated:
+        notes.append(f"{repeated} of {len(held_out)} dev and test references stand in training too")
+    dropped = {fault.value: found.dropped[fault] for fault in Fault}
+    return Dataset(name, name, kept["train"], kept["dev"], kept["test"], dropped, tuple(notes))
