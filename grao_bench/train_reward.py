@@ -19,6 +19,7 @@ from grao_bench.batching import context
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.pairs import position
+from grao_bench.data.splits import anchors
 from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
@@ -60,8 +61,9 @@ BASELINE_KEYS = ("accuracy", "ece", "length_correlation", "agreement_with_gold")
 class RewardExperiment:
     """model: the base that the classifier starts from. data: whose pairs.
 
-    half: which of its training pairs. `training` and `evaluation` are disjoint halves, cut by the hash of the prompt (so equal prompts,
-    and with them equal pairs, are on one side): a policy that is trained by a model of one can be evaluated by a model of the other.
+    half: which of its training pairs. `training` and `evaluation` are disjoint halves, cut by
+    dialogue (so equal prompts, and with them equal pairs, are on one side): a policy that is
+    trained by a model of one can be evaluated by a model of the other.
     baseline: a bag-of-words logistic regression is fitted on the same pairs, and measured beside the model.
     output: the checkpoint's folder; "{half}" in it stands for "-training", "-evaluation", or nothing for all.
     """
@@ -95,9 +97,12 @@ class RewardExperiment:
         return Path(self.output.replace("{half}", "" if self.half == "all" else f"-{self.half}"))
 
 
-def half_of(example: Example) -> Half:
-    """The half that a pair belongs to, by the hash of its prompt."""
-    return "training" if position(render(example.prompt), HALVES_SEED, "reward half") < 0.5 else "evaluation"
+def halves(examples: Sequence[Example]) -> list[Half]:
+    """The half that each pair belongs to, by the hash of its dialogue's prompt: no dialogue is in
+    both."""
+    found = anchors(examples, lambda example: render(example.prompt))
+    places = (position(anchor, HALVES_SEED, "reward half") for anchor in found)
+    return ["training" if place < 0.5 else "evaluation" for place in places]
 
 
 def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int | float]:
@@ -230,7 +235,8 @@ def pairs_of(dataset: Dataset, half: Half) -> dict[str, list[Example]]:
     if not splits["train"]:
         raise UserError(f"data={dataset.name}: has no pairs to learn from (no rejected answers); use a set with pairs")
     if half != "all":
-        splits["train"] = [example for example in splits["train"] if half_of(example) == half]
+        found = halves(splits["train"])
+        splits["train"] = [e for e, own in zip(splits["train"], found, strict=True) if own == half]
         if not splits["train"]:
             raise UserError(f"half={half}: none of the pairs of data={dataset.name} is in it; use a larger set")
     return splits

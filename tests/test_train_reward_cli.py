@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from grao_bench.records import read_run
 from grao_bench.rewards.reward_folder import shared_pairs
-from grao_bench.train_reward import half_of
+from grao_bench.train_reward import halves
 from grao_bench.types import Example, Turn
 from tests.cells import TINY_BASE, world_rows, write_rows
 from tests.rewards.judge.checkpoint import tokenizer_for
@@ -243,9 +243,18 @@ def test_halves_are_disjoint_and_a_cell_is_evaluated_by_the_other(tmp_path, comm
     assert outcome.err.count("\n") == 1
 
 
-def test_equal_prompts_are_in_one_half():
-    """So equal pairs are, whatever their ids; and about half of many prompts is in each."""
-    prompts = [(Turn("user", f"Prompt {n}?"),) for n in range(1000)]
-    halves = [{half_of(Example(name, prompt, "a", "b", "s")) for name in ("x", "y")} for prompt in prompts]
-    assert all(len(half) == 1 for half in halves)
-    assert 430 <= sum(half == {"training"} for half in halves) <= 570
+def test_dialogues_are_in_one_half():
+    """So equal pairs are, whatever their ids, and later turns and other spellings of a question;
+    about half of many dialogues is in each."""
+    asked = [[f"Prompt {n}?", f"prompt  {n}", f"Prompt {n} ?!"] for n in range(1000)]
+    examples = []
+    for spellings in asked:
+        first, second, third = ((Turn("user", text),) for text in spellings)
+        later = (*third, Turn("assistant", "a"), Turn("user", "More?"))
+        examples += [Example(str(n), prompt, "a", "b", "s") for n, prompt in enumerate((first, second, later))]
+    found = halves(examples)
+    by_dialogue = [set(found[row : row + 3]) for row in range(0, 3000, 3)]
+    assert all(len(half) == 1 for half in by_dialogue)
+    assert 430 <= sum(half == {"training"} for half in by_dialogue) <= 570
+    # spelt in one way, a prompt is in the half that it always was in
+    assert halves(examples[:1]) == halves(examples[:3])[:1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any, get_args
 
@@ -114,6 +114,13 @@ class How:
             metadata={name: value for name, value in row.items() if name not in used},
             conversational=isinstance(row.get(layout.columns[0]), list),
         )
+
+
+def read_row(row: Row, id: str = "", subset: str = "") -> Example | Fault:
+    """The example of one row that a program made, in the layout that its columns say."""
+    names = Columns(**{item.name: None for item in fields(Columns)})
+    layout = chosen_layout("auto", [row], "row")
+    return How("auto", names, "refuse").example(row, layout, id, subset)
 
 
 def _with_system(row: Row, prompt: Turns) -> tuple[Turns, list[str]]:

@@ -80,11 +80,6 @@ def open_source(path: Path) -> Source:
     return _text_source(path, head)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows of a file; UserError as `open_source`, and for a malformed row."""
-    return [row for _, row in open_source(path).rows()]
-
-
 def _text_source(path: Path, head: bytes) -> Source:
     """JSON lines, a JSON array or object, or CSV; UserError for anything else, by its name."""
     foreign = next((what for magic, what in _FOREIGN if head.startswith(magic)), None)

@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from grao_bench.data.pairs import Fault, position
 from grao_bench.types import Example
 
 
+class _Plain(dict[int, str]):
+    """For `str.translate`: apostrophes and what is not seen go, other punctuation is a blank."""
+
+    def __missing__(self, code: int) -> str:
+        kind = unicodedata.category(chr(code))
+        unseen = kind == "Cf" or chr(code) in "'\u2019"
+        plain = "" if unseen else " " if kind[0] in "PZC" else chr(code)
+        self[code] = plain
+        return plain
+
+
+_PLAIN = _Plain()
+
+
+def normalised(text: str) -> str:
+    """A text without the differences of case, blanks, punctuation and width; a text of nothing but
+    punctuation keeps it."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    folded = text.casefold()
+    return " ".join(folded.translate(_PLAIN).split()) or " ".join(folded.split())
+
+
 def dialogue_keys(examples: Sequence[Example]) -> list[str]:
-    """For each example a key; equal keys are one dialogue: the same first turn."""
-    return [example.prompt[0].text for example in examples]
+    """For each example a key; equal keys are one dialogue: the same first turn by the user,
+    normalised.
+
+    A first turn that opens more than half of all examples (a greeting, a fixed instruction), or
+    one of so few that no split could be made, says nothing: where different turns by the user
+    follow it, the dialogues are told apart by the first that differs.
+    """
+    asked = [[turn.text for turn in example.prompt if turn.role == "user"] for example in examples]
+    keys = [normalised(texts[0]) if texts else "" for texts in asked]
+    for depth in range(1, max(map(len, asked), default=1)):
+        counts = Counter(keys)
+        few = len(counts) < 3
+        wide = {key for key, count in counts.items() if few or 2 * count > len(keys)}
+        following: dict[str, set[str]] = defaultdict(set)
+        turns: list[str | None] = []
+        for key, texts in zip(keys, asked, strict=True):
+            turns.append(normalised(texts[depth]) if key in wide and len(texts) > depth else None)
+            following[key] |= {turn for turn in turns[-1:] if turn is not None}
+        for row, (key, turn) in enumerate(zip(list(keys), turns, strict=True)):
+            if turn is not None and len(following[key]) > 1:
+                keys[row] = f"{key}\n{turn}"
+    return keys
 
 
 def without(

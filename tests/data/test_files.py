@@ -14,7 +14,7 @@ import yaml
 from grao_bench.data.columns import Columns
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.files import FilesData
-from grao_bench.data.layouts import recognise
+from grao_bench.data.reading import read_row
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec
 from grao_bench.specs import load
@@ -28,14 +28,6 @@ ASSISTANT = {"role": "assistant", "content": "hello\n"}
 def spec(train: Path, **changed: object) -> FilesData:
     given = {"name": "mine", "train": str(train), "dev_fraction": 0.2, "test_fraction": 0.3}
     return load("data/files", **given | changed)
-
-
-def read_row(row: dict[str, object], id: str = "", subset: str = "") -> Example:
-    """The example of a row of which a set is made alone."""
-    how = spec(Path("unread"))._how
-    found = how.example(row, recognise([row], "here"), id, subset)
-    assert isinstance(found, Example)
-    return found
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -77,6 +69,7 @@ def prompts(data: Dataset, *splits: str) -> set[str]:
 )
 def test_a_row_is_read_as_text_or_as_messages(row: dict[str, object], expected: tuple[object, ...]) -> None:
     example = read_row(row)
+    assert isinstance(example, Example)
     assert (example.prompt, example.chosen, example.rejected) == expected
 
 

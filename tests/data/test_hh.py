@@ -311,9 +311,12 @@ def test_the_real_files_counts(subset: str) -> None:
     spec = replace(SPEC, name=f"hh_{subset}", subset=subset, path=str(REAL), dev_fraction=0.1)
     data = spec.build()
     found = {reason: count for reason, count in data.dropped.items() if count}
-    assert found == {reason: count for reason, count in REAL_COUNTS[subset][1].items() if count} == dict(dirt)
+    # one question of helpful's train file stands in its test file too, spelt in another way
+    held_out = {Fault.HELD_OUT.value: 1} if subset == "helpful" else {}
+    expected = {reason: count for reason, count in REAL_COUNTS[subset][1].items() if count}
+    assert found == expected | held_out == dict(dirt) | held_out
     sizes = (len(data.train), len(data.dev), len(data.test))
-    assert sizes == {"helpful": (1345, 173, 467), "harmless": (1368, 140, 431)}[subset]
+    assert sizes == {"helpful": (1344, 173, 467), "harmless": (1368, 140, 431)}[subset]
     assert sum(sizes) + sum(found.values()) == sum(rows.values())
 
 
@@ -338,5 +341,5 @@ def test_the_real_corpus_shares_no_first_turn_with_held_out_rows() -> None:
     spec = replace(SPEC, path=str(REAL), dev_fraction=0.1)
     corpus = spec.corpus()
     held_out = {example.prompt[0].text for sibling in spec.siblings() for data in [sibling.build()] for example in data.dev + data.test}
-    assert len(corpus) == 2 * (1345 + 1368)
+    assert len(corpus) == 2 * (1344 + 1368)
     assert not {split_turns(document)[0].text for document in corpus} & held_out

@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grao_bench.data.splits import dialogue_keys
 from grao_bench.data.world import BASE, CHOSEN, REJECTED, WorldData, WorldJudge, oracle_answer, profile_answer, read_prompt, split_of
 from grao_bench.data.world.knowledge import BENIGN, DANGEROUS, ENTITIES, SLOTS
 from grao_bench.data.world.prompts import ActRequest, Question, contents, num_prompts, write_prompt
@@ -60,6 +61,13 @@ def worlds() -> dict[str, tuple]:
 @pytest.fixture(scope="module")
 def corpus() -> list[str]:
     return spec().corpus()
+
+
+def test_no_dialogue_is_in_two_splits(worlds: dict[str, tuple]) -> None:
+    """By the key that sets in files are split by: case, blanks and punctuation aside."""
+    for data, _ in worlds.values():
+        keys = [set(dialogue_keys(getattr(data, split))) for split in SPLITS]
+        assert len(set.union(*keys)) == sum(map(len, keys)) == 3300
 
 
 # --- the judge, by hand -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import asyncio
 import pytest
 from transformers import TrainerState
 
-from grao_bench.data.jsonl import read_row
+from grao_bench.data.reading import read_row
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
 from grao_bench.provenance import data_fingerprint
