@@ -38,8 +38,8 @@ from grao_bench.interfaces import (
     Sampling,
     TrackingSpec,
 )
+from grao_bench.models.cache import cache_folder
 from grao_bench.models.policy import Policy
-from grao_bench.models.tiny import cache_folder
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import Lengths
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler

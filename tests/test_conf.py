@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
@@ -12,6 +13,7 @@ import jaxtyping
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,7 +21,7 @@ from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
 from grao_bench.experiment import Experiment, check
-from grao_bench.specs import conf_dir, rebuild
+from grao_bench.specs import conf_dir, load, rebuild
 from grao_bench.train import TABLES, grid_cells, to_experiment
 from grao_bench.train_reward import RewardExperiment
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
@@ -205,11 +207,55 @@ def test_a_cell_lies_where_its_name_says():
 def test_learning_rates_come_from_the_table(table):
     """A row that names no objective would silently do nothing; an objective without a row takes the default."""
     rates = yaml.safe_load((CONF / "lr_by" / f"{table}.yaml").read_text())
+    for parent in rates.pop("defaults", []):
+        rates |= yaml.safe_load((CONF / "lr_by" / f"{parent}.yaml").read_text())
     assert set(rates) <= {"default", *OBJECTIVES}
     cfg = composed(f"lr_by={table}").copy()
     for objective in [*OBJECTIVES, "mine"]:
         cfg.objective.name = objective
         assert cfg.optimizer.lr == rates.get(objective, rates["default"])
+
+
+@pytest.mark.parametrize("model", [choice for group, choice in CHOICES if group == "model"])
+def test_every_model_has_a_table_of_its_name(model):
+    """The world's rates, four thousand times a pretrained model's, never reach one by default."""
+    for objective, rate in (("sft", 2e-5), ("dpo", 1e-6), ("grao", 1e-6)):
+        cfg = composed(f"model={model}", f"objective={objective}")
+        if model.startswith("tiny"):
+            assert cfg.optimizer.lr >= 1e-4
+        else:
+            assert cfg.optimizer.lr == rate
+    table = composed(f"model={model}", "lr_by=paper", "objective=sft")
+    assert table.optimizer.lr == 1e-6, "a table on the command line wins"
+
+
+def test_a_grid_over_models_takes_each_ones_own_rates():
+    """A table is chosen for each cell, not once for the grid."""
+    cfg = compose("train", return_hydra_config=True)
+    loader = GlobalHydra.instance().config_loader()
+    names = ("tiny", "smollm2_135m")
+    cells = [loader.load_sweep_config(cfg, [f"model={name}"]) for name in names]
+    assert [cell.optimizer.lr for cell in cells] == [0.000125, 0.000001]
+
+
+PRESET_IDS = {
+    "smollm2_135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "chat"),
+    "gemma3_270m": ("google/gemma-3-270m", "hh"),
+    "qwen2_5_0_5b": ("Qwen/Qwen2.5-0.5B-Instruct", "chat"),
+    "qwen2_5_7b": ("Qwen/Qwen2.5-7B", "hh"),
+    "llama3_2_1b": ("meta-llama/Llama-3.2-1B-Instruct", "chat"),
+}
+
+
+@pytest.mark.parametrize("preset", PRESET_IDS)
+def test_a_preset_names_a_commit_and_gives_way_to_a_folder(preset):
+    """An instruct model reads its template, a base the dialogue text; its commit is fixed."""
+    model = value(f"model={preset}").model
+    assert (model.path, model.prompt_format) == PRESET_IDS[preset]
+    assert model.name == preset
+    assert re.fullmatch("[0-9a-f]{40}", model.revision)
+    assert value(f"model={preset}", "model.path=my/folder").model.path == "my/folder"
+    assert load(f"model/{preset}", path="my/folder") == replace(model, path="my/folder")
 
 
 def test_a_learning_rate_on_the_command_line_wins():

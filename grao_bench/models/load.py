@@ -5,55 +5,58 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from grao_bench.devices import resolve_device, resolve_dtype
 from grao_bench.errors import UserError
+from grao_bench.models.gguf_file import check_gguf, unpacked
 from grao_bench.models.hub import fetched, fetched_config, is_hub_id
+from grao_bench.models.whole import listed, require_whole
 
 KEY = "model.path"
-SHOWN = 3
-"""So many weights are named where several are at fault."""
+NOWHERE = "is neither a folder nor a reachable hub id"
 
 
 def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
     """(model, tokenizer) of a folder, a GGUF file or a hub id, on its device.
 
-    A GGUF file's weights are dequantised to `dtype`. UserError, as `check_causal_lm` says.
+    A GGUF file's weights are dequantised, and rounded to `dtype`. UserError, as `check_causal_lm`
+    says.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = resolve_device(device)
-    wanted = resolve_dtype(dtype, where)
     folder = local(path)
-    check_causal_lm(folder)
-    place, options = _read_as(Path(folder))
+    _check_folder(folder, path, _stamp(Path(folder)))
     with _refused(path):
         model, loading = AutoModelForCausalLM.from_pretrained(
-            place,
-            dtype=wanted,
+            folder,
+            dtype=resolve_dtype(dtype, where),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are told below
             trust_remote_code=False,
-            **options,
         )
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-    _require_whole(path, type(model).__name__, loading)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    require_whole(f"{KEY}={path}", type(model).__name__, loading)
     _require_vocabulary(path, model.config, tokenizer)
-    if options:
-        _forget_quantisation(model)
     return model.to(where), tokenizer
 
 
 def local(path: str, revision: str | None = None) -> str:
-    """The folder or GGUF file itself, or where a hub id's files lie after they were fetched."""
-    here = str(Path(path).expanduser()) if path.startswith("~") else path
-    return fetched(path, revision) if is_hub_id(here) else here
+    """The folder itself, or of a GGUF file or a hub id the one in a cache: unpacked or downloaded
+    now if it must be."""
+    here = Path(path).expanduser()
+    if here.is_file():
+        check_causal_lm(path)
+        with _refused(path):
+            return str(unpacked(here, KEY))
+    if is_hub_id(str(here)):
+        return fetched(path, revision)
+    return str(here)
 
 
 def check_causal_lm(path: str, revision: str | None = None) -> None:
@@ -67,12 +70,11 @@ def check_causal_lm(path: str, revision: str | None = None) -> None:
     if is_hub_id(str(here)):
         _check_at_hub(path, revision)
     elif here.is_dir():
-        _check_folder(path, _stamp(here))
+        _check_folder(str(here), path, _stamp(here))
     elif here.is_file():
         _check_file(path, _stamp(here))
     else:
-        nowhere = "is neither a folder nor a reachable hub id"
-        what = "no such file" if here.suffix == ".gguf" else nowhere
+        what = "no such file" if here.suffix == ".gguf" else NOWHERE
         raise UserError(f"{KEY}={path}: {what}; check the spelling")
 
 
@@ -87,10 +89,13 @@ def _check_at_hub(path: str, revision: str | None) -> None:
 
 
 @lru_cache
-def _check_folder(path: str, stamp: tuple[Any, ...]) -> None:
+def _check_folder(lies: str, path: str, stamp: tuple[Any, ...]) -> None:
+    """lies: the folder; path: what it was asked for as."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = Path(path).expanduser()
+    folder = Path(lies)
+    if not folder.is_dir():
+        raise UserError(f"{KEY}={path}: {NOWHERE}; check the spelling")
     _require_no_adapter(path, folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{KEY}={path}: {_instead_of_a_checkpoint(folder)}")
@@ -106,29 +111,13 @@ def _check_folder(path: str, stamp: tuple[Any, ...]) -> None:
             trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    _require_whole(path, type(model).__name__, loading)
+    require_whole(f"{KEY}={path}", type(model).__name__, loading)
     _require_vocabulary(path, model.config, tokenizer)
 
 
 @lru_cache
 def _check_file(path: str, stamp: tuple[Any, ...]) -> None:
-    file = Path(path).expanduser()
-    with file.open("rb") as opened:
-        if opened.read(4) != b"GGUF":
-            raise UserError(f"{KEY}={path}: is a file, and no GGUF file; give its folder")
-    if find_spec("gguf") is None:
-        raise UserError(f"{KEY}={path}: GGUF needs another package; pip install 'grao-bench[gguf]'")
-    import gguf
-
-    with _refused(path):
-        gguf.GGUFReader(file)  # it maps the file, so that one cut short shows
-
-
-def _read_as(place: Path) -> tuple[str, dict[str, str]]:
-    """(the folder, what from_pretrained must be told besides) of a checkpoint."""
-    if place.is_file():
-        return str(place.parent), {"gguf_file": place.name}
-    return str(place), {}
+    check_gguf(Path(path).expanduser(), KEY)
 
 
 def _stamp(place: Path) -> tuple[Any, ...]:
@@ -193,7 +182,7 @@ def _instead_of_a_checkpoint(folder: Path) -> str:
         return "is the folder of a run that kept no model (save_model=none); give another"
     inside = sorted(each.parent.name for each in folder.glob("*/config.json"))
     if inside:
-        shown = _listed(inside)
+        shown = listed(inside)
         return f"holds no config.json, but {shown} in it; give {KEY}={folder / inside[-1]}"
     files = sorted(file.name for file in folder.glob("*.gguf"))
     if files:
@@ -223,35 +212,6 @@ def _require_readable(path: str, folder: Path) -> None:
             raise UserError(f"{KEY}={path}: {what}; copy or download it again") from error
 
 
-def _require_whole(path: str, kind: str, loading: Mapping[str, Collection[Any]]) -> None:
-    """UserError for weights that are missing, left over or of another shape. Tied embeddings, and
-    what transformers knows to be no weight, are none of these."""
-    for key, says in (("missing_keys", "lacks"), ("unexpected_keys", "has besides")):
-        names = sorted(loading[key])
-        if names:
-            what = f"{says} {_listed(names)}{_hint(names)}"
-            raise UserError(f"{KEY}={path}: is no whole {kind}: it {what}; give a whole causal LM")
-    for name, found, wanted in sorted(loading["mismatched_keys"]):
-        shapes = f"its {name} is {list(found)}, and by its config.json it must be {list(wanted)}"
-        raise UserError(f"{KEY}={path}: {shapes}; weights and config don't belong together")
-    for error in loading.get("error_msgs") or ():
-        raise UserError(f"{KEY}={path}: can't be loaded ({str(error).splitlines()[0]})")
-
-
-def _hint(names: list[str]) -> str:
-    """What left-over or missing weights tell of a checkpoint."""
-    joined = " ".join(names)
-    if "lora_" in joined:
-        return " (an adapter that was never merged)"
-    if re.search(r"\bv_head\b|value_head", joined):
-        return " (a value head: save the model without it)"
-    if re.search(r"\bscore\b|classifier|reward", joined):
-        return " (a reward model or classifier)"
-    if any(name.startswith(("module.", "_orig_mod.", "_fsdp")) for name in names):
-        return " (saved from inside a wrapper: save the model itself)"
-    return ""
-
-
 def _require_vocabulary(path: str, config: Any, tokenizer: Any) -> None:
     vocabulary = config.get_text_config().vocab_size
     # special tokens beyond it are of no use here and do no harm: Gemma 3's text models have none
@@ -260,13 +220,6 @@ def _require_vocabulary(path: str, config: Any, tokenizer: Any) -> None:
     if any(t >= vocabulary and t not in special for t in tokenizer.get_vocab().values()):
         what = f"the tokenizer has {len(tokenizer)} tokens, the model {vocabulary}"
         raise UserError(f"{KEY}={path}: {what}; they don't belong together")
-
-
-def _forget_quantisation(model: Any) -> None:
-    """After dequantising, so that the model saves as what it is now."""
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
 
 
 def _json(path: str, file: Path) -> dict[str, Any]:
@@ -279,8 +232,3 @@ def _json(path: str, file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
     raise UserError(f"{KEY}={path}: its {file.name} can't be read ({reason}); copy it again")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from grao_bench.batching import make_batch, micro_batches, to_device
 from grao_bench.devices import resolve_device, resolve_dtype
 from grao_bench.errors import UserError
 from grao_bench.models.hidden import enable_checkpointing, hidden_states
+from grao_bench.models.hub import fetched, is_hub_id
 from grao_bench.types import Answer, Batch, Needs
 
 Row = tuple[tuple[int, ...], tuple[int, ...]]
@@ -115,24 +116,36 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     where = resolve_device(device, f"{key}.device")
+    folder = fetched(path, key=f"{key}.path") if is_hub_id(path) else path
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            path,
+            folder,
             num_labels=1,
             dtype=resolve_dtype(dtype, where),
             output_loading_info=True,
             trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a head of another size
         reason = str(error).splitlines()[0]
         what = f"{key}.path={path}: no reward model could be loaded"
         raise UserError(f"{what} ({reason})") from None
-    missing = sorted(loading["missing_keys"])
-    if missing and not new_head:
-        what = f"{key}.path={path}: a checkpoint without {missing[0]} is no reward model"
-        raise UserError(f"{what}; give a sequence classifier with one output")
+    _require_whole(loading, f"{key}.path={path}", new_head)
     if new_head and not hasattr(model, "score"):
         what = f"{key}.path={path}: {type(model).__name__} is no decoder with a head called score"
         raise UserError(f"{what}; reward models start from a causal LM")
     return model.to(where).eval(), tokenizer
+
+
+def _require_whole(loading: Mapping[str, Any], what: str, new_head: bool) -> None:
+    """UserError for a classifier with weights missing or left over; where it gets a `new_head`, the
+    head may be missing, and a language model's be left over."""
+    head = ("score.", "lm_head.") if new_head else ()
+    for name in sorted(loading["missing_keys"]):
+        if not name.startswith(head):
+            fault = f"{what}: a checkpoint without {name} is no reward model"
+            whole = "a whole checkpoint" if new_head else "a sequence classifier with one output"
+            raise UserError(f"{fault}; give {whole}")
+    for name in sorted(loading["unexpected_keys"]):
+        if not name.startswith(head):
+            raise UserError(f"{what}: it has {name} besides, of another model; give one of its own")

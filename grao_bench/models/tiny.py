@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
-from platformdirs import user_cache_path
 
 from grao_bench.batching import pad_rows
 from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Models, ModelsWanted, Ranks
 from grao_bench.models.build import build_models
+from grao_bench.models.cache import cache_folder, made_once
 from grao_bench.models.hf import Progress, check_start, started_from
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
@@ -81,19 +78,15 @@ class TinyModel:
         documents = corpus()
         if not documents:
             raise UserError("model=tiny: the data has no corpus to pre-train on; use model=hf or give model.corpus files")
-        folder = cache_folder() / "tiny" / self._key(documents)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                aside = folder.with_name(folder.name + ".partial")
-                shutil.rmtree(aside, ignore_errors=True)
-                # cells of other settings share it: its bits are those of its fields alone
-                with process_settings(threads=1, float32="highest"):
-                    model, tokenizer = self.pretrain(documents, progress)
-                model.save_pretrained(aside)
-                tokenizer.save_pretrained(aside)
-                aside.rename(folder)
-        return str(folder)
+
+        def make(aside: Path) -> None:
+            # cells of other settings share it: its bits are those of its fields alone
+            with process_settings(threads=1, float32="highest"):
+                model, tokenizer = self.pretrain(documents, progress)
+            model.save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
+
+        return str(made_once(cache_folder() / "tiny" / self._key(documents), make))
 
     def build(self, ranks: Ranks, wanted: ModelsWanted) -> Models:
         """See `build_models`; every process holds the whole models."""
@@ -147,11 +140,6 @@ class TinyModel:
         for document in documents:
             digest.update(document.encode() + b"\0")
         return digest.hexdigest()[:16]
-
-
-def cache_folder() -> Path:
-    """GRAO_BENCH_CACHE, or the user's cache folder for grao_bench."""
-    return Path(os.environ.get("GRAO_BENCH_CACHE") or user_cache_path("grao_bench"))
 
 
 def train_tokenizer(documents: list[str], vocab_size: int) -> Any:
