@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -73,6 +74,7 @@ class GridCallback(Callback):
             summary.__cause__ = next(iter(faults.values()))
             quit_with(summary)
         if experiments:
+            tell(experiments)
             make_bases(experiments)
             cells = [(one.folder, f"{one.objective.name}/{one.data.name}/{one.seed}", one.budget.steps) for one in experiments]
             self.progress = GridProgress(config.sweep, cells)
@@ -83,6 +85,15 @@ class GridCallback(Callback):
         """Stops the display."""
         if self.progress is not None:
             self.progress.finish()
+
+
+def tell(experiments: Sequence[Any]) -> None:
+    """What a person should know of these cells before they run, on standard error, each once."""
+    from grao_bench.training.loop import fewer_minibatches
+
+    told = [fewer_minibatches(one.objective, one.budget) for one in experiments]
+    for line in dict.fromkeys(line for line in told if line):
+        print(f"grao_bench: {line}", file=sys.stderr)
 
 
 def make_bases(experiments: Sequence[Any]) -> None:
@@ -141,6 +152,7 @@ def train_cell(cfg: DictConfig) -> str:
         }
         title = f"{experiment.objective.name} on {experiment.data.name}, seed {experiment.seed}"
         if alone:
+            tell([experiment])
             steps = experiment.budget.steps
             with Bars() as bars:
                 folder = run(

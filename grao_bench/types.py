@@ -289,5 +289,9 @@ class Updates:
 
     @property
     def count(self) -> int:
-        """Optimiser updates per batch."""
+        """Optimiser updates per batch that are asked for."""
         return self.epochs * self.minibatches
+
+    def made(self, prompts: int) -> int:
+        """Optimiser updates on a batch of so many prompts: a minibatch has one at least."""
+        return self.epochs * min(self.minibatches, prompts)

@@ -52,7 +52,14 @@ TRUNCATION = Rule(
     "{:.0f}% truncated",
     "More than 20% of the test answers reached the length limit without an end token.",
 )
-RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION)
+MINIBATCHES = Rule(
+    "minibatches",
+    0.0,
+    "{:.0f} fewer minibatches a step than asked for",
+    "A step had fewer prompts than objective.minibatches, and a prompt's answers stay together: "
+    "the optimiser made fewer updates than the configuration says, and at a single one no clip acts.",
+)
+RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION, MINIBATCHES)
 
 
 def alarms(run: Run, records: Sequence[EvalRecord]) -> tuple[Alarm, ...]:
@@ -62,6 +69,7 @@ def alarms(run: Run, records: Sequence[EvalRecord]) -> tuple[Alarm, ...]:
         ENTROPY: entropy_ratio(run.probes),
         SIGNAL: groups_without_signal(run.steps),
         TRUNCATION: 100.0 * sum(not record.finished for record in records) / len(records) if records else math.nan,
+        MINIBATCHES: minibatches_short(run),
     }
     return tuple(Alarm(rule, value) for rule, value in measured.items() if value > rule.limit)
 
@@ -81,6 +89,14 @@ def groups_without_signal(steps: Sequence[StepRecord]) -> float:
     tail = steps[-math.ceil(len(steps) / 4) :] if steps else []
     values = [step.metrics["groups_without_signal"] for step in tail if "groups_without_signal" in step.metrics]
     return 100.0 * sum(values) / len(values) if values else math.nan
+
+
+def minibatches_short(run: Run) -> float:
+    """By how many minibatches a step fell short of the configuration's; nan where it has none."""
+    asked = (run.info.config.get("objective") or {}).get("minibatches")
+    if asked is None or not run.steps:
+        return math.nan
+    return float(asked - min(step.prompts for step in run.steps))
 
 
 def summarise(found: Sequence[Sequence[Alarm]]) -> tuple[str, ...]:

@@ -72,6 +72,19 @@ class Budget:
         return self.prompts_per_step or max(1, self.answers_per_step // (needs.rollouts or len(needs.slots)))
 
 
+def fewer_minibatches(objective: Objective, budget: Budget) -> str:
+    """What to tell whoever asks for more minibatches than a step has prompts, whose answers stay
+    together; "" where they can be made."""
+    asked, prompts = objective.updates.minibatches, budget.prompts(objective.needs)
+    if asked <= prompts:
+        return ""
+    what = f"a step has {prompts} prompt{'s' if prompts > 1 else ''}, so {prompts} can be made"
+    only = "; with a batch's only update the ratio is 1 and no clip acts"
+    fix = "give more prompts a step (budget.answers_per_step or budget.prompts_per_step)"
+    alone = only if objective.updates.made(prompts) == 1 else ""
+    return f"objective.minibatches={asked}: {what}{alone}; {fix}"
+
+
 class Trainer:
     """The state of a run: policy, optimiser, schedule, steps done. No random state: every draw derives from (seed, step)."""
 
@@ -85,7 +98,8 @@ class Trainer:
     ) -> None:
         self.policy, self.objective, self.budget, self.ranks = policy, objective, budget, ranks
         self.clip_norm = optimizer.clip_norm
-        self.optimizer, self.schedule = optimizer.build(policy, budget.steps * objective.updates.count)
+        each = objective.updates.made(budget.prompts(objective.needs))
+        self.optimizer, self.schedule = optimizer.build(policy, budget.steps * each)
         self.step = 0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_groups_without_signal_are_counted_over_the_last_quarter():
     assert groups_without_signal(run(steps=early + [{"groups_without_signal": share} for share in (0.4, 0.7)]).steps) == pytest.approx(55)
     assert summarise([alarms(run(steps=[*early, {"groups_without_signal": 0.5}, {"groups_without_signal": 0.5}]), [])]) == ()
     assert summarise([alarms(run(steps=[{"loss": 1.0}] * 8), [])]) == ()
+
+
+def test_minibatches_that_were_not_made_are_an_alarm():
+    """Steps of one prompt, three asked for; enough, or none asked for, is none."""
+    steps = [{"loss": 1.0}] * 2
+    short = replace(run(steps=steps), info=replace(INFO, config={"objective": {"minibatches": 3}}))
+    line = "2 fewer minibatches a step than asked for"
+    assert summarise([alarms(short, [])]) == (line,)
+    for config in ({"objective": {"minibatches": 1}}, {"objective": None}, {}):
+        assert alarms(replace(short, info=replace(INFO, config=config)), []) == ()
 
 
 def test_truncation_and_the_count_of_seeds():

@@ -17,7 +17,8 @@ from grao_bench.rewards.gold import GoldReward
 from grao_bench.specs import conf_dir, load
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.collect import collect
-from grao_bench.training.loop import draw, minibatches, prepared, train, update
+from grao_bench.training.loop import draw, fewer_minibatches, minibatches, prepared, train, update
+from grao_bench.training.loop import minibatches as cut
 from grao_bench.types import Needs
 
 from ..small import tiny_llama
@@ -214,6 +215,36 @@ def test_the_schedule_counts_optimiser_updates():
     list(train(trainer_, collector_, EXAMPLES, seed=0))
     assert trainer_.schedule.last_epoch == 3 * 6
     assert [group["lr"] for group in trainer_.optimizer.param_groups] == [0.0, 0.0]
+
+
+def test_the_schedule_counts_the_updates_that_are_made():
+    """Eight steps of one prompt, two minibatches asked for: eight updates, from lr to lr / 8."""
+    spec = objective("dapo")
+    settings = budget(steps=8, prompts_per_step=1)
+    trainer_, collector_ = started(spec, settings, schedule="linear", lr=0.0005)
+    rates = [record.metrics["lr"] for record in train(trainer_, collector_, EXAMPLES, seed=0)]
+    assert rates == pytest.approx([0.0005 * left / 8 for left in range(8, 0, -1)])
+    assert rates[-1] == pytest.approx(6.25e-5)
+    assert trainer_.schedule.last_epoch == 8
+
+
+@pytest.mark.parametrize(
+    ("prompts", "epochs", "minibatches", "told"),
+    [
+        (2, 1, 2, ""),
+        (1, 1, 1, ""),
+        (1, 1, 2, "=2: a step has 1 prompt, so 1 can be made; with a batch's only update"),
+        (1, 2, 2, "=2: a step has 1 prompt, so 1 can be made; give more prompts a step"),
+        (3, 1, 4, "=4: a step has 3 prompts, so 3 can be made; give more prompts a step"),
+    ],
+)
+def test_minibatches_that_can_not_be_made_are_told(prompts, epochs, minibatches, told):
+    spec = objective("ppo", epochs=epochs, minibatches=minibatches)
+    found = fewer_minibatches(spec, budget(prompts_per_step=prompts))
+    assert found.startswith(f"objective.minibatches{told}" if told else "")
+    assert bool(found) == bool(told)
+    made = [len(cut(prompts, minibatches, seed=0)) for _ in range(epochs)]
+    assert spec.updates.made(prompts) == sum(made)
 
 
 def test_training_lowers_the_loss_it_is_given():
