@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from transformers import get_scheduler
 
 from grao_bench.errors import UserError
+
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 @runtime_checkable
@@ -25,7 +28,7 @@ class Trainable(Protocol):
 class AdamW:
     """Decoupled weight decay. value_lr is the value head's own rate. warmup_steps and the schedule count optimiser updates.
 
-    clip_norm bounds the global gradient norm.
+    clip_norm bounds the global gradient norm. For the schedule see `share_of_rate`.
     """
 
     lr: float
@@ -33,7 +36,7 @@ class AdamW:
     betas: Sequence[float]
     eps: float
     weight_decay: float
-    schedule: Literal["constant", "linear", "cosine"]
+    schedule: Schedule
     warmup_steps: int
     clip_norm: float
 
@@ -74,8 +77,23 @@ class AdamW:
         if halves:
             optimizer.register_step_pre_hook(lambda *_: _to_masters(halves))
             optimizer.register_step_post_hook(lambda *_: _from_masters(halves))
-        name = {"constant": "constant_with_warmup"}.get(self.schedule, self.schedule)
-        return optimizer, get_scheduler(name, optimizer, num_warmup_steps=self.warmup_steps, num_training_steps=updates)
+        share = partial(share_of_rate, self.schedule, self.warmup_steps, updates)
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+
+def share_of_rate(schedule: Schedule, warmup: int, updates: int, done: int) -> float:
+    """The share of its rate that the update after `done` others has.
+
+    Of n warm-up updates the i-th has i/n, so that the first moves something and the n-th has all
+    of it (transformers gives them (i-1)/n: its first update is at rate 0). After them as in
+    transformers, from 1 on: `linear` and `cosine` would reach 0 after the last update.
+    """
+    if done < warmup:
+        return (done + 1) / warmup
+    progress = (done - warmup) / max(1, updates - warmup)
+    if schedule == "linear":
+        return max(0.0, (updates - done) / max(1, updates - warmup))
+    return 1.0 if schedule == "constant" else max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _master(parameter: torch.nn.Parameter) -> torch.nn.Parameter:

@@ -6,6 +6,7 @@ taken before it is cut. The gradients and the parameters must agree after every 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from grao_bench.rollouts.scripted import ScriptedRollout
 from grao_bench.specs import load
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Trainer, draw, train
+from grao_bench.training.optimizer import share_of_rate
 from grao_bench.types import Example, Turn
 from tests.small import tiny_qwen2, word_tokenizer
 from tests.training.setting import WordJudge, budget, codec
@@ -136,8 +138,17 @@ def theirs(trainer_class: Any, base: str, config: Any, rows: list[dict[str, Any]
     trainer = trainer_class(
         model=base, args=config, train_dataset=Dataset.from_list(rows), processing_class=word_tokenizer(), callbacks=[Recorder()], **more
     )
+    trainer.create_scheduler = partial(our_schedule, trainer)
     trainer.train()
     return gradients, parameters
+
+
+def our_schedule(trainer: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+    """In the place of transformers' own, whose warm-up begins at a rate of 0 and not lr / n."""
+    share = partial(share_of_rate, ADAMW["schedule"], ADAMW["warmup_steps"], num_training_steps)
+    moved = trainer.optimizer if optimizer is None else optimizer
+    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(moved, share)
+    return trainer.lr_scheduler
 
 
 def config(kind: Any, folder: Any, **more: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import get_scheduler
 
 from grao_bench.errors import UserError
 from grao_bench.models.policy import Policy
@@ -19,6 +20,7 @@ from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.collect import collect
 from grao_bench.training.loop import draw, fewer_minibatches, minibatches, prepared, train, update
 from grao_bench.training.loop import minibatches as cut
+from grao_bench.training.optimizer import share_of_rate
 from grao_bench.types import Needs
 
 from ..small import tiny_llama
@@ -226,6 +228,35 @@ def test_the_schedule_counts_the_updates_that_are_made():
     assert rates == pytest.approx([0.0005 * left / 8 for left in range(8, 0, -1)])
     assert rates[-1] == pytest.approx(6.25e-5)
     assert trainer_.schedule.last_epoch == 8
+
+
+def test_a_warm_up_begins_with_an_update_that_moves_something():
+    """Of four updates the first has a quarter of the rate and the fourth all of it."""
+    trainer_, collector_ = started(objective("sft"), budget(steps=6), warmup_steps=4, lr=0.01)
+    before, rates = weights(trainer_.policy), []
+    for record in train(trainer_, collector_, EXAMPLES, seed=0):
+        rates.append(record.metrics["lr"])
+        if record.step == 1:
+            after = weights(trainer_.policy)
+            moves = [(value - before[key]).abs().max().item() for key, value in after.items()]
+            assert max(moves) == pytest.approx(0.0025, rel=0.05)  # Adam's first step is its rate
+    assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_after_its_warm_up_a_schedule_is_transformers(schedule, warmup):
+    """To the last bit; within it, one update ahead."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    theirs = get_scheduler(
+        {"constant": "constant_with_warmup"}.get(schedule, schedule),
+        torch.optim.SGD([parameter], lr=0.3),
+        num_warmup_steps=warmup,
+        num_training_steps=11,
+    ).lr_lambdas[0]
+    for done in range(13):
+        expected = theirs(done + 1) if done < warmup else theirs(done)
+        assert share_of_rate(schedule, warmup, 11, done) == expected
 
 
 @pytest.mark.parametrize(
