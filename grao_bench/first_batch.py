@@ -109,7 +109,7 @@ def _slots(slots: Sequence[str]) -> str:
 def _prompt(cell: Cell, batch: Batch, page: Page, row: int, example: Example) -> Iterator[str]:
     prompt = batch.prompts[row][batch.prompt_mask[row]].tolist()
     codec = page.codec
-    counter = TextCodec(codec.tokenizer, codec.prompt_format, codec.max_prompt_tokens)
+    counter = codec.counting_anew()
     counter.prompt(example.id, example.prompt)
     cut = ", CUT to the longest allowed" if counter.truncation.truncated_prompts else ""
     told = _columns(batch, row, None)

@@ -185,7 +185,8 @@ class DataSpec(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Text to ids and back, for one tokenizer. Prompt and answer are encoded apart and their ids concatenated."""
+    """Text to ids and back, for one tokenizer: the ids of a prompt and of its answer, concatenated,
+    are what a model reads."""
 
     @property
     def end_token(self) -> int: ...
@@ -197,7 +198,14 @@ class Codec(Protocol):
         ...
 
     def prompt(self, example_id: str, turns: Sequence[Turn]) -> Prompt: ...
-    def answer(self, text: str, max_tokens: int) -> Answer: ...
+    def answer(
+        self,
+        prompt: Prompt,
+        text: str,
+        max_tokens: int,
+        finished: bool = True,
+        verbatim: bool = False,
+    ) -> Answer: ...
     def text(self, tokens: Sequence[int]) -> str: ...
     def decoded(self, tokens: Sequence[int]) -> str:
         """The ids' own text, nothing left out or stripped: control tokens are spelled out."""
@@ -277,6 +285,12 @@ class ModelSpec(Protocol):
     def device(self) -> str: ...
     @property
     def prompt_format(self) -> PromptFormat: ...
+    @property
+    def end_token(self) -> str | None:
+        """The text of the token that closes an answer; None: the one that closes a turn in the
+        chat template, or the tokenizer's."""
+        ...
+
     @property
     def logp_temperature(self) -> float: ...
 

@@ -163,12 +163,14 @@ def _start(
     if room is not None and experiment.max_tokens > room:
         what = f"model={spec.name} reads at most {room} tokens (its max_position_embeddings)"
         raise UserError(f"max_tokens={experiment.max_tokens}: {what}; lower it")
-    codec = TextCodec(tokenizer, spec.prompt_format, experiment.max_tokens)
+    length, end = experiment.max_tokens, spec.end_token
+    codec = TextCodec(tokenizer, spec.prompt_format, length, end_token=end)
     record = TrainedAs(
         prompt_format=spec.prompt_format,
         max_tokens=experiment.max_tokens,
         dtype=str(model.dtype).removeprefix("torch."),
         end_token=codec.end_token,
+        end_text=codec.decoded([codec.end_token]),
         chat_template=template_digest(tokenizer, spec.prompt_format),
         started_from=weights_fingerprint(model),
     )

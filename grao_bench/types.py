@@ -76,11 +76,13 @@ class Prompt:
     occurrence: of a prompt that stands several times in what is drawn together (a step), how many
     times it stood before, so that each gets answers of its own. It is counted over the whole step,
     whichever process draws a share of it (`occurrences`). None: an engine counts within its call.
+    text: what was encoded, by which a codec tells how an answer goes on from it.
     """
 
     id: str
     tokens: tuple[int, ...]
     occurrence: int | None = None
+    text: str = field(default="", compare=False, repr=False)
 
 
 def occurrences(ids: Iterable[str]) -> list[int]:

@@ -1,78 +1,102 @@
-"""Text to token ids and back, for one tokenizer: prompt and answer are encoded apart and their ids concatenated."""
+"""Text to token ids and back, for one tokenizer: the one way in which every model reads text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import get_args
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from grao_bench.dialogue import OPENING, render
+from grao_bench.data.control import MARK, MarkedEncoder
+from grao_bench.data.template import (
+    REFUSALS,
+    Frame,
+    end_of_turn,
+    first_token,
+    read_frame,
+    rendered,
+)
+from grao_bench.dialogue import OPENING, as_text, render
 from grao_bench.errors import UserError
 from grao_bench.types import Answer, Prompt, PromptFormat, Turn
 
 __all__ = ["TextCodec", "TruncationCount", "render"]
 
-_CONTENT = "\u2402content\u2403"
-"""Stands for a user's text while a chat template is rendered."""
+HH = Frame(cue=OPENING, lead=" ")
+"""Of the HH text format: what an answer is written after, and what stands between."""
 
 
 @dataclass(frozen=True, slots=True)
 class TruncationCount:
-    """How many prompts and answers were encoded, and how many of them did not fit. Each call counts, repeated texts too."""
+    """How many prompts and answers were encoded, and how many of them did not fit. Each call counts, repeated texts too.
+
+    unjoined_answers: those at whose beginning the joined text of prompt and answer has no token
+    boundary, so that their ids continue the prompt's as no text has them.
+    """
 
     prompts: int = 0
     truncated_prompts: int = 0
     answers: int = 0
     truncated_answers: int = 0
+    unjoined_answers: int = 0
 
 
 class TextCodec:
     """A Hugging Face tokenizer as `interfaces.Codec`.
 
-    "hh": a prompt is "\\n\\nHuman: ...\\n\\nAssistant:" and an answer is " " + its text, so that for tokenizers that join a blank to
-    the word after it the concatenated ids are those of the whole text. "chat": a prompt goes through the tokenizer's chat template
-    with the generation prompt, and an answer is its bare text; turns running by one speaker are joined by a blank line, as most
-    templates refuse them.
+    "hh": a prompt is "\\n\\nHuman: ...\\n\\nAssistant:" and an answer is " " + its text. "chat": a
+    prompt goes through the tokenizer's chat template with the generation prompt, and an answer is
+    its bare text, after a blank where the template's own history has one there; turns running by
+    one speaker are joined by a blank line, as most templates refuse them. A begin token that the
+    tokenizer adds by itself stands in front of an "hh" prompt.
 
-    A prompt longer than `max_prompt_tokens` loses tokens from the left. A begin token that the tokenizer adds by itself stays in
-    front of the prompt, never of an answer. An answer never holds a special token but its end token: where its text spells one,
-    that is encoded as plain text. In "hh" the same is true of prompts; in "chat" a template's specials can't be told from a user's.
-    A sampled answer may also end with one of `stop_tokens`, the further end tokens that a model's generation settings name.
-    What did not fit is counted in `truncation`.
+    The ids of a prompt and of its answer are those of the joined text, wherever that has a token
+    boundary between them; elsewhere the answer's ids are those of its text as a continuation,
+    and it is counted. `end_token` closes an answer: the one asked for, or in "chat" the token that
+    closes an assistant's turn in the template's history, or else the tokenizer's. A sampled answer
+    may also end with any other of `stop_tokens`.
+
+    Only the format's own control tokens are control tokens: where a prompt or an answer spells
+    one, or a role marker of the format, that is text (see `dialogue.as_text`).
+
+    A prompt longer than `max_prompt_tokens` loses tokens from the left, after a begin token. What
+    did not fit is counted in `truncation`.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat, max_prompt_tokens: int, stop_tokens: Sequence[int] = ()
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt_format: PromptFormat,
+        max_prompt_tokens: int,
+        stop_tokens: Sequence[int] = (),
+        end_token: str | int | None = None,
     ) -> None:
-        """UserError when the tokenizer has no end token, no chat template that "chat" needs, or the length leaves no room."""
+        """end_token: its text or id. UserError when there is none, no chat template that "chat"
+        needs, or the length leaves no room beside the format's own marks."""
         if prompt_format not in get_args(PromptFormat):
             raise UserError(f"prompt_format={prompt_format}: must be one of {', '.join(get_args(PromptFormat))}")
-        if tokenizer.eos_token_id is None:
-            raise UserError(f"tokenizer {tokenizer.name_or_path!r} has no end token; set eos_token in its tokenizer_config.json")
         if prompt_format == "chat" and not tokenizer.chat_template:
             raise UserError(f"tokenizer {tokenizer.name_or_path!r} has no chat template; use the prompt format hh")
-        if max_prompt_tokens < 2:
-            raise UserError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 2")
         self.tokenizer = tokenizer
         self.prompt_format = prompt_format
         self.max_prompt_tokens = max_prompt_tokens
         self.truncation = TruncationCount()
-        self._stop = tuple(dict.fromkeys([int(tokenizer.eos_token_id), *map(int, stop_tokens)]))
+        self._frame = read_frame(tokenizer) if prompt_format == "chat" else HH
+        marks, eos = _marks(tokenizer), tokenizer.eos_token_id
+        self.end_token = _end_token(tokenizer, end_token, end_of_turn(self._frame, marks))
+        ends = (self.end_token, *([] if eos is None else [eos]), *stop_tokens)
+        self.stop_tokens: tuple[int, ...] = tuple(dict.fromkeys(map(int, ends)))
+        control = _control(tokenizer, self._frame, self.stop_tokens)
+        self._encoder = MarkedEncoder(tokenizer, control)
         self._begin = _automatic_begin(tokenizer)
-
-    @property
-    def end_token(self) -> int:
-        """The id that ends a finished answer."""
-        return int(self.tokenizer.eos_token_id)
-
-    @property
-    def stop_tokens(self) -> tuple[int, ...]:
-        """Every id that ends an answer: the tokenizer's end token first, then the model's others."""
-        return self._stop
+        self._markers = _markers(self._frame, marks) if prompt_format == "chat" else None
+        self.least_prompt_tokens = 1
+        if max_prompt_tokens < 2:
+            raise UserError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 2")
 
     @property
     def pad_token(self) -> int:
@@ -80,38 +104,52 @@ class TextCodec:
         pad = self.tokenizer.pad_token_id
         return self.end_token if pad is None else int(pad)
 
-    def prompt(self, example_id: str, turns: Sequence[Turn], room: int | None = None) -> Prompt:
-        """The prompt's ids up to where the answer begins, at most `room` of them where that is
-        less than max_prompt_tokens.
+    def counting_anew(self) -> TextCodec:
+        """The same codec with its counts at 0."""
+        other = copy(self)
+        other.truncation = TruncationCount()
+        return other
+
+    def prompt(self, example_id: str, turns: Sequence[Turn]) -> Prompt:
+        """The prompt's ids up to where the answer begins, at most max_prompt_tokens.
 
         UserError names the example when it is empty or the template refuses it.
         """
-        if not any(turn.text.strip() for turn in turns):
-            raise UserError(f"example {example_id}: the prompt is empty; remove the row")
-        ids = self._chat_ids(example_id, turns) if self.prompt_format == "chat" else [*self._begin, *self._encode(render(turns) + OPENING)]
-        limit = min(self.max_prompt_tokens, room or self.max_prompt_tokens)
-        fits = len(ids) <= limit
-        if not fits:
-            begin = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
-            ids = begin + ids[len(ids) - limit + len(begin) :]
-        count = self.truncation
-        self.truncation = replace(count, prompts=count.prompts + 1, truncated_prompts=count.truncated_prompts + (not fits))
-        return Prompt(example_id, tuple(ids))
+        return self._counted(*self._within(example_id, turns, self.max_prompt_tokens))
 
-    def answer(self, text: str, max_tokens: int, finished: bool = True) -> Answer:
-        """The answer's ids with the end token when that makes at most max_tokens; else the first max_tokens ids, unfinished.
+    def question(self, text: str) -> Prompt:
+        """A prompt that is one user turn, whole, however long."""
+        return self._whole("", [Turn("user", text)])
 
-        `finished` is False for a text that was cut already: no end token follows it.
-        `Answer.text` is the stripped text, or what is left of it after the cut.
+    def answer(
+        self,
+        prompt: Prompt,
+        text: str,
+        max_tokens: int,
+        finished: bool = True,
+        verbatim: bool = False,
+    ) -> Answer:
+        """The ids of an answer to the prompt, with the end token when that makes at most max_tokens; else the first max_tokens ids,
+        unfinished.
+
+        `finished` is False for a text that was cut already: no end token follows it. verbatim: the
+        text stands for what a model has said, in which a role marker is one.
+        `Answer.text` is the stripped text as it was encoded, or what is left of it after the cut.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens={max_tokens}: must be at least 1")
-        text = text.strip()
-        ids = (*self.answer_ids(text), *([self.end_token] if finished else []))
+        text = text.strip() if verbatim else self._as_text(text.strip())
+        said, joined = self._continuation(prompt, text)
+        ids = (*said, *([self.end_token] if finished else []))
         fits = len(ids) <= max_tokens
         tokens = ids[:max_tokens]
         count = self.truncation
-        self.truncation = replace(count, answers=count.answers + 1, truncated_answers=count.truncated_answers + (not fits))
+        self.truncation = replace(
+            count,
+            answers=count.answers + 1,
+            truncated_answers=count.truncated_answers + (not fits),
+            unjoined_answers=count.unjoined_answers + (not joined),
+        )
         return Answer(text if fits else self.text(tokens), tokens, finished and fits)
 
     def judged(
@@ -122,64 +160,166 @@ class TextCodec:
         max_tokens: int,
     ) -> tuple[Prompt, list[Answer]]:
         """A prompt and (text, finished) answers to it as a reward model reads them: the prompt
-        with any one of them is at most max_tokens (at least 2) long.
+        with any one of them is at most max_tokens long.
 
-        An answer is cut as `answer` cuts it, to leave the prompt a token; the prompt from the
-        left, to the room beside the longest answer, so that all are read after the same prompt.
+        An answer is cut as `answer` cuts it, to leave room for the shortest prompt there can be;
+        the prompt as `prompt` cuts it, to the room beside the longest answer, so that all are read
+        after the same prompt. UserError where max_tokens leaves an answer no token.
         """
-        answers = [self.answer(text, max_tokens - 1, finished) for text, finished in texts]
+        longest = max_tokens - self.least_prompt_tokens
+        if longest < 1:
+            what = f"a prompt alone takes {self.least_prompt_tokens} in the format"
+            raise UserError(f"max_tokens={max_tokens}: {what} {self.prompt_format}; raise it")
+        whole = self._whole(example_id, turns)
+        answers = [self.answer(whole, text, longest, finished) for text, finished in texts]
         room = max_tokens - max(len(answer.tokens) for answer in answers)
-        return self.prompt(example_id, turns, room), answers
+        within = self._within(example_id, turns, min(room, self.max_prompt_tokens))
+        return self._counted(*within), answers
 
-    def question(self, text: str) -> tuple[int, ...]:
-        """The ids of a prompt that is one user turn, whole. A special token that the text spells
-        out is plain text in either format: only the format's own are special."""
-        if self.prompt_format == "hh":
-            return (*self._begin, *self._encode(render([Turn("user", text)]) + OPENING))
-        message = [{"role": "user", "content": _CONTENT}]
-        rendered = self.tokenizer.apply_chat_template(
-            message,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        before, _, after = str(rendered).partition(_CONTENT)
-        return (*self._special(before), *self._encode(text), *self._special(after))
-
-    def answer_ids(self, text: str) -> tuple[int, ...]:
-        """A text's ids where an answer stands, without an end token: in "hh" it opens with a
-        blank."""
-        return tuple(self._encode(f" {text}" if text and self.prompt_format == "hh" else text))
+    def continuation(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """A text's ids where the answer to the prompt begins, as it is and without an end token."""
+        return self._continuation(prompt, self._as_text(text))[0]
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of an answer's ids, without special tokens, the token that stopped it, and surrounding blanks."""
-        kept = list(tokens[:-1]) if tokens and tokens[-1] in self._stop else list(tokens)
+        """The text of an answer's ids, without special tokens, the token that stopped it, and
+        surrounding blanks."""
+        kept = list(tokens[:-1] if tokens and tokens[-1] in self.stop_tokens else tokens)
         return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
     def decoded(self, tokens: Sequence[int]) -> str:
         """The ids' own text, nothing left out or stripped: control tokens are spelled out."""
         return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
-    def _encode(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        return [int(token) for token in ids]
+    def _counted(self, prompt: Prompt, fits: bool) -> Prompt:
+        count = self.truncation
+        self.truncation = replace(
+            count,
+            prompts=count.prompts + 1,
+            truncated_prompts=count.truncated_prompts + (not fits),
+        )
+        return prompt
 
-    def _special(self, text: str) -> list[int]:
-        """As `_encode`, but what spells a special token is one: for a template's own marks."""
-        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+    def _within(self, example_id: str, turns: Sequence[Turn], limit: int) -> tuple[Prompt, bool]:
+        """The prompt in at most `limit` tokens, and whether it is whole."""
+        whole = self._whole(example_id, turns)
+        ids = whole.tokens
+        if len(ids) <= limit:
+            return whole, True
+        begin = ids[:1] if ids[0] == self.tokenizer.bos_token_id else ()
+        return replace(whole, tokens=(*begin, *ids[len(ids) - limit + len(begin) :])), False
 
-    def _chat_ids(self, example_id: str, turns: Sequence[Turn]) -> list[int]:
+    def _whole(self, example_id: str, turns: Sequence[Turn], bare: bool = False) -> Prompt:
+        """A prompt however long it is; bare: without the template's own system turn."""
+        if not any(turn.text.strip() for turn in turns):
+            raise UserError(f"example {example_id}: the prompt is empty; remove the row")
+        if self.prompt_format == "hh":
+            text, begin = _unmarked(render(turns)) + OPENING, self._begin
+        else:
+            text, begin = self._in_template(example_id, turns, bare), []
+        return Prompt(example_id, (*begin, *self._encoder.ids(text)), text=text)
+
+    def _in_template(self, example_id: str, turns: Sequence[Turn], bare: bool) -> str:
+        """The turns in the chat template, a mark for each control token that is the template's."""
+        shield = self._encoder.shield
         messages = [
-            {"role": role, "content": "\n\n".join(turn.text for turn in run if turn.text)}
+            {
+                "role": role,
+                "content": shield(self._as_text("\n\n".join(turn.text for turn in run if turn.text))),
+            }
             for role, run in groupby(turns, key=lambda turn: turn.role)
         ]
         try:
-            ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        except TemplateError as error:
+            text = rendered(self.tokenizer, messages, cue=True)
+        except REFUSALS as error:
             raise UserError(f"example {example_id}: the chat template refuses the prompt ({error}); use the prompt format hh") from None
-        return [int(token) for token in ids]
+        frame = self._frame
+        if bare and text.startswith(frame.begin + frame.default + frame.opening):
+            text = frame.begin + text[len(frame.begin + frame.default) :]
+        return self._encoder.unshield(self._encoder.mark(text))
+
+    def _as_text(self, text: str) -> str:
+        """The text without role markers of the format."""
+        text = _unmarked(text)
+        if self.prompt_format == "hh":
+            return as_text(text)
+        if self._markers is None:
+            return text
+        return self._markers.sub(lambda found: re.sub(r"(\S)", r"\1 ", found[0], count=1), text)
+
+    def _continuation(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], bool]:
+        """The ids of an answer's text after the prompt, and whether they are the joined text's."""
+        said = self._frame.lead + text if text else ""
+        for before, continued in self._windows(prompt) if text else ():
+            ids = self._encoder.ids(before, continued)
+            joined = self._encoder.ids(before + said, continued)
+            if joined[: len(ids)] == ids and len(joined) > len(ids):
+                return tuple(joined[len(ids) :]), True
+        return tuple(self._encoder.ids(said, continued=True)), not text
+
+    def _windows(self, prompt: Prompt) -> Iterator[tuple[str, bool]]:
+        """What of the prompt's text, up to its end, decides how a text after it is encoded, and
+        whether it stands in the middle of a text; the shortest first."""
+        cue, text = self._frame.cue, prompt.text
+        place = text.rfind(MARK)
+        if place >= 0:  # what stands before a control token never matters
+            yield text[place:], False
+            return
+        ids = self._encoder.ids(cue, continued=True) if cue and text.endswith(cue) else []
+        if ids and list(prompt.tokens[-len(ids) :]) == ids:
+            yield cue, True
+        if text:
+            yield text, False
+
+
+def _unmarked(text: str) -> str:
+    """The text, which comes from outside, without what would be a mark of the encoder's."""
+    return text.replace(MARK, MARK[1:])
 
 
 def _automatic_begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The begin token as a list of one when the tokenizer puts it in front of a text by itself, else an empty list."""
     begin = tokenizer.bos_token_id
     return [int(begin)] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
+
+
+def _marks(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The added tokens that may be a format's, by text: not blanks, and not words of a text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {
+        one.content: token for token, one in added if one.special or (len(one.content) > 2 and not re.fullmatch(r"[\w\s]*", one.content))
+    }
+
+
+def _control(tokenizer: PreTrainedTokenizerBase, frame: Frame, ends: Sequence[int]) -> set[int]:
+    """The tokens that no text may spell: the special ones, those that end an answer, and those that
+    the template sets around a user's text and in front of an answer, special or not. "<think>" in
+    an answer is none of them."""
+    special = {token for token, one in tokenizer.added_tokens_decoder.items() if one.special}
+    marks = _marks(tokenizer)
+    cue = first_token(frame.cue, marks)
+    around = {token for text, token in marks.items() if text in frame.alone or text == cue}
+    return special | around | {*ends}
+
+
+def _end_token(tokenizer: PreTrainedTokenizerBase, asked: str | int | None, found: int | None) -> int:
+    """The id of the end token: asked for, found in the template, or the tokenizer's own. UserError
+    where there is none, or what is asked for is not one token."""
+    if isinstance(asked, str):
+        ids = tokenizer(asked, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            what = f"is not one token of {tokenizer.name_or_path!r}, but {len(ids)}"
+            raise UserError(f"model.end_token={asked!r}: {what}; give the text of one, or null")
+        return int(ids[0])
+    token = next((one for one in (asked, found, tokenizer.eos_token_id) if one is not None), None)
+    if token is None:
+        what = f"tokenizer {tokenizer.name_or_path!r} has no end token"
+        raise UserError(f"{what}; set eos_token in its tokenizer_config.json, or model.end_token")
+    return int(token)
+
+
+def _markers(frame: Frame, tokens: Mapping[str, int]) -> re.Pattern[str] | None:
+    """Role markers of a chat template that are plain text, such as "[/INST]": what opens a turn
+    without a control token. None where there is no such marker."""
+    opens = [text.strip(" ").rstrip() for text in (frame.opening, frame.cue)]
+    plain = [text for text in opens if len(text.strip()) > 1 and first_token(text, tokens) is None]
+    return re.compile("|".join(map(re.escape, plain))) if plain else None

@@ -75,7 +75,7 @@ class Evaluator:
 
     def judge(self, reward: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[EvalRecord]:
         """What a reward source says of each answer: one record per example, in order."""
-        references = [None if one.chosen is None else self.codec.answer(one.chosen, sys.maxsize).tokens for one in examples]
+        references = [self._reference(example) for example in examples]
         compared = compare(reward, examples, answers, references)
         return [
             EvalRecord(
@@ -94,6 +94,13 @@ class Evaluator:
             )
             for example, answer, reference, (R, verdict) in zip(examples, answers, references, compared, strict=True)
         ]
+
+    def _reference(self, example: Example) -> tuple[int, ...] | None:
+        """The reference's ids, uncut; None where there is none."""
+        if example.chosen is None:
+            return None
+        prompt = self.codec.prompt(example.id, example.prompt)
+        return self.codec.answer(prompt, example.chosen, sys.maxsize).tokens
 
 
 def plain_text(turns: Sequence[Turn]) -> str:

@@ -16,7 +16,7 @@ from grao_bench.interfaces import Codec, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.ops import masked_mean, masked_sum, stream_seed
 from grao_bench.records import ProbeRecord
-from grao_bench.types import Batch, Example, Needs
+from grao_bench.types import Batch, Example, Needs, Prompt
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,13 @@ class Prober:
         samples = [drawn[0] for drawn in self.engine.sample(prompts, 1, plain, stream_seed(self.seed, "probe", "kl"))]
         answers = [drawn[0] for drawn in self.engine.sample(prompts, 1, self.sampling, stream_seed(self.seed, "probe", "reward"))]
         known = all(example.chosen is not None for example in self.examples)
-        references = [[self.codec.answer(example.reference, self.sampling.max_new_tokens)] if known else [] for example in self.examples]
-        verdicts = compare(self.reward, self.examples, answers, self._whole_references())
+        most = self.sampling.max_new_tokens
+        references = [
+            [self.codec.answer(prompt, example.reference, most)] if known else []
+            for example, prompt in zip(self.examples, prompts, strict=True)
+        ]
+        wholes = self._whole_references(prompts)
+        verdicts = compare(self.reward, self.examples, answers, wholes)
         judged = [
             (R, verdict.reward)
             for example, (R, verdict) in zip(self.examples, verdicts, strict=True)
@@ -69,13 +74,12 @@ class Prober:
             },
         )
 
-    def _whole_references(self) -> list[tuple[int, ...] | None]:
+    def _whole_references(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...] | None]:
         """The references' tokens, uncut, as their texts are judged."""
-        found: list[tuple[int, ...] | None] = []
-        for one in self.examples:
-            known = one.chosen is not None
-            found.append(self.codec.answer(one.reference, sys.maxsize).tokens if known else None)
-        return found
+        return [
+            None if one.chosen is None else self.codec.answer(prompt, one.chosen, sys.maxsize).tokens
+            for one, prompt in zip(self.examples, prompts, strict=True)
+        ]
 
     @torch.no_grad()
     def _likelihoods(self, policy: Policy, batch: Batch) -> dict[str, float]:

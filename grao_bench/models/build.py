@@ -43,6 +43,7 @@ def load_policy(spec: ModelSpec, path: str, wanted: ModelsWanted) -> tuple[Polic
     model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
     ends = model.generation_config.eos_token_id
     stop_tokens = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    codec = TextCodec(tokenizer, spec.prompt_format, wanted.max_prompt_tokens, stop_tokens)
+    longest = wanted.max_prompt_tokens
+    codec = TextCodec(tokenizer, spec.prompt_format, longest, stop_tokens, spec.end_token)
     temperature, most = spec.logp_temperature, wanted.tokens_per_forward
     return Policy(model, temperature, value_head=False, tokens_per_forward=most), codec

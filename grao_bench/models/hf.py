@@ -25,6 +25,8 @@ class HFModel:
 
     revision: a branch, tag or commit of a hub id; null is its main branch. Folders have none.
     prompt_format: `chat` uses the tokenizer's chat template, `hh` the dialogue text of HH-RLHF.
+    end_token: the text of the token that closes an answer; None finds it: what closes an
+    assistant's turn in the chat template's history, or else the tokenizer's own.
     dtype `auto` is bfloat16 where the hardware has it; half-precision weights are updated through float32 copies.
     logp_temperature divides the logits of every method's loss; 1 is the model's own distribution.
     """
@@ -37,6 +39,7 @@ class HFModel:
     dtype: Literal["float32", "bfloat16", "float64", "auto"]
     device: str
     logp_temperature: float
+    end_token: str | None
 
     @property
     def corpus_files(self) -> tuple[str, ...]:

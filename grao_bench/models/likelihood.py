@@ -14,7 +14,7 @@ from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
 from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
-from grao_bench.types import Answer, Needs, PromptFormat
+from grao_bench.types import Answer, Needs, Prompt, PromptFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +59,18 @@ class Likelihoods:
 
         The continuations are the first words of the model's reply. Equal prompts are scored once, so that they get the same numbers.
         """
-        rows = [self.codec.question(prompt) for prompt in prompts]
-        fitting = [row for row in dict.fromkeys(rows) if len(row) <= self.spec.max_prompt_tokens]
-        found = dict(zip(fitting, self._logps(fitting, continuations), strict=True)) if fitting else {}
-        return [found.get(row) for row in rows]
+        asked = [self.codec.question(prompt) for prompt in prompts]
+        most = self.spec.max_prompt_tokens
+        fitting = {prompt.tokens: prompt for prompt in asked if len(prompt.tokens) <= most}
+        logps = self._logps(list(fitting.values()), continuations) if fitting else []
+        found = dict(zip(fitting, logps, strict=True))
+        return [found.get(prompt.tokens) for prompt in asked]
 
-    def _logps(self, rows: Sequence[tuple[int, ...]], continuations: Sequence[str]) -> list[list[float]]:
+    def _logps(self, asked: Sequence[Prompt], continuations: Sequence[str]) -> list[list[float]]:
         codec, needs = self.codec, Needs(rollouts=len(continuations))
-        said = [Answer(text, codec.answer_ids(text), finished=False) for text in continuations]
-        names = [str(row) for row in range(len(rows))]
-        batch = make_batch(rows, [said] * len(rows), names, needs, codec.pad_token)
+        said = [[Answer(text, codec.continuation(prompt, text), finished=False) for text in continuations] for prompt in asked]
+        rows, names = [prompt.tokens for prompt in asked], [str(row) for row in range(len(asked))]
+        batch = make_batch(rows, said, names, needs, codec.pad_token)
         found: dict[int, list[float]] = {}
         for chosen in micro_batches(batch, self.spec.tokens_per_forward):
             part = to_device(batch.select(chosen).trimmed(), self.policy.model.device)

@@ -62,6 +62,10 @@ class TinyModel:
             raise UserError(f"model.heads={self.heads}: model.hidden_size={self.hidden_size} must be a multiple of twice the heads")
 
     @property
+    def end_token(self) -> None:
+        """Its tokenizer's own."""
+
+    @property
     def corpus_files(self) -> tuple[str, ...]:
         """The files whose documents join the data's corpus."""
         return tuple(self.corpus)

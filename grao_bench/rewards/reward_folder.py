@@ -26,15 +26,16 @@ class TrainedAs:
     """How a reward model was trained to read, so that it is asked in the same way.
 
     max_tokens: prompt and answer together. dtype: of its weights. end_token: the id that ends an
-    answer. chat_template: a digest of the tokenizer's, for the format chat. started_from: the
-    fingerprint of the first weights, new head included. The last four are None in folders of
-    before they were recorded.
+    answer, and end_text its text, by which another tokenizer is noticed. chat_template: a digest
+    of the tokenizer's, for the format chat. started_from: the fingerprint of the first weights, new
+    head included. All but the first two are None in folders of before they were recorded.
     """
 
     prompt_format: PairFormat
     max_tokens: int
     dtype: str | None = None
     end_token: int | None = None
+    end_text: str | None = None
     chat_template: str | None = None
     started_from: str | None = None
 

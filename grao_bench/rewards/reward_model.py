@@ -120,9 +120,11 @@ class RewardModel:
         prompt_format = self.prompt_format or _format(path, record, model, tokenizer)
         max_tokens = self.max_tokens or _length(path, record, model, tokenizer)
         _require_readable(path, record, model, tokenizer, prompt_format, max_tokens)
-        made = machines(model, tokenizer, prompt_format, max_tokens, self.tokens_per_forward)
+        end = _end_token(record, tokenizer)
+        most = self.tokens_per_forward
+        made = machines(model, tokenizer, prompt_format, max_tokens, most, end)
         template = template_digest(tokenizer, prompt_format)
-        how = prompt_format, max_tokens, template  # which null leaves to the folder
+        how = prompt_format, max_tokens, template, end  # which null leaves to the folder
         fingerprint = value_hash("reward model", weights_fingerprint(model), *how)
         return RewardModelSource(self, *made, fingerprint)
 
@@ -176,17 +178,25 @@ def _require_readable(
     if room is not None and max_tokens > room:
         what = f"{path} reads at most {room} tokens (its max_position_embeddings)"
         raise UserError(f"reward.max_tokens={max_tokens}: {what}; lower it, or train it anew")
-    for name, then, now in (
-        ()
-        if record is None
-        else (
-            ("end token", record.end_token, tokenizer.eos_token_id),
-            ("chat template", record.chat_template, template_digest(tokenizer, prompt_format)),
-        )
+    if record is None:
+        return
+    end, text, template = record.end_token, record.end_text, record.chat_template
+    for name, other in (
+        ("end token", None not in (end, text) and text != tokenizer.decode([end])),
+        ("chat template", template not in (None, template_digest(tokenizer, prompt_format))),
     ):
-        if then is not None and then != now:
+        if other:
             what = f"its tokenizer's {name} is not the one it was trained with"
             raise UserError(f"reward.path={path}: {what}; restore its tokenizer, or train it anew")
+
+
+def _end_token(record: TrainedAs | None, tokenizer: Any) -> int | None:
+    """The id of the end token that it was trained with: before that was recorded, always the
+    tokenizer's own. None for a model of others, whose template tells."""
+    if record is None:
+        return None
+    end: int | None = tokenizer.eos_token_id if record.end_token is None else record.end_token
+    return end
 
 
 Read = Callable[[Example, str, bool], Row]
@@ -200,12 +210,14 @@ def machines(
     prompt_format: PairFormat,
     max_tokens: int,
     tokens_per_forward: int,
+    end_token: int | None = None,
 ) -> tuple[Read, Scores]:
-    """What reads an answer, and what scores such rows: packed where the model allows it."""
+    """What reads an answer, and what scores such rows: packed where the model allows it.
+    end_token: of an answer; None finds it."""
     padded = partial(padded_scores, model, tokenizer, tokens_per_forward)
     if prompt_format == "pair":
         return partial(two_segments, tokenizer, max_tokens), padded
-    codec = TextCodec(tokenizer, prompt_format, max_tokens)
+    codec = TextCodec(tokenizer, prompt_format, max_tokens, end_token=end_token)
 
     def read(example: Example, text: str, finished: bool) -> Row:
         texts = [(text, finished)]

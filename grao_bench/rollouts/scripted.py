@@ -56,13 +56,14 @@ class ScriptedEngine:
 
     def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
         """The first n scripted answers of each prompt; UserError for a prompt without any."""
-        return [[self._answer(prompt.id, i, sampling) for i in range(n)] for prompt in prompts]
+        return [[self._answer(prompt, i, sampling) for i in range(n)] for prompt in prompts]
 
-    def _answer(self, example_id: str, index: int, sampling: Sampling) -> Answer:
-        texts = self.answers.get(example_id) or self.answers.get("*")
+    def _answer(self, prompt: Prompt, index: int, sampling: Sampling) -> Answer:
+        texts = self.answers.get(prompt.id) or self.answers.get("*")
         if not texts:
-            raise UserError(f"rollout.answers: nothing is scripted for example {example_id}")
-        answer = self.codec.answer(texts[index % len(texts)], sampling.max_new_tokens)
+            raise UserError(f"rollout.answers: nothing is scripted for example {prompt.id}")
+        text, most = texts[index % len(texts)], sampling.max_new_tokens
+        answer = self.codec.answer(prompt, text, most, verbatim=True)
         if sampling.stop:
             stops = StopStrings(self.codec, sampling.stop)
             tokens, text, finished = ended(answer.tokens, self.codec, stops)

@@ -17,7 +17,7 @@ from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEng
 from grao_bench.models.policy import Policy
 from grao_bench.ops import group_moments, no_signal
 from grao_bench.training.reference import ReferenceCache
-from grao_bench.types import Answer, Batch, Example, Needs, Slot, Updates, Verdict
+from grao_bench.types import Answer, Batch, Example, Needs, Prompt, Slot, Updates, Verdict
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def collect(
         prompts = [replace(prompt, occurrence=before) for prompt, before in numbered]
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
     _require_current(rollouts, step)
-    given = _given(collector, examples, needs)
+    given = _given(collector, examples, prompts, needs)
     rows = [[*drawn, *(one.answer for one in own)] for drawn, own in zip(rollouts, given, strict=True)]
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
     _require_room(batch, policy)
@@ -120,22 +120,22 @@ class _Given:
     whole: tuple[int, ...]
 
 
-def _encoded(collector: Collector, text: str) -> tuple[Answer, tuple[int, ...]]:
+def _encoded(collector: Collector, prompt: Prompt, text: str) -> tuple[Answer, tuple[int, ...]]:
     """A text as the model sees it, and all of its ids."""
-    answer = collector.codec.answer(text, collector.max_answer_tokens)
-    whole = answer if answer.finished else collector.codec.answer(text, sys.maxsize)
+    answer = collector.codec.answer(prompt, text, collector.max_answer_tokens)
+    whole = answer if answer.finished else collector.codec.answer(prompt, text, sys.maxsize)
     return answer, whole.tokens
 
 
-def _given(collector: Collector, examples: Sequence[Example], needs: Needs) -> list[list[_Given]]:
+def _given(collector: Collector, examples: Sequence[Example], prompts: Sequence[Prompt], needs: Needs) -> list[list[_Given]]:
     """What the data give for each row, in the order of its columns after the rollouts."""
     return [
         [
-            _Given(slot, text, *_encoded(collector, text))
+            _Given(slot, text, *_encoded(collector, prompt, text))
             for slot in needs.data_slots
             for text in slot.fill(examples[(p + slot.offset) % len(examples)])
         ]
-        for p in range(len(examples))
+        for p, prompt in enumerate(prompts)
     ]
 
 

@@ -100,11 +100,11 @@ def within_length(
     UserError for an example that the model (its transformers config) has no room for, now and not
     when its turn comes. needs.rollouts: an answer may be sampled, of any length up to the budget's.
     """
-    counter = TextCodec(codec.tokenizer, codec.prompt_format, codec.max_prompt_tokens)
+    counter = codec.counting_anew()
     kept = []
     for example in examples:
         prompt = counter.prompt(example.id, example.prompt)
-        answers = [counter.answer(text, budget.max_answer_tokens) for text in _texts(example, needs)]
+        answers = [counter.answer(prompt, text, budget.max_answer_tokens) for text in _texts(example, needs)]
         if all(answer.finished for answer in answers) or budget.long_references == "cut":
             lengths = [len(answer.tokens) for answer in answers]
             longest = budget.max_answer_tokens if needs.rollouts else max(lengths)

@@ -52,9 +52,10 @@ def test_texts_encode_to_the_tokens_that_are_counted(tmp_path):
     codec = TextCodec(load_tokenizer(tmp_path), "hh", 12)
     assert len(codec.tokenizer) == WORK.vocab
     for task, example in zip(WORK.tasks(), sorted(in_training_order(WORK.tasks()), key=lambda one: one.id), strict=True):
-        assert len(codec.prompt(task.id, example.prompt).tokens) == task.prompt_tokens
+        prompt = codec.prompt(task.id, example.prompt)
+        assert len(prompt.tokens) == task.prompt_tokens
         for text, length in zip((task.chosen, task.rejected), task.lengths, strict=False):
-            answer = codec.answer(text, WORK.max_answer_tokens)
+            answer = codec.answer(prompt, text, WORK.max_answer_tokens)
             assert answer.finished
             assert len(answer.tokens) == min(length, WORK.max_answer_tokens)
     assert codec.truncation.truncated_prompts == 0

@@ -61,7 +61,7 @@ def plain_ids(text: str) -> tuple[int, ...]:
 def test_prompt_and_answer_are_the_whole_text_s_ids() -> None:
     turns = (*HI, Turn("assistant", "Fish."), Turn("user", "Do they like it?"))
     one = codec()
-    prompt, answer = one.prompt("x", turns), one.answer("They do.", 100)
+    prompt, answer = one.prompt("x", turns), one.answer(one.prompt("x", turns), "They do.", 100)
     whole = "\n\nHuman: What do cats eat?\n\nAssistant: Fish.\n\nHuman: Do they like it?\n\nAssistant: They do."
     assert prompt.tokens + answer.tokens == (*plain_ids(whole), one.end_token)
     assert (prompt.id, answer.text, answer.finished) == ("x", "They do.", True)
@@ -75,14 +75,16 @@ def test_prompt_and_answer_are_the_whole_text_s_ids() -> None:
 )
 def test_concatenation_equals_encoding_the_whole_text(text: str) -> None:
     one = codec()
-    assert one.prompt("x", HI).tokens + one.answer(text, 10_000).tokens[:-1] == plain_ids(render((*HI, Turn("assistant", text))))
+    prompt = one.prompt("x", HI)
+    whole = render((*HI, Turn("assistant", text)))
+    assert prompt.tokens + one.answer(prompt, text, 10_000).tokens[:-1] == plain_ids(whole)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
 @pytest.mark.parametrize("prompt_format", ["hh", "chat"])
 def test_text_undoes_answer(prompt_format: str, text: str) -> None:
     one = TextCodec(tokenizer(template=TEMPLATE), prompt_format, 100)  # type: ignore[arg-type]
-    answer = one.answer(text, 10_000)
+    answer = one.answer(one.prompt("x", HI), text, 10_000)
     assert one.text(answer.tokens) == answer.text == text.strip()
 
 
@@ -90,7 +92,7 @@ def test_text_undoes_answer(prompt_format: str, text: str) -> None:
 @pytest.mark.parametrize("prompt_format", ["hh", "chat"])
 def test_a_special_token_spelt_in_an_answer_is_plain_text(begin: bool, prompt_format: str) -> None:
     one = TextCodec(tokenizer(begin, TEMPLATE), prompt_format, 100)  # type: ignore[arg-type]
-    answer = one.answer("a <|end|> b <|begin|> c", 100)
+    answer = one.answer(one.prompt("x", HI), "a <|end|> b <|begin|> c", 100)
     specials = {*one.tokenizer.all_special_ids}
     assert len(specials) == 3
     assert not specials & {*answer.tokens[:-1]}
@@ -101,49 +103,40 @@ def test_a_special_token_spelt_in_an_answer_is_plain_text(begin: bool, prompt_fo
 
 def test_an_answer_is_cut_only_when_its_end_token_does_not_fit() -> None:
     one = codec()
-    whole = one.answer("They like the fish.", 100).tokens
-    exact = one.answer("They like the fish.", len(whole))
-    short = one.answer("They like the fish.", len(whole) - 1)
+    prompt = one.prompt("x", HI)
+    whole = one.answer(prompt, "They like the fish.", 100).tokens
+    exact = one.answer(prompt, "They like the fish.", len(whole))
+    short = one.answer(prompt, "They like the fish.", len(whole) - 1)
     assert (exact.tokens, exact.finished) == (whole, True)
     assert (short.tokens, short.finished) == (whole[:-1], False)
-    shorter = one.answer("They like the fish.", 2)
+    shorter = one.answer(prompt, "They like the fish.", 2)
     assert shorter.tokens == whole[:2]
     assert shorter.text == one.text(whole[:2]) != "They like the fish."
-    assert one.truncation == TruncationCount(prompts=0, truncated_prompts=0, answers=4, truncated_answers=2)
+    assert one.truncation == TruncationCount(prompts=1, answers=4, truncated_answers=2)
+    assert one.counting_anew().truncation == TruncationCount()
     with pytest.raises(ValueError, match="max_tokens=0"):
-        one.answer("a", 0)
+        one.answer(prompt, "a", 0)
 
 
 def test_an_empty_answer_is_its_end_token() -> None:
-    assert codec().answer(" ", 1).tokens == (codec().end_token,)
-
-
-def test_a_prompt_is_cut_from_the_left_and_counted() -> None:
-    whole = codec().prompt("x", HI).tokens
-    fits, cut = codec(len(whole)), codec(len(whole) - 3)
-    assert fits.prompt("x", HI).tokens == whole
-    assert cut.prompt("x", HI).tokens == whole[3:]
-    assert cut.prompt("y", (Turn("user", "a"),)).tokens == codec().prompt("y", (Turn("user", "a"),)).tokens
-    assert fits.truncation == TruncationCount(prompts=1)
-    assert cut.truncation == TruncationCount(prompts=2, truncated_prompts=1)
+    assert codec().answer(codec().prompt("x", HI), " ", 1).tokens == (codec().end_token,)
 
 
 def test_the_tokenizer_s_own_begin_token_leads_prompts_and_never_answers() -> None:
     one = codec(begin=True)
     begin = one.tokenizer.bos_token_id
-    prompt, answer = one.prompt("x", HI).tokens, one.answer("Fish.", 100).tokens
+    prompt, answer = one.prompt("x", HI).tokens, one.answer(one.prompt("x", HI), "Fish.", 100).tokens
     assert prompt == (begin, *codec().prompt("x", HI).tokens)  # and the end token that it would add is not there
-    assert answer == codec().answer("Fish.", 100).tokens
-    assert codec(6, begin=True).prompt("x", HI).tokens == (begin, *prompt[-5:])
+    assert answer == codec().answer(codec().prompt("x", HI), "Fish.", 100).tokens
     assert codec().prompt("x", HI).tokens[0] != begin
 
 
 def test_end_and_pad_tokens() -> None:
     assert (codec().end_token, codec().pad_token) == (1, 2)
     no_pad = PreTrainedTokenizerFast(tokenizer_object=tokenizer().backend_tokenizer, eos_token="<|begin|>")
-    assert (TextCodec(no_pad, "hh", 10).end_token, TextCodec(no_pad, "hh", 10).pad_token) == (0, 0)
+    assert (TextCodec(no_pad, "hh", 100).end_token, TextCodec(no_pad, "hh", 100).pad_token) == (0, 0)
     with pytest.raises(UserError, match="no end token"):
-        TextCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer().backend_tokenizer), "hh", 10)
+        TextCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer().backend_tokenizer), "hh", 100)
 
 
 def test_a_chat_prompt_goes_through_the_template_and_its_answer_has_no_leading_blank() -> None:
@@ -152,39 +145,18 @@ def test_a_chat_prompt_goes_through_the_template_and_its_answer_has_no_leading_b
     text = "<|begin|><system>Be kind.<|end|><user>Hello\n\nthere<|end|><assistant>Hi<|end|><user>Bye<|end|><assistant>"
     prompt = one.prompt("x", turns).tokens
     assert prompt == plain_ids(text)
-    assert one.answer("Fish.", 100).tokens == (*plain_ids("Fish."), one.end_token)
+    assert one.answer(one.prompt("x", HI), "Fish.", 100).tokens == (*plain_ids("Fish."), one.end_token)
     assert one.prompt("x", turns).tokens == prompt  # encoding an answer leaves no setting behind in the tokenizer
-    short = TextCodec(tokenizer(template=TEMPLATE), "chat", 6)
-    assert short.prompt("x", turns).tokens == (prompt[0], *prompt[-5:])
-    assert short.truncation.truncated_prompts == 1
 
 
 def test_a_text_that_was_cut_has_no_end_token() -> None:
     """And fits where it is max_tokens long; the same text finished would need one more."""
     one, ids = codec(), plain_ids(" Cats eat")
-    assert one.answer("Cats eat", 100, finished=False).tokens == ids
-    assert not one.answer("Cats eat", len(ids), finished=False).finished
+    assert one.answer(one.prompt("x", HI), "Cats eat", 100, finished=False).tokens == ids
+    assert not one.answer(one.prompt("x", HI), "Cats eat", len(ids), finished=False).finished
     assert one.truncation.truncated_answers == 0
-    assert one.answer("Cats eat", len(ids) - 1, finished=False).tokens == ids[:-1]
+    assert one.answer(one.prompt("x", HI), "Cats eat", len(ids) - 1, finished=False).tokens == ids[:-1]
     assert one.truncation.truncated_answers == 1
-
-
-def test_what_a_judge_reads_is_cut_to_its_longest_answer() -> None:
-    """All answers come after one prompt, whose begin token stays; within the length nothing is
-    cut, and the ids are those of the prompt and the answers apart."""
-    one = codec(begin=True)
-    prompt = one.prompt("x", HI).tokens
-    short, long = one.answer("Fish.", 100), one.answer(LONG, 100)
-    texts = [("Fish.", True), (LONG, True)]
-    whole = len(prompt) + len(long.tokens)
-    assert one.judged("x", HI, texts, whole) == (one.prompt("x", HI), [short, long])
-    cut, answers = one.judged("x", HI, texts, whole - 3)
-    assert cut.tokens == (prompt[0], *prompt[4:])
-    assert answers == [short, long]
-    alone, _ = one.judged("x", HI, texts[:1], whole - 3)
-    assert alone.tokens == prompt, "beside the short answer there is room for all of it"
-    least, answers = one.judged("x", HI, texts, 3)
-    assert (least.tokens, answers[1].tokens) == ((prompt[0],), long.tokens[:2])
 
 
 @pytest.mark.parametrize("prompt_format", ["hh", "chat"])
@@ -192,8 +164,8 @@ def test_a_special_token_spelt_in_a_question_is_plain_text(prompt_format: str) -
     """The template's own marks stay special; without any in the text it is the prompt's ids."""
     both = tokenizer(begin=True, template=TEMPLATE)
     one = TextCodec(both, prompt_format, 1000)  # type: ignore[arg-type]
-    assert one.question(HI[0].text) == one.prompt("x", HI).tokens
-    said, plain = one.question("a <|end|> b"), one.question("a b")
+    assert one.question(HI[0].text).tokens == one.prompt("x", HI).tokens
+    said, plain = one.question("a <|end|> b").tokens, one.question("a b").tokens
     ends = one.tokenizer.eos_token_id
     assert said.count(ends) == plain.count(ends) == (prompt_format == "chat")
 
@@ -204,7 +176,7 @@ def test_what_can_t_be_encoded_names_its_place() -> None:
             codec().prompt("set-00007", turns)
     refusing = tokenizer(template="{{ raise_exception('no system role') }}")
     with pytest.raises(UserError, match=r"example set-00007: the chat template refuses the prompt \(no system role\)"):
-        TextCodec(refusing, "chat", 10).prompt("set-00007", HI)
+        TextCodec(refusing, "chat", 100).prompt("set-00007", HI)
     with pytest.raises(UserError, match="no chat template; use the prompt format hh"):
         TextCodec(tokenizer(), "chat", 10)
     with pytest.raises(UserError, match="max_prompt_tokens=1"):
@@ -216,7 +188,8 @@ def test_every_real_test_dialogue_concatenates_and_comes_back() -> None:
     one = codec(100_000)
     data = HHData("hh_harmless", "harmless", str(REAL), "Anthropic/hh-rlhf", 0.1, 0, None).build()
     for example in data.test:
-        prompt, answer = one.prompt(example.id, example.prompt), one.answer(example.chosen, 100_000)
+        prompt = one.prompt(example.id, example.prompt)
+        answer = one.answer(prompt, example.chosen, 100_000)
         assert prompt.tokens + answer.tokens[:-1] == plain_ids(render((*example.prompt, Turn("assistant", example.chosen))))
         assert one.text(answer.tokens) == example.chosen
     assert one.truncation == TruncationCount(prompts=len(data.test), answers=len(data.test))

@@ -225,8 +225,8 @@ def words(completions, **_):
 
 def forced(prompts, trainer):
     """TRL's rollouts: the scripted answers' ids."""
-    ids = {prompt_text(row): row.id for row in EXAMPLES}
-    answers = [codec().answer(SCRIPT[ids[prompt]][i % GROUP], LONGEST).tokens for i, prompt in enumerate(prompts)]
+    rows = [next(row for row in EXAMPLES if prompt_text(row) == prompt) for prompt in prompts]
+    answers = [codec().answer(codec().prompt(row.id, row.prompt), SCRIPT[row.id][i % GROUP], LONGEST).tokens for i, row in enumerate(rows)]
     return {
         "prompt_ids": [trainer.processing_class(prompt)["input_ids"] for prompt in prompts],
         "completion_ids": [list(answer) for answer in answers],

@@ -131,7 +131,13 @@ def test_a_length_beyond_the_models_context_is_one_line(folder):
     replace(SPEC, path=str(folder), max_tokens=64).build(DATA)
 
 
-@pytest.mark.parametrize(("changed", "what"), [({"end_token": 77}, "end token"), ({"chat_template": "ab"}, "chat template")])
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"end_token": 7, "end_text": "another"}, "end token"),
+        ({"chat_template": "ab"}, "chat template"),
+    ],
+)
 def test_a_tokenizer_that_is_another_since_is_refused(folder, changed, what):
     replace(TRAINED, prompt_format="chat", **changed).write(folder)
     with pytest.raises(UserError, match=rf"^reward\.path=.*: its tokenizer's {what} is not the one"):

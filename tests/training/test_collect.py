@@ -141,9 +141,10 @@ def test_slots_hold_the_drawn_ids_the_reference_and_the_rejected_answer():
     assert rows[0] == [list(ids) for ids in expected]
     assert batch.finished[0].tolist() == [True, True, True, False, True, True]
     for p, example in enumerate(EXAMPLES):
-        assert rows[p][4] == list(codec().answer(example.chosen, 5).tokens)
-        assert rows[p][5] == list(codec().answer(example.rejected, 5).tokens)
-        assert batch.prompts[p][batch.prompt_mask[p]].tolist() == list(codec().prompt(example.id, example.prompt).tokens)
+        prompt = codec().prompt(example.id, example.prompt)
+        assert rows[p][4] == list(codec().answer(prompt, example.chosen, 5).tokens)
+        assert rows[p][5] == list(codec().answer(prompt, example.rejected, 5).tokens)
+        assert batch.prompts[p][batch.prompt_mask[p]].tolist() == list(prompt.tokens)
 
 
 def test_rewards_are_verdicts_on_every_rollout_and_the_reference():
@@ -312,7 +313,8 @@ def test_a_length_penalty_sees_the_whole_reference_in_training_evaluation_and_pr
     assert int(batch.mask[0, -1].sum()) == 16
     assert batch.rewards[0, -1].item() == pytest.approx(-0.16)
 
-    sampling, own = Sampling(1.0, 1.0, 16), codec().answer(examples[0].chosen, 100)
+    prompt, sampling = codec().prompt("*", examples[0].prompt), Sampling(1.0, 1.0, 16)
+    own = codec().answer(prompt, examples[0].chosen, 100)
     (record,) = Evaluator(codec(), sampling, store_text=False).judge(reward, examples, [own])
     assert (record.reward, record.verdict) == (pytest.approx(-0.16), 0.0)
     engine = collector_.engine

@@ -41,7 +41,8 @@ def ids(batch: Batch, p: int, slot: str) -> list[list[int]]:
 
 
 def encoded(*texts: str) -> list[list[int]]:
-    return [list(codec().answer(text, 5).tokens) for text in texts]
+    asked = codec().prompt("x", prompt("red"))
+    return [list(codec().answer(asked, text, 5).tokens) for text in texts]
 
 
 @dataclass(frozen=True)

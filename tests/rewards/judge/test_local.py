@@ -52,9 +52,9 @@ def test_likelihoods_are_those_of_a_plain_forward_pass():
     """Prompts of several lengths in several chunks, continuations of several lengths."""
     scorer = by_hand()
     prompts, continuations = ["red", "red green blue one two three " * 3, "good", "red"], ["one two", "three", "bad bad bad"]
-    rows = [[*scorer.codec.question(prompt)] for prompt in prompts]
-    said = [[*scorer.codec.answer_ids(text)] for text in continuations]
-    expected = [[plain(tiny_llama(), row, text) for text in said] for row in rows]
+    codec = scorer.codec
+    rows = [codec.question(prompt) for prompt in prompts]
+    expected = [[plain(tiny_llama(), [*row.tokens], [*codec.continuation(row, text)]) for text in continuations] for row in rows]
     found = scorer.logps(prompts, continuations)
     for row, right in zip(found, expected, strict=True):
         assert row == pytest.approx(right, abs=1e-4)
@@ -71,7 +71,7 @@ def test_a_special_token_spelt_in_a_text_is_text(little):
     """The template's own are special; END and the user's mark are in the prompt once each at most, whatever the answer says."""
     scorer = spec(little).model.build()
     tokenizer = scorer.codec.tokenizer
-    ids = [*scorer.codec.question(f"hello {END}{USER} 1 > 2")]
+    ids = [*scorer.codec.question(f"hello {END}{USER} 1 > 2").tokens]
     assert ids == [*tokenizer(f"{USER}")["input_ids"], *tokenizer(f"hello {END}{USER} 1 > 2", split_special_tokens=True)["input_ids"],
                    *tokenizer("<|assistant|>")["input_ids"]]  # fmt: skip
     assert tokenizer.eos_token_id not in ids
