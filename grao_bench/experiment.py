@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -56,6 +56,8 @@ from grao_bench.values import check_types, value_hash
 class Evaluation:
     """How a policy is evaluated. See conf/evaluation/standard.yaml for each field."""
 
+    revision: ClassVar[int] = 1
+
     sets: Literal["all", "own"]
     max_examples: int | None
     temperature: float | None
@@ -88,11 +90,25 @@ class Experiment:
 
     @property
     def config_hash(self) -> str:
-        """A cell's identity: 8 hex digits of the resolved configuration without the data's and the
-        output's paths, tracking, threads and seed, and of `values.HASH_VERSION`."""
+        """A cell's identity: 8 hex digits of the resolved configuration and of its classes'
+        revisions, without the data's and the output's paths, tracking, threads, seed and what is a
+        matter of memory, speed or cost alone (`field(compare=False)`), and of
+        `values.HASH_VERSION`. What the configuration only names is in `identity.computed_by`."""
         # what the data are is in their fingerprint, wherever they lie
         data = replace(self.data, path=None) if hasattr(self.data, "path") else self.data  # type: ignore[type-var]
-        return value_hash(self.objective, self.model, data, self.reward, self.rollout, self.optimizer, self.budget, self.evaluation)
+        budget = self.budget
+        if budget.keep != "best_dev":  # else what is measured decides what is kept
+            budget = replace(budget, probe_every=0)
+        return value_hash(
+            self.objective,
+            self.model,
+            data,
+            self.reward,
+            self.rollout,
+            self.optimizer,
+            budget,
+            self.evaluation,
+        )
 
     @property
     def folder(self) -> Path:

@@ -75,6 +75,11 @@ class Bars:
         self.show("pre-training the base (once, then cached)", step, steps, f"loss {loss:.3f}")
 
 
+def say(line: str) -> None:
+    """A line for who watches, above any bar."""
+    console.print(line, soft_wrap=True)
+
+
 def step_note(record: StepRecord) -> str:
     """What a bar says beside a training step: its loss, and the mean reward where answers were sampled."""
     reward = record.metrics.get("reward/mean")
@@ -95,12 +100,12 @@ def grid_state(cells: Sequence[tuple[Path, str, int]]) -> GridState:
     """Read the state of (folder, title, steps) cells from their folders."""
     done, steps_done, running = 0, 0, {}
     for folder, title, steps in cells:
-        if folder.is_dir():
-            done, steps_done = done + 1, steps_done + steps
-        elif (path := folder.with_name(folder.name + PARTIAL) / "steps.jsonl").exists():
+        if (path := folder.with_name(folder.name + PARTIAL) / "steps.jsonl").exists():
             lines = path.read_text(encoding="utf-8").splitlines()
             steps_done += len(lines)
             running[title] = (len(lines), _last_reward(lines))
+        elif folder.is_dir():
+            done, steps_done = done + 1, steps_done + steps
     return GridState(done, steps_done, running)
 
 

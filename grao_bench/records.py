@@ -197,7 +197,8 @@ class RunInfo:
 
     `config` is the resolved configuration; `config_hash` its hash without paths, tracking and seed,
     of version `hash_version` (0: before hashes had one). `fingerprints` hold sha256 of the examples
-    used (data) and of the base model's weights (base).
+    used (data) and of the base model's weights (base). `code`: what else the numbers come from and
+    the configuration only names, such as a reward function (`identity.computed_by`).
 
     drops: examples that the data left out, by reason. lengths: of "training" and of each evaluated
     set. judges: who judged for what ("training", or an evaluation as in `fingerprints`:
@@ -221,6 +222,7 @@ class RunInfo:
     kept_step: int | None = None
     sweep: str = ""
     hash_version: int = 0
+    code: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

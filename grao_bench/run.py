@@ -21,11 +21,22 @@ from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import NO_TASKS, evaluate_tasks
 from grao_bench.experiment import Cell, EvaluationSet, Experiment, build, check, evaluation_sets, models_wanted
 from grao_bench.first_batch import first_batch
+from grao_bench.identity import (
+    begin,
+    complete,
+    computed_by,
+    finished_before,
+    require_same,
+    require_unchanged,
+    unread,
+    write_begun,
+)
 from grao_bench.interfaces import Dataset, RewardSource, RolloutEngine, TellingSource
 from grao_bench.models.build import base_spec, load_policy
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
+from grao_bench.progress import say
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
 from grao_bench.records import (
     PARTIAL,
@@ -61,43 +72,61 @@ def run(
     on_pretrain: OnPretrain | None = None,
     extra_files: Mapping[str, str] | None = None,
     on_task: OnTask | None = None,
+    rerun: bool = False,
 ) -> Path:
     """Train, evaluate and record one cell; returns its folder.
 
-    A finished cell is returned as it is; an interrupted one goes on from its checkpoint and ends as if it had not been interrupted.
-    `extra_files` (name -> text) are put into the folder. What went wrong is left in `<folder>.partial/error.txt`.
+    A finished cell is returned as it is, and said to be; an interrupted one goes on from its
+    checkpoint and ends as if it had not been interrupted. UserError where either was made by other
+    code, or on other data, than there is now. rerun: make it anew; a finished one stays until the
+    new one is complete. `extra_files` (name -> text) are put into the folder. What went wrong is
+    left in `<folder>.partial/error.txt`.
     """
     check(experiment)
-    folder = experiment.folder
+    folder, code = experiment.folder, computed_by(experiment)
+
+    def data() -> str:
+        return training_fingerprint(experiment.data.build())
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir():
-            _require_same_data(experiment, folder)
+        if folder.is_dir() and not rerun:
+            require_same(folder, code, data())
+            say(finished_before(experiment))
             return folder
-        partial = folder.with_name(folder.name + PARTIAL)
-        partial.mkdir(exist_ok=True)
-        (partial / "error.txt").unlink(missing_ok=True)
+        partial = begin(folder, code, data, rerun)
+        for line in unread(code):
+            say(line)
         try:
             for name, text in {"config.yaml": yaml.safe_dump(describe(experiment), sort_keys=False), **(extra_files or {})}.items():
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_text(text, encoding="utf-8")
             with process_settings(experiment.threads):
-                _run(experiment, partial, on_step, on_pretrain, on_task)
+                _run(experiment, partial, code, on_step, on_pretrain, on_task)
         except BaseException as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             (partial / "error.txt").write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
             raise
-        partial.rename(folder)
+        complete(partial, folder)
     return folder
 
 
-def _run(experiment: Experiment, partial: Path, on_step: OnStep | None, on_pretrain: OnPretrain | None, on_task: OnTask | None) -> None:
+def _run(
+    experiment: Experiment,
+    partial: Path,
+    code: Mapping[str, str],
+    on_step: OnStep | None,
+    on_pretrain: OnPretrain | None,
+    on_task: OnTask | None,
+) -> None:
     reset_peak_memory()
     cell = build(experiment, on_pretrain)
     name = f"{experiment.objective.name}-{experiment.data.name}-seed{experiment.seed}"
     around = environment(cell.base.model.device, cell.base.model.dtype, experiment.threads)
     label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
     info = _info(cell, label, around)  # what can't be written down is known before anything trains
+    info = replace(info, code=dict(code))
+    write_begun(partial, code, info.fingerprints["data"])
     tracker = experiment.tracking.build(partial, experiment.sweep, experiment.objective.name, name, describe(experiment))
     finished = False
     try:
@@ -167,11 +196,6 @@ def _told_by(judges: Mapping[str, RewardSource], folder: Path) -> dict[str, dict
 def training_fingerprint(dataset: Dataset) -> str:
     """sha256 of what a run trains on and probes."""
     return data_fingerprint((*dataset.train, *dataset.dev))
-
-
-def _require_same_data(experiment: Experiment, folder: Path) -> None:
-    if read_info(folder).fingerprints["data"] != training_fingerprint(experiment.data.build()):
-        raise UserError(f"{folder}: was trained on other data of the same name; give another sweep= or output=, or remove it")
 
 
 def _train(cell: Cell, partial: Path) -> Iterator[StepRecord | ProbeRecord]:
@@ -356,7 +380,10 @@ def evaluate_base(
     asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
     weights, fingerprints = weights_fingerprint(base.policy.model), fingerprints_of(sets, label)
     evaluation = replace(experiment.evaluation, lm_eval=NO_TASKS)
-    identity = value_hash(weights, fingerprints, experiment.judge, experiment.rollout, asked, evaluation)
+    code = computed_by(experiment).items()
+    engine = {key: digest for key, digest in code if key.startswith("rollout")}
+    judged = (weights, fingerprints, experiment.judge)
+    identity = value_hash(*judged, experiment.rollout, engine, asked, evaluation)
     folder = runs / "base" / f"base-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -405,6 +432,7 @@ def evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_tas
 
 def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_task: OnTask | None) -> tuple[list[Path], list[Path]]:
     info = read_info(folder)
+    require_unchanged(folder, experiment, info)
     spec, wanted = experiment.model, models_wanted(experiment)
     policy, codec = load_policy(spec, str(folder / "model"), wanted)
     step = experiment.budget.steps if info.kept_step is None else info.kept_step

@@ -21,16 +21,24 @@ from grao_bench.command_line import hydra_main, one_line, quiet_transformers, qu
 from grao_bench.errors import UserError
 from grao_bench.values import value_hash
 
-TABLES = ("lr_by",)
+NO_FIELDS = ("lr_by", "rerun")
+"""Keys of conf/train.yaml that are no fields of a cell: a table for others, and what to do."""
 
 
 def to_experiment(cfg: DictConfig) -> Any:
     """The Experiment of a composed configuration, checked as far as it can be before anything is trained."""
     from grao_bench.experiment import check
 
-    experiment = to_value(cfg, TABLES)
+    experiment = to_value(cfg, NO_FIELDS)
     check(experiment)
     return experiment
+
+
+def asked(cfg: DictConfig, key: str) -> bool:
+    """A flag of the command; UserError where it is none."""
+    if not isinstance(cfg[key], bool):
+        raise UserError(f"{key}={cfg[key]}: must be true or false")
+    return bool(cfg[key])
 
 
 class GridCallback(Callback):
@@ -45,7 +53,6 @@ class GridCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks every cell, reading each data set once; exits with a line per faulty cell before any is trained."""
-        from grao_bench.experiment import require_fit
         from grao_bench.progress import GridProgress
 
         quiet_transformers()
@@ -54,7 +61,7 @@ class GridCallback(Callback):
         faults: dict[str, Exception] = {}
         read: dict[str, Any] = {}
         try:
-            grid = grid_cells(config)
+            grid, rerun = grid_cells(config), asked(config, "rerun")
         except UserError as error:
             quit_with(error)
         for overrides in grid:
@@ -63,7 +70,7 @@ class GridCallback(Callback):
                 key = value_hash(experiment.data)
                 if key not in read:
                     read[key] = experiment.data.build()
-                require_fit(experiment, read[key])
+                require_trainable(experiment, read[key], rerun)
                 experiments.append(experiment)
             except UserError as error:
                 faults[f"{' '.join(overrides)}: {error}"] = error
@@ -75,7 +82,7 @@ class GridCallback(Callback):
             quit_with(summary)
         if experiments:
             tell(experiments)
-            make_bases(experiments)
+            make_bases([one for one in experiments if rerun or not one.folder.is_dir()])
             cells = [(one.folder, f"{one.objective.name}/{one.data.name}/{one.seed}", one.budget.steps) for one in experiments]
             self.progress = GridProgress(config.sweep, cells)
             self.progress.start()
@@ -96,13 +103,31 @@ def tell(experiments: Sequence[Any]) -> None:
         print(f"grao_bench: {line}", file=sys.stderr)
 
 
+def require_trainable(experiment: Any, dataset: Any, rerun: bool) -> None:
+    """UserError where a cell's set does not fit it, or what lies in its folder was made by other
+    code or on other data."""
+    from grao_bench.experiment import require_fit
+    from grao_bench.identity import computed_by, require_resumable, require_same
+    from grao_bench.run import training_fingerprint
+
+    require_fit(experiment, dataset)
+    if rerun:
+        return
+    code, folder = computed_by(experiment), experiment.folder
+    if folder.is_dir():
+        require_same(folder, code, training_fingerprint(dataset))
+    else:
+        require_resumable(folder, code, lambda: training_fingerprint(dataset))
+
+
 def make_bases(experiments: Sequence[Any]) -> None:
-    """Make the tiny bases that unfinished cells start from, here and with a bar: the workers that would wait for them show none."""
+    """Make the tiny bases that cells start from, here and with a bar: the workers that would wait
+    for them show none."""
     from grao_bench.experiment import corpus_of
     from grao_bench.models.build import base_spec
     from grao_bench.progress import Bars
 
-    wanted = {value_hash(one.model, one.data): one for one in experiments if not one.folder.is_dir()}
+    wanted = {value_hash(one.model, one.data): one for one in experiments}
     try:
         with Bars() as bars:
             for experiment in wanted.values():
@@ -141,7 +166,7 @@ def train_cell(cfg: DictConfig) -> str:
     alone = hydra_config.mode == RunMode.RUN
     quiet_transformers()
     try:
-        experiment = to_experiment(cfg)
+        experiment, rerun = to_experiment(cfg), asked(cfg, "rerun")
         from grao_bench.progress import Bars, step_note
         from grao_bench.run import missing_scores, run
 
@@ -161,9 +186,10 @@ def train_cell(cfg: DictConfig) -> str:
                     bars.on_pretrain,
                     files,
                     lambda what, done, total: bars.show(what, done, total, ""),
+                    rerun,
                 )
         else:
-            folder = run(experiment, extra_files=files)
+            folder = run(experiment, extra_files=files, rerun=rerun)
     except UserError as error:
         if alone:
             quit_with(error)

@@ -14,13 +14,17 @@ from beartype.door import is_bearable
 
 from grao_bench.errors import UserError
 
-HASH_VERSION = 1
+HASH_VERSION = 2
 """Of `value_hash`, and of what goes into it: a new one where equal hashes would no longer mean
 equal values. run.json names it."""
 REACHES = "reaches"
 """Key of a field's metadata: from its value, the name of what it reaches outside the program (a
 module, an address). What a run's folder says there is followed only where the user names the same;
 see `specs.rebuild`."""
+READS = "reads"
+"""Key of a field's metadata: from the spec and the names of the sets it is for, digests of what the
+field names outside the configuration (a function's code, a prompt's text, a model's files), by
+name. Part of what a run computes; see `identity`."""
 
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
@@ -40,17 +44,37 @@ def check_types(value: Any, key: str = "") -> None:
 def describe(value: Any, identity: bool = False) -> Any:
     """A spec as plain data: a dataclass becomes {"_target_": its class, field: ...}, as Hydra writes it; sequences become lists.
 
-    identity: without the fields that don't count when two values are compared (`field(compare=False)`).
+    identity: without the fields that don't count when two values are compared
+    (`field(compare=False)`: a matter of memory, speed or cost), and with each class's `revision`.
+    Code is written down by its name.
     """
     if is_dataclass(value) and not isinstance(value, type):
         target = f"{type(value).__module__}.{type(value).__qualname__}"
         named = {item.name: getattr(value, item.name) for item in fields(value) if item.compare or not identity}
-        return {"_target_": target} | {name: describe(entry, identity) for name, entry in named.items()}
+        number = revision_of(type(value))
+        made = {"_revision_": number} if identity and number is not None else {}
+        own = {name: describe(entry, identity) for name, entry in named.items()}
+        return {"_target_": target} | made | own
     if isinstance(value, Mapping):
         return {str(key): describe(entry, identity) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [describe(entry, identity) for entry in value]
+    if callable(value):
+        return dotted_name(value)
     return value
+
+
+def dotted_name(thing: Any) -> str:
+    """module.qualname of a class or function; of anything else, its class's."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def revision_of(kind: type) -> int | None:
+    """The number that whoever changes a class's numbers raises: its `revision`, or where that names
+    something else (of a hub's repository), its `code_revision`. None where it says none."""
+    found = (vars(kind).get(name) for name in ("code_revision", "revision"))
+    return next((number for number in found if isinstance(number, int)), None)
 
 
 def value_hash(*values: Any) -> str:

@@ -21,11 +21,13 @@ from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
 from grao_bench.experiment import Experiment, check
-from grao_bench.specs import conf_dir, load, rebuild
-from grao_bench.train import TABLES, grid_cells, to_experiment
+from grao_bench.reporting.cells import NOT_COMPUTED
+from grao_bench.rewards.mixture import Part
+from grao_bench.specs import conf_dir, load, rebuild, spec_classes
+from grao_bench.train import NO_FIELDS, grid_cells, to_experiment
 from grao_bench.train_reward import RewardExperiment
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
-from grao_bench.values import describe
+from grao_bench.values import describe, revision_of
 
 CONF = conf_dir()
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment", "debug"))
@@ -62,7 +64,7 @@ def composed(*overrides: str, root: str = "train", hydra: bool = False) -> DictC
 
 
 def value(*overrides: str, root: str = "train") -> Any:
-    return to_value(composed(*overrides, root=root), TABLES if root == "train" else ())
+    return to_value(composed(*overrides, root=root), NO_FIELDS if root == "train" else ())
 
 
 def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -97,8 +99,8 @@ def assert_survives_its_record(spec: Any) -> None:
 def test_every_choice_of_every_group(group, choice):
     """It composes into a checked Experiment with every field spelled, and the Experiment survives its own record."""
     cfg = composed(f"{group}={choice}")
-    assert_spelled(cfg, TABLES)
-    experiment = to_value(cfg, TABLES)
+    assert_spelled(cfg, NO_FIELDS)
+    experiment = to_value(cfg, NO_FIELDS)
     assert isinstance(experiment, Experiment)
     assert_survives_its_record(experiment)
 
@@ -107,9 +109,9 @@ def test_every_choice_of_every_group(group, choice):
 def test_every_preset(group, choice):
     """experiment= and debug= compose on their own and with each other's absence."""
     cfg = composed(f"{group}={choice}")
-    assert_spelled(cfg, TABLES)
-    assert_survives_its_record(to_value(cfg, TABLES))
-    assert to_value(cfg, TABLES) != value()
+    assert_spelled(cfg, NO_FIELDS)
+    assert_survives_its_record(to_value(cfg, NO_FIELDS))
+    assert to_value(cfg, NO_FIELDS) != value()
 
 
 @pytest.mark.parametrize(("root", "kind"), [("evaluate", Reevaluation), ("train_reward", RewardExperiment)])
@@ -148,8 +150,8 @@ def test_every_sweep(sweep):
         if not seen.issuperset(cell):
             seen.update(cell)
             cell_cfg = composed(*sorted(cell))
-            assert_spelled(cell_cfg, TABLES)
-            assert_survives_its_record(to_value(cell_cfg, TABLES))
+            assert_spelled(cell_cfg, NO_FIELDS)
+            assert_survives_its_record(to_value(cell_cfg, NO_FIELDS))
 
 
 def test_a_sweep_without_a_file_is_an_error_and_not_a_key():
@@ -177,6 +179,58 @@ def test_the_hash_ignores_where_and_how_a_cell_runs():
         other = value(override)
         assert other != base, override
         assert other.config_hash == base.config_hash, override
+    assert value("rerun=true") == base
+
+
+BY_THE_WAY = {
+    "Budget": {"tokens_per_forward", "gradient_checkpointing", "checkpoint_every"},
+    "SharedPrefixRollout": {"answers_per_call", "cuda_graphs"},
+    "RewardModel": {"tokens_per_forward", "disjoint_from"},
+    "LikelihoodModel": {"tokens_per_forward"},
+    "LLMJudge": {
+        "max_excluded",
+        "reply_models",
+        "base_url",
+        "api_key_env",
+        "concurrency",
+        "call_timeout",
+        "total_timeout",
+        "retries",
+        "backoff",
+        "price_prompt",
+        "price_completion",
+        "max_cost",
+        "cache",
+    },
+}
+"""What is a matter of memory, speed, cost or of a check: every field that a hash leaves out."""
+
+
+def spec_kinds() -> set[type]:
+    return {kind_of(name) for name in spec_classes() - {"grao_bench.train.GridCallback"}}
+
+
+def test_what_leaves_the_hash_is_this_and_no_more():
+    """An engine whose answers depend on what else is in a call (transformers) keeps its size in it."""
+    found = {kind.__name__: {item.name for item in fields(kind) if not item.compare} for kind in spec_kinds()}
+    assert {name: left_out for name, left_out in found.items() if left_out} == BY_THE_WAY
+    assert {"probe_every", *(name for names in BY_THE_WAY.values() for name in names)} == NOT_COMPUTED
+
+
+def test_how_often_is_measured_counts_where_the_best_is_kept():
+    for keep, same in (("last", True), ("best_dev", False)):
+        one, other = (value(f"budget.keep={keep}", f"budget.probe_every={n}") for n in (1, 2))
+        assert (one.config_hash == other.config_hash) == same
+
+
+def test_every_part_of_ours_has_a_revision_and_it_counts(monkeypatch):
+    """Of what makes numbers: commands and trackers make none."""
+    none = {"Experiment", "Reevaluation", "RewardExperiment", "RewardTraining", "NoTracking", "WandbTracking"}
+    assert {kind.__name__ for kind in spec_kinds() if revision_of(kind) is None} == none
+    before = value("reward=mixture").config_hash
+    monkeypatch.setattr(Part, "revision", 2)
+    assert value("reward=mixture").config_hash != before
+    assert value().config_hash == value("reward=gold").config_hash
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -185,6 +239,8 @@ def test_the_hash_changes_with_every_field(spec):
     base = value("objective.name=mine")  # the name grao is kept for the printed equation
     entry = getattr(base, spec)
     for item in fields(entry):
+        if not item.compare or item.name == "probe_every":
+            continue
         other = replace(base, **{spec: replace(entry, **{item.name: replacement(getattr(entry, item.name))})})
         assert other.config_hash != base.config_hash, f"{spec}.{item.name}"
 

@@ -30,13 +30,15 @@ FLOORS = (
         "precision",
         "devices",
         "process",
+        "module_source",
+        "code_fingerprint",
     ),
     ("data",),
     ("models",),
     ("objectives", "rewards", "rollouts", "tracking"),
     ("training", "evaluation"),
     ("reporting",),
-    ("experiment", "first_batch", "run", "progress"),
+    ("experiment", "identity", "first_batch", "run", "progress"),
     ("train", "evaluate", "train_reward", "command_line", "report"),
 )
 MACHINES = (1, 2, 3, 4)

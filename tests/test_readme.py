@@ -19,7 +19,7 @@ import grao_bench
 from grao_bench import report
 from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.specs import conf_dir
-from grao_bench.train import TABLES, grid_cells
+from grao_bench.train import NO_FIELDS, grid_cells
 from tests.cells import small
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ def test_training_commands_compose(arguments):
     cells = grid_cells(config) if grid else [tuple(overrides)]
     assert len(cells) > 1 or not grid
     for cell in (cells[0], cells[-1]):
-        to_value(compose("train", overrides=list(cell)), TABLES)
+        to_value(compose("train", overrides=list(cell)), NO_FIELDS)
 
 
 @pytest.mark.parametrize("module", ["train_reward", "evaluate"])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from grao_bench.data.lines import RowError
 from grao_bench.errors import UserError
@@ -16,6 +16,8 @@ from grao_bench.errors import UserError
 class Columns:
     """The columns of a set with names of its own: each field names the column that has its meaning,
     nested ones by dots ("data.question"); null for the layout's own name."""
+
+    revision: ClassVar[int] = 1
 
     prompt: str | None
     chosen: str | None

@@ -32,6 +32,7 @@ class FilesData:
     `<name>-<split's file>-<row from 0>`. `max_examples` limits each split.
     """
 
+    revision: ClassVar[int] = 1
     provides: ClassVar[frozenset[str]] = frozenset(slot.name for slot in SLOTS)
 
     name: str

@@ -35,6 +35,7 @@ class GSM8KData:
     so that a model that never saw the set knows how to end; null for none. An id is `<name>-<file>-<row from 0>`.
     """
 
+    revision: ClassVar[int] = 1
     provides: ClassVar[frozenset[str]] = frozenset({"chosen"})
 
     name: str

@@ -42,6 +42,7 @@ class HHData:
     an id is `<subset>-base-<file>-<row from 0>`.
     """
 
+    revision: ClassVar[int] = 1
     provides: ClassVar[frozenset[str]] = frozenset({"chosen", "rejected"})
 
     name: str

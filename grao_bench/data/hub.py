@@ -25,6 +25,7 @@ class HubData:
     fields as `files.FilesData` has them. An id is `<name>-<train, dev or test>-<row from 0>`.
     """
 
+    code_revision: ClassVar[int] = 1
     provides: ClassVar[frozenset[str]] = frozenset(slot.name for slot in SLOTS)
 
     name: str

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class LMEval:
 
     A name is a task, a group or a tag of lm-eval's, of our own (`grao_bench.evaluation.tasks`) or of `include_path`; or a task file.
     """
+
+    revision: ClassVar[int] = 1
 
     tasks: Sequence[str]
     limit: int | float | None

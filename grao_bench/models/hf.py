@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Models, ModelsWanted, Ranks
+from grao_bench.interfaces import Models, ModelSpec, ModelsWanted, Ranks
 from grao_bench.models.build import build_models
 from grao_bench.models.load import check_causal_lm, local
+from grao_bench.provenance import content_digest
 from grao_bench.types import PromptFormat
+from grao_bench.values import READS
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, loss) while a base is pre-trained."""
@@ -31,10 +33,12 @@ class HFModel:
     logp_temperature divides the logits of every method's loss; 1 is the model's own distribution.
     """
 
+    code_revision: ClassVar[int] = 1
+
     name: str
-    path: str
+    path: str = field(metadata={READS: lambda spec, sets: content_digest(spec.path)})
     revision: str | None
-    start_from: str | None
+    start_from: str | None = field(metadata={READS: lambda spec, sets: start_digest(spec)})
     prompt_format: PromptFormat
     dtype: Literal["float32", "bfloat16", "float64", "auto"]
     device: str
@@ -80,3 +84,8 @@ def started_from(run: str | None) -> str | None:
     if not folder.is_dir():
         raise UserError(f"model.start_from={run}: holds no model/; give the folder of a finished run")
     return str(folder)
+
+
+def start_digest(spec: ModelSpec) -> dict[str, str]:
+    """Of the weights that `start_from` names, which may have been made anew in their place."""
+    return {} if spec.start_from is None else content_digest(str(Path(spec.start_from) / "model"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -13,18 +14,21 @@ from grao_bench.errors import UserError
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
 from grao_bench.process import loaded_once
-from grao_bench.provenance import weights_fingerprint
+from grao_bench.provenance import content_digest, weights_fingerprint
 from grao_bench.types import Answer, Needs, Prompt, PromptFormat
+from grao_bench.values import READS
 
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodModel:
     """Any causal LM. path: local folder or hub id. max_prompt_tokens: a longer prompt is not cut but has no likelihoods."""
 
-    path: str
+    revision: ClassVar[int] = 1
+
+    path: str = field(metadata={READS: lambda spec, sets: content_digest(spec.path)})
     prompt_format: PromptFormat
     max_prompt_tokens: int
-    tokens_per_forward: int
+    tokens_per_forward: int = field(compare=False)
     dtype: str
     device: str
 

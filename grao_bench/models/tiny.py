@@ -1,7 +1,7 @@
 """The embedded base: a small Llama with its own BPE tokenizer, pre-trained by the product itself on the data's corpus.
 
 It is made once and cached in the user's cache folder under a hash of its configuration, its corpus
-and RECIPE.
+and TinyModel.revision.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import Models, ModelsWanted, Ranks
 from grao_bench.models.build import build_models
 from grao_bench.models.cache import cache_folder, made_once
-from grao_bench.models.hf import Progress, check_start, started_from
+from grao_bench.models.hf import Progress, check_start, start_digest, started_from
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
+from grao_bench.provenance import content_digest
+from grao_bench.values import READS
 
 END, PAD = "<|end|>", "<|pad|>"
-RECIPE = 1
-"""Goes up with every change of this file that makes other weights of the same fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class TinyModel:
     `start_from`: a run's folder, whose trained model replaces the base. The other fields are as in HFModel.
     """
 
+    revision: ClassVar[int] = 1
+
     name: str
     hidden_size: int
     layers: int
@@ -49,9 +51,9 @@ class TinyModel:
     steps: int
     batch_size: int
     learning_rate: float
-    corpus: Sequence[str]
+    corpus: Sequence[str] = field(metadata={READS: lambda spec, sets: content_digest(*spec.corpus)})
     seed: int
-    start_from: str | None
+    start_from: str | None = field(metadata={READS: lambda spec, sets: start_digest(spec)})
     prompt_format: Literal["hh"]
     dtype: Literal["float32", "float64"]
     device: str
@@ -137,10 +139,10 @@ class TinyModel:
         ).to(getattr(torch, self.dtype))
 
     def _key(self, documents: list[str]) -> str:
-        """16 hex digits: the fields that shape the weights, the documents, and RECIPE."""
+        """16 hex digits: the fields that shape the weights, the documents, and the revision."""
         shaping = {key: value for key, value in asdict(self).items() if key not in ("name", "start_from", "logp_temperature", "corpus")}
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True, default=list).encode())
-        digest.update(f"recipe {RECIPE}\0".encode())
+        digest.update(f"recipe {self.revision}\0".encode())
         for document in documents:
             digest.update(document.encode() + b"\0")
         return digest.hexdigest()[:16]

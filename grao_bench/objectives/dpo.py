@@ -6,7 +6,7 @@ All three read one number per pair, D: how much more the policy has raised y_w t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -47,6 +47,8 @@ def ipo(D: Float[Tensor, "P"], beta: float) -> Float[Tensor, "P"]:
 class DPO:
     """beta: the strength of the implicit KL constraint. label_smoothing: the share of labels taken to be flipped; 0 is DPO."""
 
+    revision: ClassVar[int] = 1
+
     name: str
     beta: float
     label_smoothing: float
@@ -74,6 +76,8 @@ class DPO:
 class IPO:
     """beta: 1/(2 beta) is the margin aimed at. length: D of each answer's `sum` of log-ratios, as the paper derives it, or of its `mean`
     per token, as TRL has it (the paper's authors recommend it, so that long answers aren't favoured)."""
+
+    revision: ClassVar[int] = 1
 
     name: str
     beta: float

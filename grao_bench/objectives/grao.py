@@ -14,7 +14,7 @@ As printed there is no importance ratio, no clipping and no KL term. Where the t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -124,6 +124,8 @@ class GRAO:
     equation: `printed`, Eq. 3; or one that is not the paper's, see `grao_reference_only` and
     `grao_clip0`, which can't have the name grao. group: who is in Eq. 4's mean and sigma.
     """
+
+    revision: ClassVar[int] = 1
 
     name: str
     rollouts: int

@@ -19,7 +19,7 @@ With r the ratio pi / pi_old, A the advantage and w the token weights of the red
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -137,6 +137,8 @@ class GRPO:
     An answer that was not `batch.judged` has advantage 0 and is in no statistic; the KL term and
     the reductions' counts of answers and tokens see it as a sample like any other.
     """
+
+    revision: ClassVar[int] = 1
 
     name: str
     rollouts: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -67,6 +68,8 @@ class PPO:
     An answer that was not `batch.judged` has no return to learn: its tokens weigh 0 in both losses
     and are in no mean, neither the whitening's nor the losses'.
     """
+
+    revision: ClassVar[int] = 1
 
     name: str
     rollouts: int

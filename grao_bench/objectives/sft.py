@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +24,8 @@ def sft(logp_y: Float[Tensor, "P T"], weights: Float[Tensor, "P T"]) -> Float[Te
 @dataclass(frozen=True, kw_only=True)
 class SFT:
     """reduction: `sequence_mean` is Eq. 1; `token_mean` is the usual cross-entropy over the batch's tokens (TRL's nll)."""
+
+    revision: ClassVar[int] = 1
 
     name: str
     reduction: Literal["sequence_mean", "token_mean"]

@@ -32,6 +32,31 @@ regulariser's lambda A_i J(o_i), and no J(o_i) at all."""
 NOT_IDENTITY = ("seed", "threads", "output", "sweep", "tracking")
 """Top-level configuration keys that a configuration's hash leaves out."""
 
+NOT_COMPUTED = {
+    "tokens_per_forward",
+    "gradient_checkpointing",
+    "checkpoint_every",
+    "probe_every",
+    "answers_per_call",
+    "cuda_graphs",
+    "disjoint_from",
+    "max_excluded",
+    "reply_models",
+    "base_url",
+    "api_key_env",
+    "concurrency",
+    "call_timeout",
+    "total_timeout",
+    "retries",
+    "backoff",
+    "price_prompt",
+    "price_completion",
+    "max_cost",
+    "cache",
+}
+"""Names of settings, wherever they stand, that are a matter of memory, speed, cost or of a check:
+they make no rows apart."""
+
 ANSWERING = ("evaluation", "reward", "rollout", "budget.max_prompt_tokens", "budget.max_answer_tokens", "budget.long_references")
 """Configuration keys that shape a base's evaluation. The rest of a base's configuration is that of the cell that happened to ask first."""
 
@@ -116,7 +141,8 @@ def _identity(config: Mapping[str, Any], config_hash: str, seed: str) -> str:
     start = start_of(config)
     if not start:
         return config_hash
-    flat = {key: text for key, text in _flatten(config).items() if key.split(".")[0] not in NOT_IDENTITY and key != "data.path"}
+    kept = ((key, text) for key, text in _flatten(config).items() if _tells_apart(key))
+    flat = {key: text for key, text in kept if key != "data.path"}
     path = Path(start)
     flat["model.start_from"] = str(path.parent if path.name == f"seed{seed}" else path)
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:8]
@@ -205,7 +231,7 @@ def differing(cells: Sequence[Cell], only: Sequence[str] = ()) -> dict[str, list
     `only` restricts them to keys that start with one of these.
     """
     flat = [_chosen(cell.config, only) for cell in cells]
-    keys = sorted({key for one in flat for key in one if key.split(".")[0] not in NOT_IDENTITY})
+    keys = sorted({key for one in flat for key in one if _tells_apart(key)})
     values = {key: [one.get(key, "-") for one in flat] for key in keys}
     return {key: texts for key, texts in values.items() if len(set(texts)) > 1}
 
@@ -306,6 +332,12 @@ def _chosen(config: Mapping[str, Any], prefixes: Sequence[str]) -> dict[str, str
     """The flat configuration, restricted to keys that are, or lie below, one of the prefixes; all of it when there are none."""
     flat = _flatten(config)
     return {key: text for key, text in flat.items() if not prefixes or any(f"{key}.".startswith(f"{one}.") for one in prefixes)}
+
+
+def _tells_apart(key: str) -> bool:
+    """Whether a dotted setting can be what makes two rows of a table two."""
+    names = key.split(".")
+    return names[0] not in NOT_IDENTITY and names[-1] not in NOT_COMPUTED
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

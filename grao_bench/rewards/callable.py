@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib
 import inspect
 import math
@@ -13,13 +12,14 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
+from grao_bench.code_fingerprint import code_fingerprint
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.rewards.arguments import Signature, Told, arguments
 from grao_bench.types import Verdict
-from grao_bench.values import REACHES
+from grao_bench.values import REACHES, READS
 
 RewardFunction = Callable[..., Any]
 
@@ -51,7 +51,14 @@ class PythonReward:
     and two closer than tie_margin are a tie.
     """
 
-    function: str = field(metadata={REACHES: module_of})
+    revision: ClassVar[int] = 1
+
+    function: str = field(
+        metadata={
+            REACHES: module_of,
+            READS: lambda spec, sets: {spec.function: function_fingerprint(spec.function)},
+        }
+    )
     pairwise: bool
     conversational: bool | None
     tie_margin: float
@@ -95,12 +102,8 @@ class PythonSource:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the file that the function is in, or its name where there is no file."""
-        try:
-            text = inspect.getsource(inspect.getmodule(self.function) or self.function)
-        except (OSError, TypeError):
-            text = ""
-        return hashlib.sha256(f"{self.spec.function}\n{text}".encode()).hexdigest()
+        """What the function computes (`code_fingerprint`), or its name where that can't be read."""
+        return function_fingerprint(self.spec.function) or self.spec.function
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order, its reward None where the function gave None;
@@ -189,3 +192,10 @@ def load_function(path: str) -> RewardFunction:
         raise UserError(f"reward.function={path}: is {type(found).__name__}, not a function")
     function: RewardFunction = found
     return function
+
+
+def function_fingerprint(path: str) -> str | None:
+    """What the function of this dotted path computes; None where neither source nor bytecode is to
+    be had."""
+    module, _, name = path.rpartition(".")
+    return code_fingerprint(load_function(path), (module, name))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec
-from grao_bench.rewards.callable import PythonReward, module_of
+from grao_bench.rewards.callable import PythonReward, function_fingerprint, module_of
 from grao_bench.rewards.mixture import Mixture, MixtureSource, Part
-from grao_bench.values import REACHES
+from grao_bench.values import REACHES, READS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,14 @@ class Functions:
     all say None is left out. It is a mixture of them: the parts have the functions' names.
     """
 
-    functions: Sequence[str] = field(metadata={REACHES: module_of})
+    revision: ClassVar[int] = 1
+
+    functions: Sequence[str] = field(
+        metadata={
+            REACHES: module_of,
+            READS: lambda spec, sets: {one: function_fingerprint(one) for one in spec.functions},
+        }
+    )
     weights: Sequence[float] | None
     conversational: bool | None
     tie_margin: float

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
@@ -37,6 +37,8 @@ class GoldReward:
 
     tie_band: two scores closer than this are a tie.
     """
+
+    revision: ClassVar[int] = 1
 
     mode: Mode
     tie_band: float
@@ -78,6 +80,8 @@ class FreeTextGold:
 
     judge: for the embedded world, grao_bench.data.world.free_text.FreeTextJudge. mode and tie_band are GoldReward's.
     """
+
+    revision: ClassVar[int] = 1
 
     judge: GoldJudge
     mode: Mode

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
@@ -23,6 +23,8 @@ failed), or the sum of the other parts (a part for some rows alone, as TRL's Non
 class Part:
     """One source of a mixture and its weight, which may be negative."""
 
+    revision: ClassVar[int] = 1
+
     source: RewardSpec
     weight: float
 
@@ -35,6 +37,8 @@ class Mixture:
     ternary verdict, so a mixture is pointwise: answers are compared by its sum, a tie within tie_margin.
     missing: see `Missing`; where no part said anything, the mixture does not.
     """
+
+    revision: ClassVar[int] = 1
 
     parts: Mapping[str, Part]
     missing: Missing
@@ -124,6 +128,8 @@ class Routed:
     Helpful prompts to one, harmless to another. The set's name decides before the subset. Where all routes are pairwise, so is the
     whole; where not, it is pointwise: a pairwise route's R(o, y) is compared with its R(y, y) = 0. tie_margin: of pointwise scores.
     """
+
+    revision: ClassVar[int] = 1
 
     routes: Mapping[str, RewardSpec]
     tie_margin: float

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.models.scorer import Row, Scorer, load_classifier, score_rows
 from grao_bench.ops import sign_with_ties
 from grao_bench.process import loaded_once
-from grao_bench.provenance import weights_fingerprint
+from grao_bench.provenance import content_digest, weights_fingerprint
 from grao_bench.rewards.reward_folder import (
     PairFormat,
     TrainedAs,
@@ -33,7 +33,7 @@ from grao_bench.rewards.reward_folder import (
     template_digest,
 )
 from grao_bench.types import Example, Verdict
-from grao_bench.values import value_hash
+from grao_bench.values import READS, value_hash
 
 Mode = Literal["score", "sign", "margin"]
 Dtype = Literal["float32", "bfloat16", "float64", "auto"]
@@ -55,16 +55,18 @@ class RewardModel:
     disjoint_from: the path of another reward model that this one must share no training pair with; null checks nothing.
     """
 
-    path: str
+    revision: ClassVar[int] = 1
+
+    path: str = field(metadata={READS: lambda spec, sets: content_digest(*spec.paths(sets))})
     mode: Mode
     tie_margin: float
     unfinished: Literal["lose", "judge"]
     prompt_format: PairFormat | None
     max_tokens: int | None
-    tokens_per_forward: int
+    tokens_per_forward: int = field(compare=False)
     dtype: Dtype
     device: str
-    disjoint_from: str | None
+    disjoint_from: str | None = field(compare=False)
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -106,6 +108,10 @@ class RewardModel:
     def path_for(self, data: DataSpec) -> str:
         """The path with the set's name in it."""
         return self.path.replace("{data}", data.name)
+
+    def paths(self, sets: Sequence[str]) -> list[str]:
+        """The paths for sets of these names, each once."""
+        return list(dict.fromkeys(self.path.replace("{data}", name) for name in sets))
 
     def build(self, data: DataSpec) -> RewardModelSource:
         """Load it, once in a cell for all that ask for it; UserError where it can't be, or can't

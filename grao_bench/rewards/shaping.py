@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
@@ -25,6 +25,8 @@ Shape = Literal["length", "unfinished", "drop_unfinished", "soft_overlong", "rep
 @dataclass(frozen=True, kw_only=True)
 class LengthPenalty:
     """r - per_token max(0, |o| - target), |o| in the policy's tokens: a linear penalty on what is longer than the target."""
+
+    revision: ClassVar[int] = 1
 
     target: int
     per_token: float
@@ -42,6 +44,8 @@ class LengthPenalty:
 @dataclass(frozen=True, kw_only=True)
 class UnfinishedScore:
     """An answer without an end token gets `score`, whatever it says: the "EOS trick" (Huang et al. 2024, arXiv 2403.17031)."""
+
+    revision: ClassVar[int] = 1
 
     score: float
 
@@ -62,6 +66,8 @@ class DropUnfinished:
     call; the reference, where it is scored too, is one of them), 0 where there is none.
     """
 
+    revision: ClassVar[int] = 1
+
     def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
         """The rewards with those means in them."""
         groups: dict[str, list[float]] = {}
@@ -80,6 +86,8 @@ class SoftOverlong:
 
     R_length = 0 where |o| <= L_max - L_cache; ((L_max - L_cache) - |o|) / L_cache up to L_max; -1 beyond.
     """
+
+    revision: ClassVar[int] = 1
 
     longest: int
     cache: int
@@ -104,6 +112,8 @@ class RepetitionPenalty:
     The n-gram repetition penalty of long-answer RL (Yeo et al. 2025, arXiv 2502.03373) in the form that open-r1 uses.
     """
 
+    revision: ClassVar[int] = 1
+
     ngram: int
     scale: float
 
@@ -119,6 +129,8 @@ class RepetitionPenalty:
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """min(max(r, low), high) (Mnih et al. 2015 clip at -1 and 1)."""
+
+    revision: ClassVar[int] = 1
 
     low: float
     high: float
@@ -140,6 +152,8 @@ class Whiten:
     so it is for training: group-normalised objectives (GRPO, GRAO) undo it, PPO and RLOO do not.
     """
 
+    revision: ClassVar[int] = 1
+
     def shape(self, rewards: Sequence[float], requests: Sequence[RewardRequest]) -> list[float]:
         """The shaped rewards."""
         if not rewards or equal_but_for_rounding(min(rewards), max(rewards)):
@@ -155,6 +169,8 @@ class Shaped:
 
     tie_margin: two shaped numbers closer than this are a tie.
     """
+
+    revision: ClassVar[int] = 1
 
     source: RewardSpec
     shaping: Sequence[Shape]

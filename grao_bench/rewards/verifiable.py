@@ -7,7 +7,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
@@ -41,6 +41,8 @@ class Verifiable:
     Numbers may have thousands commas, a currency sign, decimals and a minus; what follows them does not matter. The tolerances hold for
     the last three rules. unfinished: an answer without an end token is wrong (`lose`), or its text is checked like any other (`judge`).
     """
+
+    revision: ClassVar[int] = 1
 
     rule: Rule
     pattern: str | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, Sampled, Sampling
@@ -14,6 +15,8 @@ from grao_bench.types import Answer, Prompt
 @dataclass(frozen=True, kw_only=True)
 class ScriptedRollout:
     """answers: example id -> texts, or "*" for every other example. A prompt asked for more answers than it has starts over."""
+
+    revision: ClassVar[int] = 1
 
     answers: Mapping[str, Sequence[str]]
     temperature: float

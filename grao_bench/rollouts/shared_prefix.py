@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,14 +41,16 @@ class SharedPrefixRollout:
     deadline. With one, results depend on how fast the machine is. cuda_graphs: on a GPU, replay each decoding step as one CUDA graph.
     """
 
+    revision: ClassVar[int] = 1
+
     temperature: float
     top_p: float
     top_k: int
     min_p: float
     stop: list[str] | tuple[str, ...] | None
-    answers_per_call: int
+    answers_per_call: int = field(compare=False)
     max_seconds: float | None
-    cuda_graphs: bool
+    cuda_graphs: bool = field(compare=False)
 
     @property
     def tells_logp(self) -> bool:

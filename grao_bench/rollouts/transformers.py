@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class TransformersRollout:
 
     With a duration (null for none) results depend on how fast the machine is; each answer has at least one token.
     """
+
+    revision: ClassVar[int] = 1
 
     temperature: float
     top_p: float

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import fmean
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,18 +35,20 @@ class Budget:
     RAS on the dev batch. checkpoint_every: steps between checkpoints; 0 writes none.
     """
 
+    revision: ClassVar[int] = 1
+
     steps: int
     prompts_per_step: int | None
     answers_per_step: int
     max_prompt_tokens: int
     max_answer_tokens: int
     long_references: Literal["cut", "drop"]
-    tokens_per_forward: int
-    gradient_checkpointing: bool
+    tokens_per_forward: int = field(compare=False)
+    gradient_checkpointing: bool = field(compare=False)
     probe_every: int
     probe_prompts: int
     keep: Literal["last", "best_dev"]
-    checkpoint_every: int
+    checkpoint_every: int = field(compare=False)
 
     def check(self) -> None:
         """UserError for a number that can't be."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -30,6 +30,8 @@ class AdamW:
 
     clip_norm bounds the global gradient norm. For the schedule see `share_of_rate`.
     """
+
+    revision: ClassVar[int] = 1
 
     lr: float
     value_lr: float

@@ -44,6 +44,7 @@ class WorldData:
     label_noise: the probability that a pair's chosen and rejected are swapped. corpus_documents: size of the pre-training corpus.
     """
 
+    revision: ClassVar[int] = 1
     provides: ClassVar[frozenset[str]] = frozenset({"chosen", "rejected"})
 
     name: str

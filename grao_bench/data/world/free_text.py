@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
 from math import fsum
+from typing import ClassVar
 
 from grao_bench.data.world.judge import WorldJudge, content_of
 from grao_bench.data.world.knowledge import BENIGN, DANGEROUS, ENTITY, SLOTS, pool
@@ -42,6 +43,8 @@ NEUTRAL = Statement("neutral")
 @dataclass(frozen=True)
 class FreeTextJudge:
     """Scores any text to the world's prompts in [-1, 1] by the world's criteria."""
+
+    revision: ClassVar[int] = 1
 
     def score(self, example: Example, text: str, finished: bool) -> tuple[float, dict[str, float]]:
         """The score and its criteria (those that are not 0), whose sum is the score before clipping.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
@@ -14,10 +14,17 @@ from grao_bench.records import JudgeCounts
 from grao_bench.rewards.judge.cache import Reply, ReplyCache
 from grao_bench.rewards.judge.client import Client, Endpoint
 from grao_bench.rewards.judge.pairing import Tally, Unfinished
-from grao_bench.rewards.judge.prompt import JudgePrompt, Order, Orders, load_prompt, orders_asked
+from grao_bench.rewards.judge.prompt import (
+    JudgePrompt,
+    Order,
+    Orders,
+    load_prompt,
+    orders_asked,
+    prompt_digest,
+)
 from grao_bench.rewards.judge.replies import parse
 from grao_bench.types import Verdict
-from grao_bench.values import REACHES, value_hash
+from grao_bench.values import REACHES, READS, value_hash
 
 ENOUGH_TO_TELL = 20
 """Judgements from which on the share of excluded ones is held against max_excluded."""
@@ -30,8 +37,10 @@ class LLMJudge:
     The fields that compare equal whatever they are say how the judge is reached and paid, and not what it says.
     """
 
+    revision: ClassVar[int] = 1
+
     name: str
-    prompt: str
+    prompt: str = field(metadata={READS: lambda spec, sets: prompt_digest(spec.prompt)})
     orders: Orders
     unfinished: Unfinished
     ask_again: int

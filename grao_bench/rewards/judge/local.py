@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, runtime_checkable
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.records import JudgeCounts
 from grao_bench.rewards.judge.judge import check_fields
 from grao_bench.rewards.judge.pairing import Tally, Unfinished
-from grao_bench.rewards.judge.prompt import VERDICTS, JudgePrompt, Order, Orders, load_prompt, orders_asked
+from grao_bench.rewards.judge.prompt import (
+    VERDICTS,
+    JudgePrompt,
+    Order,
+    Orders,
+    load_prompt,
+    orders_asked,
+    prompt_digest,
+)
 from grao_bench.types import Verdict
-from grao_bench.values import value_hash
+from grao_bench.values import READS, value_hash
 
 SIGNS = (1, 0, -1)
 """What VERDICTS say of the text that stands first."""
@@ -45,8 +53,10 @@ class ScorerSpec(Protocol):
 class LocalJudge:
     """A local judge as a value. See conf/reward/judge_local_helpful.yaml for each field."""
 
+    revision: ClassVar[int] = 1
+
     name: str
-    prompt: str
+    prompt: str = field(metadata={READS: lambda spec, sets: prompt_digest(spec.prompt)})
     orders: Orders
     unfinished: Unfinished
     model: ScorerSpec

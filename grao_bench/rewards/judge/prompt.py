@@ -6,6 +6,7 @@ looks like one of the frame's labels, or like a chat format's own token, is brok
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,11 @@ def load_prompt(name: str) -> JudgePrompt:
     if missing:
         raise UserError(f"{path}: must ask for exactly one of {', '.join(VERDICTS)}; {missing[0]!r} is not in it")
     return JudgePrompt(path.stem, text)
+
+
+def prompt_digest(name: str) -> dict[str, str]:
+    """Of a prompt's text, by its name."""
+    return {name: hashlib.sha256(load_prompt(name).text.encode()).hexdigest()[:16]}
 
 
 def orders_asked(orders: Orders) -> tuple[Order, ...]:
