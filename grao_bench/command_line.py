@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -27,9 +28,22 @@ def hydra_main(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     except UserError as error:
         quit_with(error)
     os.environ["GRAO_BENCH_SWEEPS_PARENT"] = str(sweeps_parent())
+    data = logging.getLogger("grao_bench.data")
+    data.setLevel(logging.INFO)
+    data.addHandler(PrintedOnce())
     # the tokenizers' own threads would stand in the way of one thread per cell, and warn when a process forks
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+
+
+class PrintedOnce(logging.Handler):
+    """Prints what the data's readers say of a set, once, however often it is read."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = self.__dict__.setdefault("said", set())
+        if record.getMessage() not in said:
+            said.add(record.getMessage())
+            print(record.getMessage())
 
 
 def check_python(version: tuple[int, int]) -> None:

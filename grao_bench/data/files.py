@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from grao_bench.data.columns import Columns
 from grao_bench.data.folders import find_sources
-from grao_bench.data.messages import ToolTurns
+from grao_bench.data.messages import tool_turns
 from grao_bench.data.pairs import documents
 from grao_bench.data.reading import How, Opened, ReadRow
 from grao_bench.data.sets import SPLITS, Cut, Cutting, as_dataset, cut_set
@@ -41,7 +41,7 @@ class FilesData:
     test: str | list[str] | None
     layout: str
     columns: Columns
-    tool_turns: ToolTurns
+    tool_turns: str
     dev_fraction: float
     test_fraction: float
     seed: int
@@ -76,7 +76,7 @@ class FilesData:
 
     @property
     def _how(self) -> How:
-        return How(self.layout, self.columns, self.tool_turns)
+        return How(self.layout, self.columns, tool_turns(self.tool_turns))
 
     @property
     def _cutting(self) -> Cutting:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from grao_bench.data.sources import COMPRESSED, READS, SUFFIXES, Row, Source, open_source
+from grao_bench.data.sources import READS, SUFFIXES, Row, Source, open_source
+from grao_bench.data.unpacking import COMPRESSED
 from grao_bench.errors import UserError
 
 _SAVED = ("dataset_dict.json", "state.json")
@@ -64,8 +66,11 @@ def _files_by_split(folder: Path) -> dict[str, list[Source]]:
         patterns = {}
     found: dict[str, list[Source]] = {}
     for split, ones in patterns.items():
-        paths = dict.fromkeys(path for one in ones for path in resolve_pattern(one, str(folder)))
-        files = sorted(path for path in map(str, paths) if _is_data(path))
+        paths: set[str] = set()
+        for pattern in ones:
+            with suppress(FileNotFoundError):  # one of the ways to write a split's name
+                paths.update(map(str, resolve_pattern(pattern, str(folder))))
+        files = sorted(path for path in paths if _is_data(path))
         if files:
             ours = _OF_LIBRARY.get(str(split), str(split))
             found[ours] = [open_source(Path(file)) for file in files]
@@ -134,13 +139,13 @@ def _why(error: Exception, id: str) -> str:
     reason = _first_line(error)
     if "gated" in said.lower() or "401" in said or "403" in said:
         return "is gated or private; accept its terms on its page, and log in with hf auth login"
+    if ("Config" in reason and "not found" in reason) or "Config name is missing" in reason:
+        return f"could not be loaded ({reason}); set data.config"
+    if "Unknown split" in reason:
+        return f"could not be loaded ({reason}); set data.split"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         fix = "unset it, or give a folder"
         return f"is not in the cache, and HF_HUB_OFFLINE is set ({reason}); {fix}"
-    if ("Config" in reason and "not found" in reason) or "Config name is missing" in reason:
-        return f"could not be loaded ({reason}); set data.config"
-    if "Unknown split" in reason or "split" in reason.lower():
-        return f"could not be loaded ({reason}); set data.split"
     if type(chain[-1]).__name__ == "CastError" or "DatasetGeneration" in type(error).__name__:
         because = _first_line(chain[1]) if len(chain) > 1 else reason
         return f"could not be read ({because}); use data=files"

@@ -160,8 +160,8 @@ BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
 _ALIASES = {
     "prompt": ("question", "query", "instruction", "input", "user", "problem", "context"),
-    "chosen": ("answer", "response", "output", "solution", "target", "accepted", "better"),
-    "rejected": ("worse", "reject", "negative", "loser"),
+    "chosen": ("answer", "response", "output", "solution", "target", "accepted", "better", "best"),
+    "rejected": ("worse", "worst", "reject", "negative", "loser"),
 }
 
 
@@ -205,16 +205,21 @@ def _unknown(columns: Sequence[str]) -> str:
     def missing(layout: Layout) -> list[str]:
         return [name for name in layout.columns if name not in columns]
 
-    def likeness(layout: Layout) -> tuple[int, int]:
+    def likeness(layout: Layout) -> tuple[int, int, int]:
         gaps = missing(layout)
         # another spelling, or a name of the same meaning, is half there
         named = [n for n in gaps if n in lower or any(a in lower for a in _ALIASES.get(n, ()))]
-        return len(gaps) - len(named), len(gaps)
+        unknown = len(gaps) - len(named)
+        return unknown, unknown - len(layout.columns), len(gaps)
 
-    nearest = min(LAYOUTS, key=likeness)
-    if not missing(nearest):
-        shape = f"has these columns, but {nearest.about}"
-        return f"the columns {_listed(columns)} are of no known layout; {nearest.name} {shape}"
+    # one whose columns are all there has another shape
+    nearest = min((layout for layout in LAYOUTS if missing(layout)), key=likeness)
+    asks = any(alias in lower for alias in ("prompt", *_ALIASES["prompt"]))
+    if nearest.name == "preference" and {"chosen", "rejected"} <= set(columns) and not asks:
+        return (
+            '"chosen" and "rejected" open with no turn or whole line that is the same, so where '
+            "the prompt ends is unknown; name its column (data.columns.prompt), or use messages"
+        )
     hints = []
     for name in missing(nearest):
         found = next((lower[a] for a in (name, *_ALIASES.get(name, ())) if a in lower), "<column>")

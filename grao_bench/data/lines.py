@@ -19,7 +19,8 @@ def text_field(row: dict[str, Any], key: str) -> str:
 def check_text(value: object, what: str) -> str:
     """The value, a text that can be written as UTF-8; RowError otherwise."""
     if not isinstance(value, str):
-        raise RowError(f"{what} is {type(value).__name__}; it must be a text")
+        kind = "null" if value is None else type(value).__name__
+        raise RowError(f"{what} is {kind}; it must be a text")
     try:
         value.encode()
     except UnicodeEncodeError as error:  # JSON may spell half a surrogate pair, which no tokenizer accepts

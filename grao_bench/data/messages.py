@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from grao_bench.data.lines import RowError, check_text
 from grao_bench.dialogue import OPENING, split_turns
+from grao_bench.errors import UserError
 from grao_bench.types import Role, Turn
 
 Part = TypeVar("Part")
@@ -23,6 +24,15 @@ _ROLES: dict[str, Role] = {
 }
 _TOOLS = ("tool", "function", "ipython", "observation", "environment", "function_response")
 _CALLS = ("function_call", "tool_call")
+
+
+def tool_turns(name: str) -> ToolTurns:
+    """A configuration's word; UserError where it is neither."""
+    for choice in get_args(ToolTurns):
+        if name == choice:
+            return choice
+    choices = ", ".join(get_args(ToolTurns))
+    raise UserError(f"data.tool_turns={name}: must be one of {choices}")
 
 
 def is_message(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,8 @@ def _label(row: Row) -> bool | None:
     label = row.get("label")
     if isinstance(label, str):
         label = _LABELS.get(label.strip().lower(), label)
+    if isinstance(label, int | float) and label in (0, 1):
+        label = bool(label)
     if label is not None and not isinstance(label, bool):
         raise RowError(f'"label" is {label!r}; "completion" needs "label": true or false')
     return label
@@ -128,7 +131,22 @@ def _dialogue(row: Row, key: str, tools: ToolTurns) -> tuple[Turn, ...] | None:
         text_field(dict(row), key)
     if not isinstance(row[key], str):
         return turns_of(row[key], key, tools)
-    return split_turns("\n\n" + text_of(row[key], key)) or None
+    text = text_of(row[key], key)
+    return split_turns("\n\n" + text) or _spoken(text) or None
+
+
+_SPEAKER = re.compile(r"(?:^|\n)(?:#{2,3} ?)?(Human|User|Instruction|Assistant|Response):")
+
+
+def _spoken(text: str) -> tuple[Turn, ...]:
+    """The turns of a text whose lines open with speakers, the user first; else none."""
+    before, *parts = _SPEAKER.split(text)
+    names = parts[::2]
+    if before or not names or names[0] in ("Assistant", "Response"):
+        return ()
+    said = zip(names, parts[1::2], strict=True)
+    answers = ("Assistant", "Response")
+    return tuple(Turn("assistant" if n in answers else "user", t.strip()) for n, t in said)
 
 
 def _split_at_line(one: str, other: str) -> Parts:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from grao_bench.data.pairs import Fault, check_fraction, limit
@@ -14,6 +17,7 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
 from grao_bench.types import Example
 
+_LOG = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 
 
@@ -58,9 +62,10 @@ def cut_set(
     shares = cutting.shares(opened)
     dropped: Counter[str] = Counter(dict.fromkeys(Fault, 0))
     read: dict[str, list[Example]] = {}
-    for split, sources in opened.items():
-        rows = how.read(sources, f"{name}-{split}", name)
-        read[split] = examples_of(rows, f"{split} in {where}", dropped)
+    with uncollected():
+        for split, sources in opened.items():
+            rows = how.read(sources, f"{name}-{split}", name)
+            read[split] = examples_of(rows, f"{split} in {where}", dropped)
     test = read.get("test", [])
     dev = without(read.get("dev", []), test, dropped, Fault.DEV_IN_TEST)
     train = without(read["train"], [*dev, *test], dropped)
@@ -71,6 +76,29 @@ def cut_set(
             fix = _fix(split, len(train), shares)
             raise UserError(f"{where}: no rows are left for {split}; {fix}")
     return Cut(splits, dropped)
+
+
+def _readings(opened: Sequence[Opened]) -> list[str]:
+    """How the sources are read, a line for those of one kind and layout."""
+    alike: dict[str, list[str]] = {}
+    for one in opened:
+        said = f"{one.source.kind}, read as {one.layout.name}: {one.layout.about}"
+        alike.setdefault(said, []).append(one.source.name)
+    more = {said: f" and {len(names) - 1} more" for said, names in alike.items() if names[1:]}
+    return [f"{names[0]}{more.get(said, '')}: {said}" for said, names in alike.items()]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection within: of a million small objects that all stay, each collection
+    looks at all."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _fix(split: str, rows: int, shares: Mapping[str, float]) -> str:
@@ -92,13 +120,11 @@ def as_dataset(
     most, seed = cutting.max_examples, cutting.seed
     kept = {split: limit(found.splits[split], most, seed) for split in SPLITS}
     held_out = (*kept["dev"], *kept["test"])
-    notes = [
-        f"{one.source.name}: {one.source.kind}, read as {one.layout.name}: {one.layout.about}"
-        for sources in opened.values()
-        for one in sources
-    ]
+    notes = _readings([one for sources in opened.values() for one in sources])
     repeated = repeated_references(kept["train"], held_out)
     if repeated:
         notes.append(f"{repeated} of {len(held_out)} dev and test references stand in training too")
+    for note in notes:  # the commands print it
+        _LOG.info(note)
     dropped = {fault.value: found.dropped[fault] for fault in Fault}
     return Dataset(name, name, kept["train"], kept["dev"], kept["test"], dropped, tuple(notes))

@@ -4,27 +4,23 @@ bytes say, whatever its name."""
 from __future__ import annotations
 
 import ast
-import bz2
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from grao_bench.data.unpacking import BREAKS, COMPRESSED, binary, lines_of, packing, unreadable
 from grao_bench.errors import UserError
 
 Row = dict[str, Any]
 Reader = Callable[[Path], Iterator[tuple[int, Row]]]
 READS = "JSON lines, a JSON array, CSV, TSV, parquet and Arrow, plain or in gz, zst, bz2 or xz"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 LIST_COLUMNS = ("messages", "conversations", "demonstrations", "completions", "answers")
 """Columns whose CSV cells are lists, whatever their entries are."""
 
@@ -68,10 +64,10 @@ def open_source(path: Path) -> Source:
         what = "a folder, not a file" if path.is_dir() else "no such file"
         raise UserError(f"{path}: {what}; give a file ({READS})")
     try:
-        with _binary(path) as file:
+        with binary(path) as file:
             head = file.read(1 << 16)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise _unreadable(path, error) from None
+    except BREAKS as error:
+        raise unreadable(path, error) from None
     if not head.strip(b"\xef\xbb\xbf \t\r\n"):
         raise UserError(f"{path}: the file is empty; it needs rows ({READS})")
     for magic, (kind, rows) in _TABLES.items():
@@ -91,10 +87,10 @@ def _text_source(path: Path, head: bytes) -> Source:
     if foreign:
         raise UserError(f"{path}: this is {foreign}; what is read: {READS}")
     start = head.decode(*(("utf-16", "ignore") if utf16 else ("utf-8-sig", "replace"))).lstrip()
-    if start[:1] == "[":
+    if start[:1] == "[" and not _is_array_line(start):
         return Source(str(path), "a JSON array", partial(_checked, path, _json_rows))
-    if start[:1] == "{":
-        if _is_one_value(path, start):
+    if start[:1] in ("{", "["):
+        if start[0] == "{" and _is_one_value(path, start):
             return Source(str(path), "a JSON object", partial(_checked, path, _json_rows))
         return Source(str(path), "JSON lines", partial(_checked, path, _line_rows), True)
     delimiter = _delimiter(path, start)
@@ -111,56 +107,14 @@ def _checked(path: Path, read: Reader) -> Iterator[tuple[int, Row]]:
         for numbered in read(path):
             count += 1
             yield numbered
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, ArrowException) as error:
-        raise _unreadable(path, error) from None
+    except (*BREAKS, ArrowException) as error:
+        raise unreadable(path, error) from None
     if not count:
         raise UserError(f"{path}: the file is empty; it has no rows ({READS})")
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{path}: cannot be read ({reason}); check that the file is whole")
-
-
-def _binary(path: Path) -> io.BufferedIOBase:
-    """The file's bytes, unpacked where its first ones say that it is packed."""
-    packing = _packing(path)
-    if packing == "zstd":
-        import pyarrow
-
-        return io.BufferedReader(pyarrow.CompressedInputStream(str(path), "zstd"))
-    opened: Any = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}.get(packing, open)
-    return opened(path, "rb")
-
-
-def _packing(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(6)
-    packings = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-    return next((name for magic, name in packings.items() if head.startswith(magic)), "")
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The file's lines as texts, a byte order mark taken off. Only a line feed ends one: JSON texts
-    may hold the other characters that Python takes for line ends."""
-    with _binary(path) as packed:
-        file: Iterable[bytes] = packed
-        begin = packed.peek(2)[:2] if hasattr(packed, "peek") else b""
-        if begin in (b"\xff\xfe", b"\xfe\xff"):
-            file = io.BytesIO(packed.read().decode("utf-16").encode())
-        for number, raw in enumerate(file, 1):
-            try:
-                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                byte = raw[error.start]
-                raise UserError(
-                    f"{path}:{number}: is not UTF-8 (byte 0x{byte:02x} at {error.start}: another "
-                    "encoding, such as Latin-1?); convert it, as iconv -f latin1 -t utf-8 does"
-                ) from None
-
-
 def _line_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
         if line.strip():
             yield number, _object(_parsed(line, f"{path}:{number}"), f"{path}:{number}", "line")
 
@@ -195,6 +149,16 @@ def _object(value: Any, where: str, what: str) -> Row:
     return value
 
 
+def _is_array_line(start: str) -> bool:
+    """Whether a text that opens with "[" has an array a line, which is no row."""
+    first, _, rest = start.partition("\n")
+    try:
+        json.loads(first)
+    except ValueError:
+        return False
+    return bool(rest.strip())
+
+
 def _is_one_value(path: Path, start: str) -> bool:
     """Whether a file that opens with "{" is one object over many lines, or one that holds rows."""
     if _HOLDER.match(start):
@@ -206,7 +170,7 @@ def _is_one_value(path: Path, start: str) -> bool:
         if not rest:  # a first line that is longer than what was looked at, or torn
             return False
     try:
-        json.loads("".join(_lines(path)))
+        json.loads("".join(lines_of(path)))
     except (ValueError, RecursionError):
         return False
     return True
@@ -227,7 +191,7 @@ def _held_rows(value: Mapping[str, Any]) -> list[Row] | None:
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """The objects of a JSON array, or of an object that holds them."""
-    text = "".join(_lines(path))
+    text = "".join(lines_of(path))
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except _TwiceError as error:
@@ -268,7 +232,7 @@ _HEADERS = frozenset((*_NAMES, *LIST_COLUMNS))
 def _csv_rows(delimiter: str, path: Path) -> Iterator[tuple[int, Row]]:
     """The records under a header; a cell that holds a JSON list of objects is that list."""
     csv.field_size_limit(1 << 27)
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines_of(path), delimiter=delimiter, strict=True)
     begin = 1
     header: list[str] | None = None
     try:
@@ -315,14 +279,14 @@ def _cell(name: str, text: str) -> Any:
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
     from pyarrow.parquet import ParquetFile
 
-    where = io.BytesIO(_binary(path).read()) if _packing(path) else path
+    where = io.BytesIO(binary(path).read()) if packing(path) else path
     yield from _of_batches(ParquetFile(where).iter_batches(batch_size=1000))
 
 
 def _arrow_rows(path: Path) -> Iterator[tuple[int, Row]]:
     import pyarrow
 
-    with _binary(path) as file:
+    with binary(path) as file:
         whole = io.BytesIO(file.read())
     if whole.getvalue()[:6] == b"ARROW1":
         reader = pyarrow.ipc.open_file(whole)

@@ -48,6 +48,8 @@ def dialogue_keys(examples: Sequence[Example]) -> list[str]:
         counts = Counter(keys)
         few = len(counts) < 3
         wide = {key for key, count in counts.items() if few or 2 * count > len(keys)}
+        if not wide:
+            break
         following: dict[str, set[str]] = defaultdict(set)
         turns: list[str | None] = []
         for key, texts in zip(keys, asked, strict=True):
@@ -66,6 +68,8 @@ def without(
     fault: Fault = Fault.HELD_OUT,
 ) -> list[Example]:
     """The examples of no dialogue that is held out; the others are counted in `dropped`."""
+    if not held_out:
+        return list(examples)
     keys = dialogue_keys([*held_out, *examples])
     out = set(keys[: len(held_out)])
     own = keys[len(held_out) :]

@@ -180,7 +180,7 @@ def test_the_corpus_is_the_training_dialogues_with_every_answer(tmp_path: Path) 
         ('{"chosen": "a", "rejected": "b"}', 'no "prompt"'),
         ('{"prompt": "p", "rejected": "b"}', '"rejected" without "chosen"'),
         ('{"prompt": "p", "completion": "b"}', '"completion" needs "label": true or false'),
-        ('{"prompt": "p", "completion": "b", "label": 1}', '"completion" needs "label": true or'),
+        ('{"prompt": "p", "completion": "b", "label": 2}', '"completion" needs "label": true or'),
         ('{"prompt": "p", "chosen": "a", "completion": "b", "label": true}', "beside"),
         ('{"prompt": "p", "demonstrations": "a"}', '"demonstrations" is str; it must be a list'),
         (
