@@ -43,7 +43,13 @@ from grao_bench.models.policy import Policy
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import Lengths
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler
-from grao_bench.training.fit import require_examples, require_left, require_references, within_length
+from grao_bench.training.fit import (
+    require_examples,
+    require_left,
+    require_references,
+    to_train_on,
+    within_length,
+)
 from grao_bench.training.loop import Budget, Trainer
 from grao_bench.training.optimizer import AdamW
 from grao_bench.training.ranks import ALONE
@@ -266,9 +272,14 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     policy, codec = models.policy, models.codec
     sets = tuple(
         replace(one, training_reward=_second_judge(experiment, of, one.examples))
-        for one, of in zip(evaluation_sets(experiment, policy, codec), experiment.evaluation_sets, strict=True)
+        for one, of in zip(
+            evaluation_sets(experiment, policy, codec, dataset),
+            experiment.evaluation_sets,
+            strict=True,
+        )
     )
-    examples, lengths = within_length(dataset.train, codec, policy.model.config, budget, needs)
+    config, seed = policy.model.config, experiment.seed
+    examples, lengths = to_train_on(dataset.train, codec, config, budget, needs, seed)
     engine, reward = experiment.rollout.build(codec), experiment.reward.build(data)
     require_left(examples, budget, dataset.name)
     return Cell(
@@ -318,13 +329,13 @@ def _prober(
 ) -> Prober:
     budget, config = experiment.budget, models.policy.model.config
     needs = Needs(rollouts=1)
-    dev, _ = within_length(dataset.dev, models.codec, config, budget, needs)
+    dev, _ = within_length(dataset.dev, models.codec, config, budget, needs, budget.probe_prompts)
     return Prober(
         codec=models.codec,
         engine=engine,
         reward=reward,
         base=models.base,
-        examples=dev[: budget.probe_prompts],
+        examples=dev,
         sampling=experiment.sampling,
         tokens_per_forward=budget.tokens_per_forward,
         seed=experiment.evaluation.seed,
@@ -348,11 +359,17 @@ def models_wanted(
     )
 
 
-def evaluation_sets(experiment: Experiment, policy: Policy, codec: TextCodec) -> tuple[EvaluationSet, ...]:
-    """The sets to evaluate on, read, and their rewards, loaded; UserError for what can't be."""
+def evaluation_sets(
+    experiment: Experiment,
+    policy: Policy,
+    codec: TextCodec,
+    own: Dataset | None = None,
+) -> tuple[EvaluationSet, ...]:
+    """The sets to evaluate on, read, and their rewards, loaded; UserError for what can't be. own:
+    the experiment's own set, where it is read already."""
     sets = []
     for data in experiment.evaluation_sets:
-        dataset = data.build()
+        dataset = data.build() if own is None or data != experiment.data else own
         require_references(data, dataset.test, experiment.judge, experiment.judge_key)
         asked = Needs(rollouts=1)
         examples, lengths = within_length(dataset.test, codec, policy.model.config, experiment.budget, asked)

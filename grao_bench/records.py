@@ -146,7 +146,8 @@ class Lengths:
     """What the budget's limits did to a set: `examples` that are used, prompts cut from the left,
     and answers of more than max_answer_tokens, which `rule` (budget.long_references) cuts or drops.
 
-    without_reference: examples that are a prompt alone.
+    without_reference: examples that are a prompt alone. Of a very large training set all of this is
+    said of the part that the run reads (`training.fit.LARGE`).
     """
 
     examples: int

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grao_bench.batching import check_length
+from grao_bench.data.pairs import position
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec, Objective, RewardSpec
@@ -91,18 +92,46 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none of conf/"
 
 
+LARGE = 50_000
+"""Training examples beyond which a set is not encoded in full before the first step."""
+
+
+def to_train_on(
+    examples: tuple[Example, ...],
+    codec: TextCodec,
+    config: Any,
+    budget: Budget,
+    needs: Needs,
+    seed: int,
+) -> tuple[tuple[Example, ...], Lengths]:
+    """The training examples after the length rule (see `within_length`): all, or of more than
+    LARGE as many as the run's steps read, which the seed and their ids decide."""
+    if len(examples) <= LARGE:
+        return within_length(examples, codec, config, budget, needs)
+    mixed = sorted(examples, key=lambda example: position(example.id, seed, "drawn"))
+    read = budget.steps * budget.prompts(needs)
+    return within_length(tuple(mixed), codec, config, budget, needs, read)
+
+
 def within_length(
-    examples: tuple[Example, ...], codec: TextCodec, config: Any, budget: Budget, needs: Needs
+    examples: tuple[Example, ...],
+    codec: TextCodec,
+    config: Any,
+    budget: Budget,
+    needs: Needs,
+    most: int | None = None,
 ) -> tuple[tuple[Example, ...], Lengths]:
     """The examples that the budget's `long_references` rule keeps, and how many prompts and answers
-    are longer than it allows.
+    are longer than it allows. most: looks no further than to keep so many; None looks at all.
 
     UserError for an example that the model (its transformers config) has no room for, now and not
     when its turn comes. needs.rollouts: an answer may be sampled, of any length up to the budget's.
     """
     counter = codec.counting_anew()
-    kept = []
+    kept: list[Example] = []
     for example in examples:
+        if most is not None and len(kept) >= most:
+            break
         prompt = counter.prompt(example.id, example.prompt)
         answers = [counter.answer(prompt, text, budget.max_answer_tokens) for text in _texts(example, needs)]
         if all(answer.finished for answer in answers) or budget.long_references == "cut":
