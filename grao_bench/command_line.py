@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,6 +46,19 @@ class PrintedOnce(logging.Handler):
             print(record.getMessage())
 
 
+def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """A configuration of conf/ with overrides in the command line's grammar; UserError for those
+    that it does not take."""
+    os.environ["GRAO_BENCH_SWEEPS_PARENT"] = str(sweeps_parent())
+    try:
+        check_python(sys.version_info[:2])
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return hydra.compose(config_name, list(overrides))
+    except (OmegaConfBaseException, HydraException) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise UserError(first or one_line(error)) from None
+
+
 def check_python(version: tuple[int, int]) -> None:
     """UserError where Hydra can't start: 1.3's own options break argparse from Python 3.14 on,
     before a command line is read (github.com/hydra-ecosystem/hydra/issues/3121)."""
@@ -60,20 +73,20 @@ def sweeps_parent() -> Path:
     return conf_dir().parent
 
 
-def to_value(cfg: DictConfig, tables: tuple[str, ...] = ()) -> Any:
+def to_value(cfg: DictConfig, tables: tuple[str, ...] = (), key: str = "") -> Any:
     """The frozen dataclass that a composed configuration describes, its types checked; UserError names the key of what is wrong.
 
-    `tables` are keys that others interpolate from, and no fields.
+    `tables` are keys that others interpolate from, and no fields. key: of the node itself.
     """
     try:
         plain = OmegaConf.to_container(without_hydra(cfg), resolve=True, throw_on_missing=True)
         assert isinstance(plain, dict)
-        for key in tables:
-            plain.pop(key)
+        for table in tables:
+            plain.pop(table)
         value = instantiate(plain, _convert_="all")
     except (OmegaConfBaseException, HydraException) as error:
         raise UserError(one_line(error)) from None
-    check_types(value)
+    check_types(value, key)
     return value
 
 

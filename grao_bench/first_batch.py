@@ -6,69 +6,22 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
 
 from torch import Tensor
 
-from grao_bench.data.tokens import TextCodec
+from grao_bench.data.shown import Shown, quoted
 from grao_bench.experiment import Cell
 from grao_bench.types import Batch, Example
 
 PROMPTS = 3
 """How many prompts are shown, with all their answers."""
-_EDGE, _AROUND, _WIDTH = 24, 8, 100
-"""Tokens of an answer that are spelt at each of its ends; of the prompt before it; columns."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """Renders token ids of one codec. Control tokens stand in ‹ ›, so that a text which spells one
-    can be told from the token."""
-
-    codec: TextCodec
-    control: frozenset[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        added = self.codec.tokenizer.added_tokens_decoder.items()
-        special = {token for token, one in added if one.special}
-        object.__setattr__(self, "control", frozenset({*special, *self.codec.stop_tokens}))
-
-    def name(self, token: int) -> str:
-        """A control token by its name, any other as the vocabulary spells it."""
-        spelt = str(self.codec.tokenizer.convert_ids_to_tokens(token))
-        return f"‹{spelt}›" if token in self.control else spelt
-
-    def text(self, before: Sequence[int], tokens: Sequence[int]) -> str:
-        """What the tokens add to the text of those before them."""
-        shown, context = "", list(before[-_AROUND:])
-        for control, run in groupby(tokens, key=lambda token: token in self.control):
-            some = list(run)
-            shown += "".join(map(self.name, some)) if control else self._added(context, some)
-            context = [*context, *some][-_AROUND:]
-        return shown
-
-    def ids(self, tokens: Sequence[int]) -> str:
-        """Each token's id and spelling; of many those at both ends."""
-        spelt = [f"{token}:{self.name(token)}" for token in tokens]
-        if len(spelt) > 2 * _EDGE:
-            left_out = f"... {len(spelt) - 2 * _EDGE} more ..."
-            spelt = [*spelt[:_EDGE], left_out, *spelt[-_EDGE:]]
-        return "  ".join(spelt)
-
-    def _added(self, before: list[int], tokens: list[int]) -> str:
-        """A blank at the beginning is shown, which a text of its own would lose."""
-        known, whole = self._plain(before), self._plain([*before, *tokens])
-        return whole[len(known) :] if whole.startswith(known) else self._plain(tokens)
-
-    def _plain(self, tokens: Sequence[int]) -> str:
-        tokenizer = self.codec.tokenizer
-        return str(tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+_WIDTH = 100
+"""Columns of the lines of ids."""
 
 
 def first_batch(cell: Cell, batch: Batch) -> str:
     """The page of a cell's batch, as the objective's `prepare` left it."""
-    page = Page(cell.codec)
+    page = Shown(cell.codec)
     known = {example.id: example for example in cell.examples}
     lines = [*_head(cell, batch, page)]
     for row in range(min(PROMPTS, batch.size)):
@@ -76,7 +29,7 @@ def first_batch(cell: Cell, batch: Batch) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(cell: Cell, batch: Batch, page: Page) -> Iterator[str]:
+def _head(cell: Cell, batch: Batch, page: Shown) -> Iterator[str]:
     experiment, sampling = cell.experiment, cell.collector.sampling
     objective, codec = experiment.objective, cell.codec
     what = f"objective {objective.name}, model {experiment.model.name}, data {experiment.data.name}"
@@ -92,6 +45,8 @@ def _head(cell: Cell, batch: Batch, page: Page) -> Iterator[str]:
     if objective.needs.rollouts:
         whole = f"top_p {sampling.top_p:g}, top_k {sampling.top_k}, min_p {sampling.min_p:g}"
         yield f"rollouts are drawn at temperature {sampling.temperature:g}, {whole}"
+        if sampling.stop:
+            yield f"they also end before {' or '.join(map(repr, sampling.stop))}"
     heat = cell.trainer.policy.logp_temperature
     yield f"the loss's log-probabilities are at temperature {heat:g}"
     budget = experiment.budget
@@ -106,7 +61,7 @@ def _slots(slots: Sequence[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def _prompt(cell: Cell, batch: Batch, page: Page, row: int, example: Example) -> Iterator[str]:
+def _prompt(cell: Cell, batch: Batch, page: Shown, row: int, example: Example) -> Iterator[str]:
     prompt = batch.prompts[row][batch.prompt_mask[row]].tolist()
     codec = page.codec
     counter = codec.counting_anew()
@@ -114,7 +69,7 @@ def _prompt(cell: Cell, batch: Batch, page: Page, row: int, example: Example) ->
     cut = ", CUT to the longest allowed" if counter.truncation.truncated_prompts else ""
     told = _columns(batch, row, None)
     yield f"===== prompt {row + 1}: {example.id}, {len(prompt)} tokens{cut}{told}"
-    yield _quoted(page.text([], prompt))
+    yield quoted(page.text([], prompt))
     for k, slot in enumerate(batch.slots):
         tokens = batch.tokens[row, k][batch.mask[row, k]].tolist()
         yield ""
@@ -122,8 +77,8 @@ def _prompt(cell: Cell, batch: Batch, page: Page, row: int, example: Example) ->
         yield f"--- answer {k + 1} of {len(batch.slots)}, {slot}: {len(tokens)} tokens, {ending}"
         if told := _columns(batch, row, k, _unasked(cell, slot)):
             yield f"    {told.removeprefix(', ')}"
-        yield _quoted(f"⟦{page.text(prompt, tokens)}⟧")
-        around = page.ids(prompt[-_AROUND:])
+        yield quoted(f"⟦{page.text(prompt, tokens)}⟧")
+        around = page.end_of(prompt)
         spelt = f"ids ... {around}  ⟦  {page.ids(tokens)}  ⟧"
         yield textwrap.fill(
             spelt,
@@ -138,13 +93,14 @@ def _prompt(cell: Cell, batch: Batch, page: Page, row: int, example: Example) ->
 def _ending(
     cell: Cell,
     batch: Batch,
-    page: Page,
+    page: Shown,
     place: tuple[int, int],
     tokens: Sequence[int],
 ) -> str:
     """Whether the answer has its end, and which; or why it has none."""
     if bool(batch.finished[place]):
-        return f"finished with {page.name(tokens[-1])}"
+        end = tokens[-1] in page.codec.stop_tokens
+        return f"finished with {page.name(tokens[-1])}" if end else "finished before a stop string"
     limit = cell.experiment.budget.max_answer_tokens
     if batch.slots[place[1]] != "rollout":
         return f"CUT at {limit} tokens, no end token"
@@ -180,8 +136,3 @@ def _said(batch: Batch, column: Tensor, row: int, k: int) -> str:
     low, high = f"{some.min().item():.4g}", f"{some.max().item():.4g}"
     between = "" if low == high else f" ({low} to {high})"
     return f"{some.mean().item():.4g}{between} a token"
-
-
-def _quoted(text: str) -> str:
-    """The text with a bar before each line, so that it can't be taken for the page's own."""
-    return "\n".join(f"│ {line}" for line in text.split("\n"))

@@ -12,9 +12,9 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from grao_bench.data.shown import Shown
 from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import OPENING, render
-from grao_bench.first_batch import Page
 from grao_bench.interfaces import RewardRequest
 from grao_bench.records import read_run
 from grao_bench.specs import rebuild
@@ -24,7 +24,7 @@ END = "‹<|end|>›"
 
 
 @dataclass(frozen=True)
-class Shown:
+class Answered:
     """One answer as the page shows it: its heading, its columns, its text and its ids."""
 
     prompt: str
@@ -34,7 +34,7 @@ class Shown:
     ids: tuple[int, ...]
 
 
-def read(path: Path) -> tuple[str, list[Shown]]:
+def read(path: Path) -> tuple[str, list[Answered]]:
     """The page's head, and every answer on it."""
     head, *prompts = path.read_text(encoding="utf-8").split("\n===== prompt ")
     found = []
@@ -49,7 +49,7 @@ def read(path: Path) -> tuple[str, list[Shown]]:
             trained = spelt.partition("⟦")[2]
             ids = re.findall(r"(?<=  )(\d+):", trained)
             named = {name: float(value) for name, value in columns}
-            found.append(Shown(of, lines[0], named, text, tuple(map(int, ids))))
+            found.append(Answered(of, lines[0], named, text, tuple(map(int, ids))))
     return head, found
 
 
@@ -68,6 +68,7 @@ def test_rollouts_with_their_rewards_and_ends(tmp_path, command, objective):
     folder, experiment, head, shown = run_of(command, tmp_path, objective)
     count = experiment.objective.needs.rollouts
     assert "rollouts are drawn at temperature 0.7, top_p 1" in head
+    assert "they also end before '\\n\\nHuman:'" in head
     assert f"an answer ends with {END}" in head
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     judge, data = experiment.reward.build(experiment.data), experiment.data.build()
@@ -76,10 +77,12 @@ def test_rollouts_with_their_rewards_and_ends(tmp_path, command, objective):
     assert len(rollouts) == 2 * count, "two prompts a step"
     for one in rollouts:
         example = examples[one.prompt.split(": ")[1].split(",")[0]]
-        finished = f"finished with {END}" in one.heading
-        assert finished or "NOT FINISHED within 32 tokens" in one.heading
+        ended, stopped = (f"finished {how}" in one.heading for how in (f"with {END}", "before a stop"))
+        finished = ended or stopped
+        assert finished != ("NOT FINISHED within 32 tokens" in one.heading)
         assert one.text == tokenizer.decode(one.ids).replace("<|end|>", END)
-        assert one.text.endswith(END) == finished
+        assert one.text.endswith(END) == ended
+        assert "\n\nHuman:" not in one.text, "the format's stop string"
         text = one.text.removesuffix(END).strip()
         (verdict,) = judge.score([RewardRequest(example, text, finished)])
         assert one.columns["reward"] == pytest.approx(verdict.reward)
@@ -146,7 +149,7 @@ def byte_level(*special: str) -> PreTrainedTokenizerFast:
 
 def test_control_tokens_are_told_from_text_that_spells_them():
     tokenizer = byte_level("<|end|>", "<|user|>")
-    page = Page(TextCodec(tokenizer, "hh", 100))
+    page = Shown(TextCodec(tokenizer, "hh", 100))
     user, end = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])
     as_text = {"add_special_tokens": False, "split_special_tokens": True}
     spelt = tokenizer("<|end|> é", **as_text)["input_ids"]
@@ -157,7 +160,7 @@ def test_control_tokens_are_told_from_text_that_spells_them():
 def test_half_a_character_is_shown_as_one():
     """An answer that was cut within é: its first byte alone; and the second alone after it."""
     tokenizer = byte_level("<|end|>")
-    page = Page(TextCodec(tokenizer, "hh", 100))
+    page = Shown(TextCodec(tokenizer, "hh", 100))
     a, first, second = tokenizer("aé", add_special_tokens=False)["input_ids"]
     assert page.text([], [a, first]) == "a\ufffd"
     assert page.text([a, first], [second, a]) == "\ufffda"
@@ -172,7 +175,7 @@ def test_a_blank_where_an_answer_begins_is_seen(scheme):
     made.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
     made.add_special_tokens(["</s>"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", unk_token="<unk>")
-    page = Page(TextCodec(tokenizer, "hh", 100))
+    page = Shown(TextCodec(tokenizer, "hh", 100))
     assert page.text([2], [3, 1]) == " Paris‹</s>›"
     assert page.text([2], [5, 1]) == "Paris‹</s>›"
     assert page.ids([4, 5]) == "4:▁  5:Paris"
@@ -180,7 +183,7 @@ def test_a_blank_where_an_answer_begins_is_seen(scheme):
 
 def test_of_a_long_answer_both_ends_are_spelt():
     tokenizer = byte_level("<|end|>")
-    page = Page(TextCodec(tokenizer, "hh", 100))
+    page = Shown(TextCodec(tokenizer, "hh", 100))
     ids = tokenizer("x" * 60, add_special_tokens=False)["input_ids"]
     assert page.ids(ids).count(":x") == 48
     assert "... 12 more ..." in page.ids(ids)

@@ -39,7 +39,7 @@ FLOORS = (
     ("training", "evaluation"),
     ("reporting",),
     ("experiment", "identity", "first_batch", "run", "progress"),
-    ("train", "evaluate", "train_reward", "command_line", "report"),
+    ("train", "evaluate", "train_reward", "show_data", "command_line", "report"),
 )
 MACHINES = (1, 2, 3, 4)
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -58,7 +58,8 @@ def name_of(path: Path) -> str:
 
 
 def part_of(name: str) -> str:
-    return name.partition(".")[0]
+    """A package's own command is no part of it: it only starts another."""
+    return "train" if name == "data.__main__" else name.partition(".")[0]
 
 
 @cache

@@ -49,6 +49,13 @@ class Columns:
         kept = {name: value for name, value in row.items() if name not in taken | given.keys()}
         return kept | {meaning: _at(row, column, meaning) for meaning, column in given.items()}
 
+    def riding(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The answers' and labels' columns under the set's own names, which reward functions know
+        them by."""
+        apart = ("prompt", "messages", "system")
+        columns = [column for meaning, column in self.given.items() if meaning not in apart]
+        return {column: row[column] for column in columns if column in row}
+
 
 def _at(row: Mapping[str, Any], column: str, meaning: str) -> Any:
     if column in row:

@@ -89,7 +89,7 @@ class How:
         subset: str,
     ) -> Example | Fault:
         """The example of one row, its texts stripped; RowError says what is wrong with it."""
-        row = self.columns.renamed(row)
+        whole, row = row, self.columns.renamed(row)
         parts = layout.read(row, self.tool_turns)
         if isinstance(parts, Fault):
             return parts
@@ -100,6 +100,7 @@ class How:
         used = {*layout.columns, *layout.others, *system}
         if row.get("completion") is None:
             used -= {"completion", "label"}
+        further = {name: value for name, value in row.items() if name not in used}
         return Example(
             id,
             prompt,
@@ -108,7 +109,7 @@ class How:
             subset,
             demonstrations=parts.demonstrations,
             label=parts.label,
-            metadata={name: value for name, value in row.items() if name not in used},
+            metadata=self.columns.riding(whole) | further,
             conversational=isinstance(row.get(layout.columns[0]), list),
         )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,29 @@ def load_causal_lm(path: str, dtype: str, device: str) -> tuple[Any, Any]:
     require_whole(f"{KEY}={path}", type(model).__name__, loading)
     _require_vocabulary(path, model.config, tokenizer)
     return model.to(where), tokenizer
+
+
+def load_tokenizer(path: str, revision: str | None = None) -> tuple[Any, Any]:
+    """(tokenizer, generation config) of a folder, a GGUF file or a hub id, without its weights,
+    which need not be there. UserError for what can't be had."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    here = Path(path).expanduser()
+    at_hub = is_hub_id(str(here))
+    if not at_hub and not here.exists():
+        nowhere = "is neither a folder nor a reachable hub id; check the spelling"
+        raise UserError(f"{KEY}={path}: {nowhere}")
+    options = {"revision": revision} if at_hub else {}
+    place = path if at_hub else local(path)
+    with _refused(path):
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        with suppress(OSError):  # most base models have none
+            return tokenizer, GenerationConfig.from_pretrained(place, **options)
+        try:
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False, **options)
+        except (OSError, ValueError):  # a tokenizer alone
+            return tokenizer, GenerationConfig()
+        return tokenizer, GenerationConfig.from_model_config(config)
 
 
 def local(path: str, revision: str | None = None) -> str:

@@ -55,12 +55,17 @@ def require_references(
 
 def fitting_objectives(dataset: Dataset) -> list[str]:
     """The objectives of conf/ for which the training examples have everything."""
-    found = []
+    return [name for name, slots in lacks(dataset).items() if not slots]
+
+
+def lacks(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """Each objective of conf/, and the slots that it reads and some training example can't fill."""
+    found = {}
     for name, one in choices("objective").items():
         # of a file that leaves a value open only the class is known, and not what it needs
         if isinstance(one.needs, Needs):
             slots = one.needs.data_slots
-            found += [] if any(_short(slot, dataset.train) for slot in slots) else [name]
+            found[name] = tuple(slot.name for slot in slots if _short(slot, dataset.train))
     return found
 
 

@@ -4,6 +4,7 @@ give. Values by hand."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from transformers import TrainerState
@@ -236,6 +237,17 @@ def test_messages_from_the_command_line_to_the_records(tmp_path, command):
         assert one.parts["role_of_prompt/reward"] == 1.0
     assert all(step.metrics["reward/role_of_prompt/mean"] == 1.0 for step in run.steps)
     assert any(step.metrics["reward/letters/std"] > 0 for step in run.steps)
+
+
+def test_a_column_that_is_the_reference_keeps_its_name(tmp_path):
+    """data.columns.chosen=solution: a TRL function still gets `solution`."""
+    rows = [{"problem": f"{i} + 1?", "solution": f"{i + 1}"} for i in range(40)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    columns = replace(load("data/files", train="x").columns, prompt="problem", chosen="solution")
+    data = load("data/files", train=str(tmp_path / "rows.jsonl"), columns=columns).build()
+    example = data.train[0]
+    assert example.metadata == {"solution": example.chosen}
+    assert rewards("with_loggers", asked(example, example.reference)) == [1.0]
 
 
 def test_the_run_tells_how_far_it_is(tmp_path, command):
