@@ -33,7 +33,19 @@ def hydra_main(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     data.addHandler(PrintedOnce())
     # the tokenizers' own threads would stand in the way of one thread per cell, and warn when a process forks
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.argv[1:] = [with_group(word) for word in sys.argv[1:]]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+
+
+def with_group(word: str) -> str:
+    """An override as Hydra reads it: `model.adapter=lora`, which names a file of conf/, is to Hydra
+    `model/adapter=lora` (with a dot it would put a text where that file's values belong), and
+    null, which a group can't be, its file none.yaml."""
+    key, equals, value = word.partition("=")
+    group = key.replace(".", "/")
+    if "." not in key or not equals or not (conf_dir() / group).is_dir():
+        return word
+    return f"{group}={','.join('none' if one == 'null' else one for one in value.split(','))}"
 
 
 class PrintedOnce(logging.Handler):

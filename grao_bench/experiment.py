@@ -38,6 +38,7 @@ from grao_bench.interfaces import (
     Sampling,
     TrackingSpec,
 )
+from grao_bench.models.adapters import has_adapter
 from grao_bench.models.cache import cache_folder
 from grao_bench.models.policy import Policy
 from grao_bench.provenance import weights_fingerprint
@@ -77,6 +78,10 @@ class Evaluation:
 class Experiment:
     """One cell, as values. `seed` drives data order, sampling and heads; the base has `model.seed`, the data `data.seed`.
 
+    save_model: `full` leaves a whole model in the run's folder (an adapter is merged into it),
+    `adapter` the adapter alone, `none` nothing; None the adapter of a model that has one, else the
+    whole model.
+
     The run is written to output/sweep/<model>/<data>/<objective>-<config_hash>/seed<seed>.
     """
 
@@ -89,6 +94,7 @@ class Experiment:
     budget: Budget
     evaluation: Evaluation
     tracking: TrackingSpec
+    save_model: Literal["full", "adapter", "none"] | None
     seed: int
     threads: int
     output: str
@@ -201,6 +207,9 @@ def check(experiment: Experiment) -> None:
             what = f"{slot.name} answers are of another prompt of the step, which has {prompts}"
             raise UserError(f"budget.prompts_per_step={prompts}: {what}; use more")
     experiment.model.check()
+    if experiment.save_model == "adapter" and experiment.model.adapter is None:
+        fix = "use full, or model.adapter=lora"
+        raise UserError(f"save_model=adapter: all weights train, so there is no adapter; {fix}")
     experiment.evaluation.lm_eval.check()
     experiment.reward.check(experiment.data)
     for data in experiment.evaluation_sets:
@@ -356,6 +365,7 @@ def models_wanted(
         reference=needs.reference_logp,
         corpus=corpus_of(experiment),
         on_pretrain=on_pretrain,
+        seed=experiment.seed,
     )
 
 
@@ -408,7 +418,10 @@ def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCach
     spec = experiment.model
     # which decide the last bits
     made = torch.__version__, str(reference.model.device), experiment.threads, experiment.budget.tokens_per_forward
-    identity = value_hash(weights_fingerprint(reference.model), spec.dtype, spec.logp_temperature, *made)
+    # the fingerprint of an adapter that it starts from has its weights, and not their scale
+    scale = (spec.adapter,) if has_adapter(reference.model) else ()
+    fingerprint = weights_fingerprint(reference.model)
+    identity = value_hash(fingerprint, spec.dtype, spec.logp_temperature, *made, *scale)
     return ReferenceCache(reference, identity, cache_folder())
 
 

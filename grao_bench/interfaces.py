@@ -242,7 +242,7 @@ class ModelsWanted:
     max_prompt_tokens: a longer prompt is cut from the left. tokens_per_forward and
     gradient_checkpointing: see `Policy`. value_head: the policy has one. reference: a frozen copy
     of what the policy starts from is read. corpus: the documents that a base is made from, if it
-    must be; on_pretrain is told (step, steps, loss) meanwhile.
+    must be; on_pretrain is told (step, steps, loss) meanwhile. seed: of a new adapter.
     """
 
     max_prompt_tokens: int
@@ -252,6 +252,7 @@ class ModelsWanted:
     reference: bool
     corpus: Callable[[], list[str]]
     on_pretrain: Callable[[int, int, float], None] | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -261,12 +262,32 @@ class Models:
     policy: the one that trains. base: frozen, what it is measured against. reference: frozen, what
     it started from; the same object as the base where it started from that, None where nothing
     asks for it. So equal weights are there twice, never three times: as they were, and in training.
+    Under an adapter they are there once.
     """
 
     policy: Any
     reference: Any | None
     base: Any
     codec: Any
+
+
+@runtime_checkable
+class AdapterSpec(Protocol):
+    """A few weights that train beside a model's frozen ones, as a value."""
+
+    def check(self) -> None:
+        """UserError for what can't be, known before anything is loaded."""
+        ...
+
+    def attach(self, model: Any, seed: int, heads: Sequence[str] = ()) -> None:
+        """Put a new adapter into the model, which is frozen but for it and for its `heads`, modules
+        that train in full."""
+        ...
+
+    def go_on(self, model: Any, folder: Path) -> None:
+        """Put a saved adapter into the model, to be trained further; UserError where it is not of
+        these values."""
+        ...
 
 
 @runtime_checkable
@@ -293,6 +314,8 @@ class ModelSpec(Protocol):
 
     @property
     def logp_temperature(self) -> float: ...
+    @property
+    def adapter(self) -> AdapterSpec | None: ...
 
     def check(self) -> None:
         """UserError for what can be known to be wrong without reading weights."""

@@ -20,7 +20,7 @@ from grao_bench.errors import UserError
 from grao_bench.types import Example
 
 _OWN, _ABSENT = "grao-bench", "not installed"
-_BENEATH = ("torch", "transformers", "tokenizers", "numpy", "hydra-core", "datasets", "joblib")
+_BENEATH = ("torch", "transformers", "tokenizers", "numpy", "hydra-core", "datasets", "joblib", "peft")
 """Recorded also where grao_bench runs without being installed, and so declares nothing."""
 
 
@@ -98,8 +98,13 @@ def _plain(value: Any) -> Any:
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
     """sha256 over the model's parameters, names and bytes."""
+    return tensors_fingerprint(model.named_parameters())
+
+
+def tensors_fingerprint(named: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """sha256 over tensors in their names' order, names and bytes."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.named_parameters()):
+    for name, value in sorted(named, key=lambda each: each[0]):
         digest.update(name.encode() + b"\0")
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -32,6 +32,7 @@ from grao_bench.identity import (
     write_begun,
 )
 from grao_bench.interfaces import Dataset, RewardSource, RolloutEngine, TellingSource
+from grao_bench.models.adapters import has_adapter, merged, save_adapter, untouched_experts
 from grao_bench.models.build import base_spec, load_policy
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
@@ -55,7 +56,12 @@ from grao_bench.records import (
 )
 from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
-from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
+from grao_bench.training.checkpoint import (
+    load_checkpoint,
+    load_trained_state,
+    save_checkpoint,
+    trained_state,
+)
 from grao_bench.training.loop import train
 from grao_bench.types import Batch
 from grao_bench.values import HASH_VERSION, describe, value_hash
@@ -121,6 +127,8 @@ def _run(
 ) -> None:
     reset_peak_memory()
     cell = build(experiment, on_pretrain)
+    if left := untouched_experts(cell.trainer.policy.model):
+        say(left)
     name = f"{experiment.objective.name}-{experiment.data.name}-seed{experiment.seed}"
     around = environment(cell.base.model.device, cell.base.model.dtype, experiment.threads)
     label = judge_mark(experiment, [cell.collector.reward.name], cell.sets)
@@ -143,7 +151,7 @@ def _run(
         bases = evaluate_bases(experiment, cell.sets, base, partial.parents[2], label, on_task)
         evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
         score_tasks(experiment, tested, partial, on_task)
-        save_model(cell.trainer.policy, cell.codec, partial / "model")
+        save_model(cell.trainer.policy, cell.codec, partial / "model", experiment.save_model)
         told = _told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
         write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
         tracker.summary(summary(partial, bases))
@@ -234,13 +242,14 @@ def _probe(cell: Cell, partial: Path) -> ProbeRecord:
     append_line(partial / "probes.jsonl", probe)
     if cell.experiment.budget.keep == "best_dev" and all(probe.metrics["ras"] > earlier.metrics["ras"] for earlier in before):
         (partial / "best").mkdir(exist_ok=True)
-        torch.save({"policy": trainer.policy.state_dict(), "step": trainer.step}, partial / "best" / f"step{trainer.step}.pt")
+        state = {"policy": trained_state(trainer.policy), "step": trainer.step}
+        torch.save(state, partial / "best" / f"step{trainer.step}.pt")
     return probe
 
 
 def _restore_best(cell: Cell, partial: Path) -> None:
     state = torch.load(partial / "best" / f"step{_best_step(partial)}.pt", map_location=cell.trainer.policy.model.device, weights_only=True)
-    cell.trainer.policy.load_state_dict(state["policy"])
+    load_trained_state(cell.trainer.policy, state["policy"])
 
 
 def _best_step(partial: Path) -> int:
@@ -411,9 +420,17 @@ def evaluate_base(
     return folder
 
 
-def save_model(policy: Policy, codec: TextCodec, folder: Path) -> None:
-    """A checkpoint that AutoModelForCausalLM and AutoTokenizer load."""
-    policy.model.save_pretrained(folder)
+def save_model(policy: Policy, codec: TextCodec, folder: Path, how: str | None) -> None:
+    """`how`, see `Experiment.save_model`: a whole model that AutoModelForCausalLM and AutoTokenizer
+    load, or an adapter for `PeftModel.from_pretrained(base, folder)`."""
+    if how == "none":
+        return
+    if not has_adapter(policy.model):
+        policy.model.save_pretrained(folder)
+    elif how == "full":
+        merged(policy.model).save_pretrained(folder)
+    else:
+        save_adapter(policy.model, folder)
     codec.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")

@@ -133,6 +133,8 @@ def _read(name: str) -> dict[str, Any]:
     for parent in values.pop("defaults", []):
         if isinstance(parent, Mapping):
             ((choice, file),) = parent.items()
+            if file == "none":  # the file's own null stays
+                continue
             group, _, place = choice.lstrip("/").partition("@")
             nested = _read(f"{group}/{file}")
             for key in reversed(place.split(".")):

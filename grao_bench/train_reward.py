@@ -24,6 +24,7 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec, ModelSpec
+from grao_bench.models.adapters import has_adapter, save_adapter
 from grao_bench.models.scorer import Scorer, load_classifier
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
@@ -85,6 +86,8 @@ class RewardExperiment:
     def check(self) -> None:
         """UserError for a value that can't be, or a model that is there already."""
         self.training.check()
+        if self.model.adapter is not None:
+            self.model.adapter.check()
         for key, least in (("max_tokens", 2), ("threads", 1)):
             if getattr(self, key) < least:
                 raise UserError(f"{key}={getattr(self, key)}: must be at least {least}")
@@ -174,6 +177,9 @@ def _start(
         chat_template=template_digest(tokenizer, spec.prompt_format),
         started_from=weights_fingerprint(model),
     )
+    if spec.adapter is not None:
+        seed = stream_seed(experiment.seed, "adapter")
+        spec.adapter.attach(model, seed, heads=("score",))
     training = experiment.training
     scorer = Scorer(model, training.tokens_per_forward, training.gradient_checkpointing)
     before = {name: _text(partial / name) for name in (CONFIG_FILE, PAIRS_FILE, RECORD_FILE)}
@@ -214,7 +220,10 @@ def _save(
 ) -> None:
     """The checkpoint that transformers loads, and the metrics beside it."""
     scorer.model.config.pad_token_id = codec.tokenizer.pad_token_id
-    scorer.model.save_pretrained(partial)
+    if has_adapter(scorer.model):
+        save_adapter(scorer.model, partial)
+    else:
+        scorer.model.save_pretrained(partial)
     codec.tokenizer.save_pretrained(partial)
     text = json.dumps(metrics, indent=1) + "\n"
     (partial / "metrics.json").write_text(text, encoding="utf-8")

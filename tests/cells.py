@@ -46,6 +46,7 @@ def cell(objective: str, output: Path | str, **changed: Any) -> Experiment:
         "budget": load("budget/smoke"),
         "evaluation": small("evaluation/standard"),
         "tracking": load("tracking/none"),
+        "save_model": None,
         "seed": 0,
         "threads": 1,
         "output": str(output),

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Models, ModelSpec, ModelsWanted
+from grao_bench.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted
+from grao_bench.models.adapters import (
+    base_of,
+    is_adapter,
+    load_adapter,
+    merged,
+    sharing,
+    whereabouts,
+)
 from grao_bench.models.load import load_causal_lm, load_tokenizer
 from grao_bench.models.policy import Policy
+from grao_bench.ops import stream_seed
 
 
 def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:
-    """The policy, its base and its reference: two loads, or three where the policy starts from
-    another run's model and its start is read as well."""
+    """The policy, its base and its reference.
+
+    Two loads, or three where the policy starts from another run's model and its start is read as
+    well. With an adapter, one load of each weights that it lies on: base, reference and policy
+    share them, and nothing moves them.
+    """
     path = base_spec(spec).checkpoint(wanted.corpus, wanted.on_pretrain)
     start = spec.checkpoint(wanted.corpus)
     base, codec = load_policy(spec, path, wanted)
     base.requires_grad_(False)
+    before: Callable[[], Any] = partial(_whole, spec, path, start)
+    if spec.adapter is None:
+        model = before()
+    else:
+        model, before = _adapted(spec, spec.adapter, base.model, path, start, wanted.seed)
     policy = Policy(
-        load_causal_lm(start, spec.dtype, spec.device)[0],
+        model,
         spec.logp_temperature,
         wanted.value_head,
         wanted.tokens_per_forward,
@@ -28,9 +51,8 @@ def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:
     )
     reference = None
     if wanted.reference:
-        reference = base
-        if start != path:
-            reference = load_policy(spec, start, wanted)[0].requires_grad_(False)
+        own = start != path
+        reference = _frozen(spec, before(), wanted) if own else base
     return Models(policy, reference, base, codec)
 
 
@@ -41,8 +63,14 @@ def base_spec(spec: ModelSpec) -> ModelSpec:
 
 
 def load_policy(spec: ModelSpec, path: str, wanted: ModelsWanted) -> tuple[Policy, TextCodec]:
-    """A policy without a value head, and the codec of its tokenizer."""
-    model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
+    """A policy without a value head, and the codec of its tokenizer. An adapter's folder gives it
+    on the model that it was trained on."""
+    if is_adapter(path):
+        own = base_spec(spec).checkpoint(wanted.corpus, wanted.on_pretrain)
+        model, tokenizer = load_causal_lm(base_of(Path(path), own), spec.dtype, spec.device)
+        load_adapter(model, Path(path))
+    else:
+        model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
     codec = _codec(spec, tokenizer, model.generation_config, wanted.max_prompt_tokens)
     temperature, most = spec.logp_temperature, wanted.tokens_per_forward
     return Policy(model, temperature, value_head=False, tokens_per_forward=most), codec
@@ -69,3 +97,51 @@ def _codec(spec: ModelSpec, tokenizer: Any, generation: Any, max_prompt_tokens: 
         stop_tokens,
         spec.end_token,
     )
+
+
+def _frozen(spec: ModelSpec, model: Any, wanted: ModelsWanted) -> Policy:
+    temperature, most = spec.logp_temperature, wanted.tokens_per_forward
+    return Policy(model, temperature, False, tokens_per_forward=most).requires_grad_(False)
+
+
+def _whole(spec: ModelSpec, path: str, start: str) -> Any:
+    """The model that training starts from, all of whose weights train: of a run with an adapter,
+    the two as one. UserError in half precision, which would round the adapter away."""
+    if not is_adapter(start):
+        return load_causal_lm(start, spec.dtype, spec.device)[0]
+    model = load_causal_lm(base_of(Path(start), path), spec.dtype, spec.device)[0]
+    if torch.finfo(model.dtype).bits < 32:
+        what = f"{start} holds an adapter, most of which {spec.dtype} weights would round away"
+        fix = "use model.dtype=float32, or model.adapter=lora with its rank, alpha and targets"
+        raise UserError(f"model.start_from={spec.start_from}: {what}; {fix}")
+    load_adapter(model, Path(start))
+    return merged(model).requires_grad_(True)
+
+
+def _adapted(
+    spec: ModelSpec,
+    adapter: AdapterSpec,
+    base: Any,
+    path: str,
+    start: str,
+    seed: int,
+) -> tuple[Any, Callable[[], Any]]:
+    """(a model whose adapter trains: a new one, or the start's own; what gives the model that it
+    starts from). All lie on the same weights: the base's, unless the start has others."""
+    below, goes_on = base, is_adapter(start)
+    lies_on = base_of(Path(start), path) if goes_on else start
+    if whereabouts(lies_on) != whereabouts(path):
+        below = load_causal_lm(lies_on, spec.dtype, spec.device)[0].requires_grad_(False)
+    model = sharing(below)
+    if goes_on:
+        adapter.go_on(model, Path(start))
+    else:
+        adapter.attach(model, stream_seed(seed, "adapter"))
+
+    def before() -> Any:
+        first = sharing(below)
+        if goes_on:
+            load_adapter(first, Path(start))
+        return first
+
+    return model, before

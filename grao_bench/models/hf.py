@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 
 from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Models, ModelSpec, ModelsWanted, Ranks
+from grao_bench.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted, Ranks
+from grao_bench.models.adapters import adapter_config, is_adapter
 from grao_bench.models.build import build_models
 from grao_bench.models.load import check_causal_lm, local
 from grao_bench.provenance import content_digest
@@ -30,6 +31,7 @@ class HFModel:
     end_token: the text of the token that closes an answer; None finds it: what closes an
     assistant's turn in the chat template's history, or else the tokenizer's own.
     dtype `auto` is bfloat16 where the hardware has it; half-precision weights are updated through float32 copies.
+    adapter: what trains in place of the weights, which stay as they are (`LoRA`); None: they train.
     logp_temperature divides the logits of every method's loss; 1 is the model's own distribution.
     """
 
@@ -44,6 +46,7 @@ class HFModel:
     device: str
     logp_temperature: float
     end_token: str | None
+    adapter: AdapterSpec | None
 
     @property
     def corpus_files(self) -> tuple[str, ...]:
@@ -56,6 +59,8 @@ class HFModel:
         resolve_device(self.device)
         check_start(self.start_from)
         check_causal_lm(self.path, self.revision)
+        if self.adapter is not None:
+            self.adapter.check()
 
     def checkpoint(self, corpus: Callable[[], list[str]], progress: Progress | None = None) -> str:
         """Where the base lies, downloaded now if it must be; the corpus is not read."""
@@ -67,11 +72,12 @@ class HFModel:
 
 
 def check_start(run: str | None) -> None:
-    """UserError where a run given as model.start_from has no whole model to start from."""
+    """UserError where a run given as model.start_from has no model or adapter to start from."""
     folder = started_from(run)
     if folder is not None:
         try:
-            check_causal_lm(folder)
+            check = adapter_config if is_adapter(folder) else check_causal_lm
+            check(folder)
         except UserError as error:
             raise UserError(f"model.start_from={run}: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from grao_bench.attention import pack, use_shared_prefix
 from grao_bench.batching import make_batch, micro_batches, to_device
 from grao_bench.devices import resolve_device, resolve_dtype
 from grao_bench.errors import UserError
+from grao_bench.models.adapters import adapter_config, base_of, is_adapter, load_adapter
 from grao_bench.models.hidden import enable_checkpointing, hidden_states
 from grao_bench.models.hub import fetched, is_hub_id
 from grao_bench.types import Answer, Batch, Needs
@@ -110,9 +112,12 @@ def load_classifier(
 ) -> tuple[Any, Any]:
     """(model, tokenizer) of a sequence classifier with one label, on its device.
 
-    `new_head`: of any causal LM, with a new head where it has none. UserError, naming the config's
+    `new_head`: of any causal LM, with a new head where it has none. An adapter's folder gives it,
+    and the head that it holds, on the model that it was trained on. UserError, naming the config's
     `key`.path, where it can't be had.
     """
+    if is_adapter(path):
+        return _with_adapter(Path(path), dtype, device, key, new_head)
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     where = resolve_device(device, f"{key}.device")
@@ -149,3 +154,14 @@ def _require_whole(loading: Mapping[str, Any], what: str, new_head: bool) -> Non
     for name in sorted(loading["unexpected_keys"]):
         if not name.startswith(head):
             raise UserError(f"{what}: it has {name} besides, of another model; give one of its own")
+
+
+def _with_adapter(folder: Path, dtype: str, device: str, key: str, new: bool) -> tuple[Any, Any]:
+    if new or not adapter_config(folder).modules_to_save:
+        what = "an adapter to start from" if new else "an adapter without a head"
+        fix = "give a whole model (save_model=full)" if new else "train one with train_reward"
+        raise UserError(f"{key}: {folder} is {what}; {fix}")
+    with torch.random.fork_rng(devices=[]):  # for a new head, which the adapter's own replaces
+        model, tokenizer = load_classifier(base_of(folder), dtype, device, key, new_head=True)
+    load_adapter(model, folder)
+    return model, tokenizer

@@ -19,7 +19,7 @@ import torch
 from grao_bench.batching import pad_rows
 from grao_bench.devices import resolve_device
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Models, ModelsWanted, Ranks
+from grao_bench.interfaces import AdapterSpec, Models, ModelsWanted, Ranks
 from grao_bench.models.build import build_models
 from grao_bench.models.cache import cache_folder, made_once
 from grao_bench.models.hf import Progress, check_start, start_digest, started_from
@@ -58,6 +58,7 @@ class TinyModel:
     dtype: Literal["float32", "float64"]
     device: str
     logp_temperature: float
+    adapter: AdapterSpec | None
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.hidden_size % (2 * self.heads):  # rotary embeddings turn pairs of dimensions
@@ -75,6 +76,8 @@ class TinyModel:
     def check(self) -> None:
         """UserError where start_from has no whole model."""
         check_start(self.start_from)
+        if self.adapter is not None:
+            self.adapter.check()
 
     def checkpoint(self, corpus: Callable[[], list[str]], progress: Progress | None = None) -> str:
         """The folder of the base, made now if it is not in the cache; one process makes it while others wait."""
@@ -140,7 +143,8 @@ class TinyModel:
 
     def _key(self, documents: list[str]) -> str:
         """16 hex digits: the fields that shape the weights, the documents, and the revision."""
-        shaping = {key: value for key, value in asdict(self).items() if key not in ("name", "start_from", "logp_temperature", "corpus")}
+        others = ("name", "start_from", "logp_temperature", "corpus", "adapter")
+        shaping = {key: value for key, value in asdict(self).items() if key not in others}
         digest = hashlib.sha256(json.dumps(shaping, sort_keys=True, default=list).encode())
         digest.update(f"recipe {self.revision}\0".encode())
         for document in documents:

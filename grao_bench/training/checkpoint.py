@@ -17,7 +17,7 @@ def save_checkpoint(folder: Path, trained: Trained) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     state = {
-        "module": trained.module.state_dict(),
+        "module": trained_state(trained.module),
         "optimizer": trained.optimizer.state_dict(),
         "masters": [parameter.detach() for parameter in _masters(trained)],
         "schedule": trained.schedule.state_dict(),
@@ -44,7 +44,7 @@ def load_checkpoint(folder: Path, trained: Trained) -> bool:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: can't be read ({reason}); {start_anew}") from None
     try:
-        trained.module.load_state_dict(state["module"])
+        load_trained_state(trained.module, state["module"])
         trained.optimizer.load_state_dict(state["optimizer"])
         with torch.no_grad():
             for parameter, stored in zip(_masters(trained), state["masters"], strict=True):
@@ -55,6 +55,25 @@ def load_checkpoint(folder: Path, trained: Trained) -> bool:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: does not fit this run ({reason}); {start_anew}") from None
     return True
+
+
+def trained_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The module's state but for its frozen weights, which are where they came from: of a model
+    with an adapter, the adapter."""
+    frozen = _frozen(module)
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Put back what `trained_state` gave. RuntimeError where it is not of such a module."""
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    if odd := [*unexpected, *(set(missing) - _frozen(module))]:
+        raise RuntimeError(f"its names are others: {min(odd)}")
+
+
+def _frozen(module: torch.nn.Module) -> set[str]:
+    named = module.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if not parameter.requires_grad}
 
 
 def _masters(trained: Trained) -> list[torch.nn.Parameter]:
