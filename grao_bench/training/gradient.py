@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -33,12 +33,13 @@ def gradient_step(
     tokens_per_forward: int,
     loss_of: Callable[[Batch], Loss],
     advice: str,
-    held: Iterable[nn.Parameter] = (),
+    held: Sequence[str] = (),
 ) -> dict[str, float]:
     """One optimiser update on a batch, accumulated over micro-batches of at most
     tokens_per_forward tokens; the loss is the mean over the batch's prompts however it is cut.
 
-    `loss_of` is called with each part of the batch. `held` parameters do not move in this step.
+    `loss_of` is called with each part of the batch. `held`: the optimiser's groups, by name, that
+    do not move in this step.
     Returns loss, loss/<part>, the loss's stats, grad_norm (before clipping) and lr. A loss or a
     gradient that is not a number raises UserError, which ends with `advice`; nothing is updated.
     """
@@ -56,19 +57,31 @@ def gradient_step(
             totals[name] = totals.get(name, 0.0) + value.sum().item() / batch.size
     what = "loss" if not broken else f"loss of example {broken[0]}"
     _require_finite(trained, what, totals["loss"], advice)
-    for parameter in held:
-        parameter.grad = None
-    norm = float(torch.nn.utils.clip_grad_norm_(trained.module.parameters(), trained.clip_norm))
+    moving: list[nn.Parameter] = []
+    for group in trained.optimizer.param_groups:
+        if group["name"] not in held:
+            moving += group["params"]
+            continue
+        for parameter in group["params"]:
+            parameter.grad = None
+    # of half-precision parameters these are the copies in which their gradients were summed
+    norm = float(torch.nn.utils.clip_grad_norm_(moving, trained.clip_norm))
     _require_finite(trained, "gradient's norm", norm, advice)
     lr = trained.optimizer.param_groups[0]["lr"]
     trained.optimizer.step()
     trained.schedule.step()
-    trained.module.zero_grad()
+    _forget(trained)
     return totals | {"grad_norm": norm, "lr": float(lr)}
+
+
+def _forget(trained: Trained) -> None:
+    """The gradients, those of frozen parameters and of held groups too."""
+    trained.module.zero_grad()
+    trained.optimizer.zero_grad()
 
 
 def _require_finite(trained: Trained, what: str, value: float, advice: str) -> None:
     if not np.isfinite(value):
-        trained.module.zero_grad()
+        _forget(trained)
         where = f"step {trained.step + 1}: the {what} is {value}"
         raise UserError(f"{where}; nothing was updated; {advice}")

@@ -18,7 +18,7 @@ from grao_bench.ops import stream_seed
 from grao_bench.records import StepRecord
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.gradient import gradient_step
-from grao_bench.training.optimizer import AdamW
+from grao_bench.training.optimizer import MODEL, AdamW
 from grao_bench.training.ranks import ALONE
 from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput, occurrences
 
@@ -183,7 +183,7 @@ def update(trainer: Trainer, batch: Batch, value_only: bool) -> dict[str, float]
         trainer.budget.tokens_per_forward,
         loss_of,
         advice="lower optimizer.lr, or look at the rewards",
-        held=trainer.policy.parameter_groups()[0] if value_only else (),
+        held=(MODEL,) if value_only else (),
     )
     return ({"sampler_mismatch": sum(mismatch)} if mismatch else {}) | metrics
 

@@ -12,6 +12,8 @@ import torch
 
 from grao_bench.errors import UserError
 
+MODEL, HEAD = "model", "head"
+"""The names of an optimiser's groups."""
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -58,17 +60,22 @@ class AdamW:
         policy: Trainable,
         updates: int,
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """The optimiser over what of it is trainable, and a schedule of `updates` updates.
+        """The optimiser over what of it is trainable, and a schedule of `updates` updates. Its
+        groups are named MODEL and HEAD.
 
-        Those in half precision are updated through float32 copies: at a rate of 1e-6 their own
-        digits would not move. UserError where nothing is trainable.
+        Those in half precision are updated through float32 copies, which also sum their gradients:
+        at a rate of 1e-6 their own digits would not move, and each micro-batch would round the sum
+        of those before it. UserError where nothing is trainable.
         """
         model, head = policy.parameter_groups()
         if not model and not head:
             what = "none of its parameters asks for a gradient"
             raise UserError(f"model: {what}; nothing would train")
         masters = [_master(parameter) for parameter in model]
-        groups = [{"params": masters, "lr": self.lr}, {"params": head, "lr": self.value_lr, "weight_decay": 0.0}]
+        groups = [
+            {"params": masters, "lr": self.lr, "name": MODEL},
+            {"params": head, "lr": self.value_lr, "weight_decay": 0.0, "name": HEAD},
+        ]
         optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             betas=(self.betas[0], self.betas[1]),
@@ -77,6 +84,8 @@ class AdamW:
         )
         halves = [(own, master) for own, master in zip(model, masters, strict=True) if own is not master]
         if halves:
+            for own, master in halves:
+                own.register_post_accumulate_grad_hook(partial(_to_master, master))
             optimizer.register_step_pre_hook(lambda *_: _to_masters(halves))
             optimizer.register_step_post_hook(lambda *_: _from_masters(halves))
         share = partial(share_of_rate, self.schedule, self.warmup_steps, updates)
@@ -103,9 +112,17 @@ def _master(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
     return torch.nn.Parameter(parameter.detach().float().clone()) if half else parameter
 
 
+def _to_master(master: torch.nn.Parameter, own: torch.Tensor) -> None:
+    """A micro-batch's gradient goes to the sum of those before it, in float32."""
+    if own.grad is not None:
+        wide = own.grad.float()
+        master.grad = wide if master.grad is None else master.grad.add_(wide)
+        own.grad = None
+
+
 def _to_masters(halves: list[tuple[torch.nn.Parameter, torch.nn.Parameter]]) -> None:
     for own, master in halves:
-        master.grad = None if own.grad is None else own.grad.float()
+        _to_master(master, own)
 
 
 @torch.no_grad()
