@@ -290,7 +290,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     config, seed = policy.model.config, experiment.seed
     examples, lengths = to_train_on(dataset.train, codec, config, budget, needs, seed)
     engine, reward = experiment.rollout.build(codec), experiment.reward.build(data)
-    require_left(examples, budget, dataset.name)
+    require_left(lengths, budget, dataset.name)
     return Cell(
         experiment=experiment,
         trainer=Trainer(policy, experiment.objective, experiment.optimizer, budget),
@@ -385,7 +385,7 @@ def evaluation_sets(
         examples, lengths = within_length(dataset.test, codec, policy.model.config, experiment.budget, asked)
         lengths = replace(lengths, examples=len(examples[: experiment.evaluation.max_examples]))
         reward = experiment.judge.build(data)
-        require_left(examples, experiment.budget, data.name)
+        require_left(lengths, experiment.budget, data.name)
         sets.append(EvaluationSet(data.name, examples[: experiment.evaluation.max_examples], lengths, reward))
     return tuple(sets)
 

@@ -146,8 +146,9 @@ class Lengths:
     """What the budget's limits did to a set: `examples` that are used, prompts cut from the left,
     and answers of more than max_answer_tokens, which `rule` (budget.long_references) cuts or drops.
 
-    without_reference: examples that are a prompt alone. Of a very large training set all of this is
-    said of the part that the run reads (`training.fit.LARGE`).
+    without_reference: examples that are a prompt alone. equal_pairs: how many were left out, as
+    their two answers are equal within max_answer_tokens. Of a very large training set all of this
+    is said of the part that the run reads (`training.fit.LARGE`).
     """
 
     examples: int
@@ -155,6 +156,7 @@ class Lengths:
     answers_over_limit: int
     rule: str
     without_reference: int = 0
+    equal_pairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

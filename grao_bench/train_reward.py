@@ -113,7 +113,8 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int
     pairs, or a model is there already. One that was interrupted goes on from its checkpoint and
     ends as if it had not been.
 
-    metrics.json: `pairs`, `pairs_cut` (those whose prompt had to be cut), and for dev and test what
+    metrics.json: `pairs`, `pairs_cut` (those whose prompt had to be cut), `pairs_equal` (left out,
+    as their answers are equal within max_tokens), and for dev and test what
     `rewards.pair_metrics.measures` and the baseline say of them. Lengths are in characters.
     pairs.json: digests of the training pairs, by which two reward models are seen to be disjoint.
     reward_model.json: how it was trained to read (`rewards.reward_folder.TrainedAs`).
@@ -131,21 +132,37 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int
         partial = folder.with_name(folder.name + PARTIAL)
         scorer, codec = _start(experiment, splits["train"], partial, bars)
         length = experiment.max_tokens
-        pairs = read_pairs(codec, splits["train"], length)
-        cut = codec.truncation.truncated_prompts
+        train, pairs = _told_apart(codec, splits["train"], length)
+        if not pairs:
+            what = f"the answers of all pairs of data={dataset.name} are equal within it"
+            raise UserError(f"max_tokens={length}: {what}; raise it")
+        cut, equal = codec.truncation.truncated_prompts, len(splits["train"]) - len(train)
         _fit(experiment, scorer, pairs, partial, f"reward model on {dataset.name}", bars)
         metrics: dict[str, int | float] = {"pairs": len(pairs), "pairs_cut": cut}
+        metrics["pairs_equal"] = equal
         for name in ("dev", "test"):
-            if splits[name]:
+            held_out, pairs = _told_apart(codec, splits[name], length)
+            if held_out:
                 bound = experiment.training.tokens_per_forward
-                margins = pair_margins(scorer, read_pairs(codec, splits[name], length), bound)
-                metrics |= measured(name, splits[name], margins, experiment.data)
+                margins = pair_margins(scorer, pairs, bound)
+                metrics |= measured(name, held_out, margins, experiment.data)
                 if baseline is not None:
-                    margins = baseline.margins(splits[name])
-                    metrics |= _of_baseline(measured(name, splits[name], margins, experiment.data))
+                    margins = baseline.margins(held_out)
+                    metrics |= _of_baseline(measured(name, held_out, margins, experiment.data))
         _save(scorer, codec, metrics, partial)
         partial.rename(folder)
     return metrics
+
+
+def _told_apart(
+    codec: TextCodec,
+    examples: Sequence[Example],
+    max_tokens: int,
+) -> tuple[list[Example], list[Pair]]:
+    """The examples whose answers the model can tell apart, and how it reads them."""
+    pairs = read_pairs(codec, examples, max_tokens)
+    both = [(one, pair) for one, pair in zip(examples, pairs, strict=True) if not pair.equal]
+    return [one for one, _ in both], [pair for _, pair in both]
 
 
 def _start(

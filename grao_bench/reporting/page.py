@@ -171,6 +171,8 @@ def counted_facts(info: RunInfo) -> list[str]:
         }
         if lengths.without_reference:
             found[f"{of}prompts without a reference"] = lengths.without_reference
+        if lengths.equal_pairs:
+            found[f"dropped: {of}pairs equal within max_answer_tokens"] = lengths.equal_pairs
     for purpose, judges in info.judges.items():
         for judge, counts in judges.items():
             told = asdict(counts)

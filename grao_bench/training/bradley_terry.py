@@ -107,6 +107,11 @@ class Pair:
     rejected: Answer
 
     @property
+    def equal(self) -> bool:
+        """Whether the model sees its answers as one and the same."""
+        return self.chosen.tokens == self.rejected.tokens
+
+    @property
     def length(self) -> int:
         """The prompt with the longer answer, in tokens."""
         return len(self.prompt) + max(len(self.chosen.tokens), len(self.rejected.tokens))
@@ -114,7 +119,7 @@ class Pair:
 
 def read_pairs(codec: TextCodec, examples: Sequence[Example], max_tokens: int) -> list[Pair]:
     """The examples, which have rejected answers, in ids; each answer with its prompt in
-    max_tokens."""
+    max_tokens. A pair whose answers are equal there teaches nothing: see `Pair.equal`."""
     pairs = []
     for example in examples:
         texts = [(example.reference, True), (example.rejected or "", True)]

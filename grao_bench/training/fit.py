@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grao_bench.batching import check_length
@@ -13,7 +13,7 @@ from grao_bench.interfaces import Dataset, DataSpec, Objective, RewardSpec
 from grao_bench.records import Lengths
 from grao_bench.specs import choices
 from grao_bench.training.loop import Budget
-from grao_bench.types import Example, Needs, Slot
+from grao_bench.types import Answer, Example, Needs, Slot
 
 
 def require_examples(dataset: Dataset, objective: Objective) -> None:
@@ -127,22 +127,28 @@ def within_length(
     most: int | None = None,
 ) -> tuple[tuple[Example, ...], Lengths]:
     """The examples that the budget's `long_references` rule keeps, and how many prompts and answers
-    are longer than it allows. most: looks no further than to keep so many; None looks at all.
+    are longer than it allows. Of those that are learned from as pairs (chosen and rejected), not
+    the ones whose answers are equal within max_answer_tokens: their gradient is 0, or rounding.
+    most: looks no further than to keep so many; None looks at all.
 
     UserError for an example that the model (its transformers config) has no room for, now and not
     when its turn comes. needs.rollouts: an answer may be sampled, of any length up to the budget's.
     """
     counter = codec.counting_anew()
     kept: list[Example] = []
+    equal, longest = 0, budget.max_answer_tokens
+    pairs = {"chosen", "rejected"} <= {slot.name for slot in needs.data_slots}
     for example in examples:
         if most is not None and len(kept) >= most:
             break
         prompt = counter.prompt(example.id, example.prompt)
-        answers = [counter.answer(prompt, text, budget.max_answer_tokens) for text in _texts(example, needs)]
-        if all(answer.finished for answer in answers) or budget.long_references == "cut":
-            lengths = [len(answer.tokens) for answer in answers]
-            longest = budget.max_answer_tokens if needs.rollouts else max(lengths)
-            check_length(example.id, len(prompt.tokens), longest, config)
+        answers = {text: counter.answer(prompt, text, longest) for text in _texts(example, needs)}
+        if pairs and _same(example, answers):
+            equal += 1
+        elif all(one.finished for one in answers.values()) or budget.long_references == "cut":
+            lengths = [len(answer.tokens) for answer in answers.values()]
+            room = longest if needs.rollouts else max(lengths)
+            check_length(example.id, len(prompt.tokens), room, config)
             kept.append(example)
     count = counter.truncation
     counted = Lengths(
@@ -151,8 +157,16 @@ def within_length(
         answers_over_limit=count.truncated_answers,
         rule=budget.long_references,
         without_reference=sum(example.chosen is None for example in kept),
+        equal_pairs=equal,
     )
     return tuple(kept), counted
+
+
+def _same(example: Example, answers: Mapping[str, Answer]) -> bool:
+    """Whether the model sees the better answer and the worse one as one and the same."""
+    both = (example.chosen, example.rejected)
+    found = {answers[text].tokens for text in both if text is not None}
+    return None not in both and len(found) == 1
 
 
 def _texts(example: Example, needs: Needs) -> list[str]:
@@ -162,9 +176,12 @@ def _texts(example: Example, needs: Needs) -> list[str]:
     return list(dict.fromkeys([*([] if example.chosen is None else [example.chosen]), *read]))
 
 
-def require_left(examples: tuple[Example, ...], budget: Budget, name: str) -> None:
+def require_left(lengths: Lengths, budget: Budget, name: str) -> None:
     """UserError where the length rule left nothing of a set."""
-    if not examples:
-        limit = f"budget.max_answer_tokens={budget.max_answer_tokens}"
+    limit = f"budget.max_answer_tokens={budget.max_answer_tokens}"
+    if lengths.equal_pairs and not lengths.examples:
+        what = f"the two answers of {lengths.equal_pairs} pairs are equal within {limit}"
+        raise UserError(f"data={name}: nothing is left to learn from; {what}; raise it")
+    if not lengths.examples:
         fix = "raise it, or use budget.long_references=cut"
         raise UserError(f"data={name}: no reference fits {limit}; {fix}")
