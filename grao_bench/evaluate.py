@@ -1,9 +1,13 @@
-"""python -m grao_bench.evaluate run=<folder>: evaluate a finished run again, with another reward, temperature or sets (Hydra)."""
+"""python -m grao_bench.evaluate: a finished run again (run=<folder>), with another reward,
+temperature or sets; or any checkpoint (model=...), as a run is evaluated (Hydra)."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,9 +93,47 @@ def reevaluate(cfg: DictConfig) -> None:
         print(f"{path} (there already; remove it to evaluate anew)")
 
 
+def score_checkpoint(cfg: DictConfig) -> None:
+    """Evaluate a checkpoint, and print its scores and where its record lies."""
+    quiet_transformers()
+    try:
+        asked = to_value(cfg)
+        from grao_bench.checkpoints import evaluate_checkpoint, score_lines
+        from grao_bench.progress import Bars
+
+        with Bars() as bars:
+            tasks = partial(_shown, bars)
+            folder = evaluate_checkpoint(asked, tasks)
+        lines = score_lines(folder)
+    except UserError as error:
+        quit_with(error)
+        return
+    print("\n".join([*lines, str(folder)]))
+
+
+def _shown(bars: Any, what: str, done: int, total: int) -> None:
+    bars.show(what, done, total, "")
+
+
+def config_name(words: Sequence[str]) -> str:
+    """Which of conf/ a command line is of: evaluate, of a run, or evaluate_checkpoint, of a model.
+
+    UserError for one that names both.
+    """
+    keys = {word.partition("=")[0].lstrip("+") for word in words}
+    model = any(re.split("[./]", key)[0] == "model" for key in keys)
+    if model and "run" in keys:
+        raise UserError("run= and model=: give a run's folder or a model, not both")
+    return "evaluate_checkpoint" if model else "evaluate"
+
+
 def main() -> None:
     """The command line."""
-    hydra_main("evaluate", reevaluate)
+    try:
+        name = config_name(sys.argv[1:])
+    except UserError as error:
+        quit_with(error)
+    hydra_main(name, reevaluate if name == "evaluate" else score_checkpoint)
 
 
 if __name__ == "__main__":

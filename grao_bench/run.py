@@ -152,7 +152,7 @@ def _run(
         evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
         score_tasks(experiment, tested, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model", experiment.save_model)
-        told = _told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
+        told = told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
         write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
         tracker.summary(summary(partial, bases))
         (partial / "alarms.txt").write_text("".join(f"{line}\n" for line in alarm_lines(partial)), encoding="utf-8")
@@ -187,7 +187,7 @@ def _info(cell: Cell, label: str, around: dict[str, str]) -> RunInfo:
     )
 
 
-def _told_by(judges: Mapping[str, RewardSource], folder: Path) -> dict[str, dict[str, JudgeCounts]]:
+def told_by(judges: Mapping[str, RewardSource], folder: Path) -> dict[str, dict[str, JudgeCounts]]:
     """What judges have counted (calls, cost, consistency, exclusions), for whom they judged; their prompts become files of the folder.
 
     Counts are this process's: of a resumed run since it was started again, and with the base's answers where it judged those.
@@ -382,41 +382,57 @@ def evaluate_base(
     label: str = "",
     on_task: OnTask | None = None,
 ) -> Path:
-    """The base's own evaluation, made once for all cells that share it and what is asked of it; returns its folder below `runs`.
+    """The base's own, made once for all cells that share it: see `evaluate_untrained`."""
+    return evaluate_untrained(experiment, sets, base, runs, label, on_task)
+
+
+def evaluate_untrained(
+    experiment: Experiment,
+    sets: Sequence[EvaluationSet],
+    tested: Tested,
+    runs: Path,
+    label: str = "",
+    on_task: OnTask | None = None,
+    name: str = "base",
+    data: str = "base",
+) -> Path:
+    """The evaluation of a model that no run here trained, made once for what is asked of its
+    weights; returns its folder runs/<data>/<name>-<hash>/seed0.
 
     Scores of lm-eval tasks that it lacks are added to it.
     """
     asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
-    weights, fingerprints = weights_fingerprint(base.policy.model), fingerprints_of(sets, label)
+    weights, fingerprints = weights_fingerprint(tested.policy.model), fingerprints_of(sets, label)
     evaluation = replace(experiment.evaluation, lm_eval=NO_TASKS)
     code = computed_by(experiment).items()
     engine = {key: digest for key, digest in code if key.startswith("rollout")}
     judged = (weights, fingerprints, experiment.judge)
     identity = value_hash(*judged, experiment.rollout, engine, asked, evaluation)
-    folder = runs / "base" / f"base-{identity}" / "seed0"
+    folder = runs / data / f"{name}-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             partial = folder.with_name(folder.name + PARTIAL)
-            evaluate_policy(experiment, sets, base, partial / "evaluations", label)
+            evaluate_policy(experiment, sets, tested, partial / "evaluations", label)
+            model = tested.policy.model
             write_info(
                 partial,
                 RunInfo(
-                    objective="base",
+                    objective=name,
                     model=experiment.model.name,
-                    data="base",
+                    data=data,
                     reward=sets[0].reward.name,
                     seed=0,
                     config_hash=identity,
                     config=describe(experiment) | {"objective": None, "optimizer": None},
-                    fingerprints={"base": weights, **fingerprints},
-                    environment=environment(base.policy.model.device, base.policy.model.dtype, experiment.threads),
+                    fingerprints={"base" if name == "base" else "model": weights, **fingerprints},
+                    environment=environment(model.device, model.dtype, experiment.threads),
                     sweep=experiment.sweep,
                     hash_version=HASH_VERSION,
                 ),
             )
             partial.rename(folder)
-        score_tasks(experiment, base, folder, on_task)
+        score_tasks(experiment, tested, folder, on_task)
     return folder
 
 
@@ -463,7 +479,7 @@ def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_ta
         base = replace(tested, policy=load_policy(spec, path, wanted)[0], step=0)
         evaluate_base(experiment, sets, base, folder.parents[2], label, on_task)
         # what stands there already was said when the run was made
-        told = _told_by(evaluating(sets, label), folder)
+        told = told_by(evaluating(sets, label), folder)
         fingerprints = fingerprints_of(sets, label) | info.fingerprints
         write_info(folder, replace(info, fingerprints=fingerprints, judges=info.judges | told))
     kept = [folder / "evaluations" / f"{one.name}-{one.reward.name}{label}.jsonl" for one in sets]

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from grao_bench.checkpoints import CheckpointEvaluation
 from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
@@ -37,6 +38,11 @@ SWEEPS = sorted(path.stem for path in (sweeps_parent() / "sweeps").glob("*.yaml"
 OBJECTIVES = sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))
 OUTSIDE = {"placeholder", "https://api.deepseek.com"}
 """Where the configurations lead: a placeholder of a function, and the judges' addresses."""
+OTHERS = [
+    ("evaluate", Reevaluation),
+    ("evaluate_checkpoint", CheckpointEvaluation),
+    ("train_reward", RewardExperiment),
+]
 SPECS = ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")
 
 
@@ -114,7 +120,7 @@ def test_every_preset(group, choice):
     assert to_value(cfg, NO_FIELDS) != value()
 
 
-@pytest.mark.parametrize(("root", "kind"), [("evaluate", Reevaluation), ("train_reward", RewardExperiment)])
+@pytest.mark.parametrize(("root", "kind"), OTHERS)
 def test_the_other_commands(root, kind):
     cfg = composed(root=root)
     assert_spelled(cfg)
@@ -225,7 +231,8 @@ def test_how_often_is_measured_counts_where_the_best_is_kept():
 
 def test_every_part_of_ours_has_a_revision_and_it_counts(monkeypatch):
     """Of what makes numbers: commands and trackers make none."""
-    none = {"Experiment", "Reevaluation", "RewardExperiment", "RewardTraining", "NoTracking", "WandbTracking"}
+    commands = {"Experiment", "Reevaluation", "CheckpointEvaluation", "RewardExperiment"}
+    none = {*commands, "RewardTraining", "NoTracking", "WandbTracking"}
     assert {kind.__name__ for kind in spec_kinds() if revision_of(kind) is None} == none
     before = value("reward=mixture").config_hash
     monkeypatch.setattr(Part, "revision", 2)

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 import grao_bench
 from grao_bench import report
 from grao_bench.command_line import sweeps_parent, to_value
+from grao_bench.evaluate import config_name
 from grao_bench.specs import conf_dir
 from grao_bench.train import NO_FIELDS, grid_cells
 from tests.cells import small
@@ -89,7 +90,8 @@ def test_the_other_commands_compose(module):
     found = of(f"python -m grao_bench.{module}")
     assert found
     for arguments in found:
-        to_value(compose(module, overrides=arguments))
+        root = config_name(arguments) if module == "evaluate" else module
+        to_value(compose(root, overrides=arguments))
 
 
 def test_report_commands_are_understood():

@@ -63,7 +63,7 @@ def _set(cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int) 
             {
                 "name": cell.label,
                 "model": cell.model,
-                "trained_on": "" if cell.objective == BASE else cell.data,
+                "trained_on": cell.data if cell.trained else "",
                 "seed": run.info.seed,
                 "run": link(run.folder),
                 "base": _base_of(speakers, cell),

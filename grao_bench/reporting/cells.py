@@ -91,6 +91,11 @@ class Cell:
         return self.runs[0].info.config if self.runs else next((lost.config for lost in self.missing if lost.config), {})
 
     @property
+    def trained(self) -> bool:
+        """Whether it was trained here; not a base, nor a checkpoint that was evaluated alone."""
+        return self.objective != BASE and self.config.get("objective", "") is not None
+
+    @property
     def first_stage(self) -> str:
         """The folder of the run that training started from, as the first run names it; empty where it started from the base."""
         return start_of(self.config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from grao_bench.reporting.cells import BASE, Cell
+from grao_bench.reporting.cells import Cell
 from grao_bench.reporting.intervals import Interval
 from grao_bench.reporting.sheets import NONE, Grid, grid_of
 
@@ -25,7 +25,7 @@ def folders(cell: Cell) -> tuple[Path, ...]:
 
 def cell_columns(cell: Cell) -> Line:
     """Which configuration a line of numbers is of."""
-    trained_on = "" if cell.objective == BASE else cell.data
+    trained_on = cell.data if cell.trained else ""
     return {
         "model": cell.model,
         "method": cell.label,

@@ -163,7 +163,7 @@ def _setting(cell: Cell, key: str) -> float | None:
 
 
 def _trained(cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.objective != BASE and cell.runs]
+    return [cell for cell in cells if cell.trained and cell.runs]
 
 
 def _tags(cell: Cell) -> dict[str, str]:

@@ -65,7 +65,7 @@ Key = tuple[str, str]
 
 def draw_all(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table]) -> list[Drawing]:
     """Every figure that these records hold, figures of one kind together: one per table, or per model and data set trained on."""
-    trained = [cell for cell in cells if cell.objective != BASE and cell.runs]
+    trained = [cell for cell in cells if cell.trained and cell.runs]
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in trained:
         groups.setdefault((cell.model, cell.data), []).append(cell)

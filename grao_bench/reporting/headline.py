@@ -42,7 +42,9 @@ def findings(tables: Sequence[Table], caveat: str = "") -> list[Finding]:
 
 def _finding(table: Table, model: str, caveat: str) -> Finding:
     rows = [row for row in table.rows if row.cell.model == model]
-    scored = [row for row in rows if row.scores and row.cell.objective != BASE]
+    others = [row for row in rows if row.scores and row.cell.objective != BASE]
+    scored = [row for row in others if row.cell.trained]
+    beside = [row for row in others if not row.cell.trained]
     base = next((row for row in rows if row.cell.objective == BASE and row.scores), None)
     lost = [row.cell.label for row in rows if not row.scores]
     about = f"{table.set} ({model}), judged by {table.reward}"
@@ -51,6 +53,9 @@ def _finding(table: Table, model: str, caveat: str) -> Finding:
     found = next((one for one in table.comparisons if (one.model, one.score) == (model, "ras")), None)
     against = doubts(scored, caveat)
     verdict, sentences = _compared(found, scored, against) if found else _alone(scored)
+    if beside and "ras" in beside[0].scores:
+        named = ", ".join(f"{row.cell.label} {_percent(row)}" for row in beside)
+        sentences.append(f"Beside them, trained elsewhere: {named}.")
     if base:
         sentences.append(f"The base has {_percent(base)}.")
     if lost:
@@ -78,7 +83,7 @@ def _by_reward(rows: Sequence[Row]) -> tuple[str, str]:
 
 def _alone(scored: Sequence[Row]) -> tuple[str, list[str]]:
     if not scored:
-        return "No method was evaluated", []
+        return "No method was trained and evaluated", []
     (row,) = scored
     return "One method, nothing to compare it with", [f"{row.cell.label} has {_percent(row)}."]
 

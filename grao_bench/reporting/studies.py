@@ -391,7 +391,7 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
     """Tokens, seconds and peak memory per method; None where nothing was trained."""
     texts: list[list[str]] = []
     lines: list[Line] = []
-    for cell in (cell for cell in cells if cell.objective != BASE):
+    for cell in (cell for cell in cells if cell.trained):
         runs = cell.runs
         counts = {name: over_seeds([_counts(run)[name] for run in runs]) if runs else None for name in COUNTED}
         seconds = [sum(float(line["seconds"]) for line in run.timing) for run in runs if run.timing]
@@ -431,7 +431,7 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
             "means over seeds, seconds ± sd: training steps alone, without probes and evaluation; the peak is the largest of the seeds."
             " SFT and DPO generate nothing. A run that started from another run shows its own stage",
         ),
-        tuple(folders(cell) for cell in cells if cell.objective != BASE),
+        tuple(folders(cell) for cell in cells if cell.trained),
     )
 
 

@@ -24,6 +24,16 @@ from grao_bench.reporting.sheets import NONE, Grid
 COMPARED = ("ras", "nag_mean")
 """The scores whose differences are tested; each is a Holm family of its own."""
 
+ASKED = (
+    "rollout",
+    "evaluation.temperature",
+    "evaluation.max_examples",
+    "evaluation.seed",
+    "budget.max_prompt_tokens",
+    "budget.max_answer_tokens",
+)
+"""Settings that a checkpoint trained elsewhere shares with the runs that it stands beside."""
+
 SCORE_NAMES = {"ras": "RAS", "nag_mean": "nag_mean"}
 
 
@@ -143,7 +153,8 @@ def compare(rows: Sequence[Row]) -> tuple[Comparison, ...]:
     found = []
     for model in dict.fromkeys(row.cell.model for row in rows):
         for name in COMPARED:
-            members = [row for row in rows if row.cell.model == model and row.cell.objective != BASE and name in row.scores]
+            here = [row for row in rows if row.cell.model == model and row.cell.trained]
+            members = [row for row in here if name in row.scores]
             if len(members) > 1:
                 best = max(members, key=lambda row: row.scores[name].mean)
                 pairs = all_pairs({row.cell.label: row.means.get(name, {}) for row in members})
@@ -255,7 +266,7 @@ def cross_grid(table: CrossTable) -> Grid:
     for cell, by_set in table.rows:
         twins = cell.objective == BASE and len({weights for model, weights in bases if model == cell.model}) > 1
         label = f"{cell.label} {cell.base_fingerprint[:8]}" if twins else cell.label
-        line = [label, *([cell.model] if several else []), NONE if cell.objective == BASE else cell.data]
+        line = [label, *([cell.model] if several else []), cell.data if cell.trained else NONE]
         for name in table.sets:
             found = by_set[name].scores if name in by_set else {}
             line += [with_interval(found.get("ras"), 1), with_interval(found.get("nag_mean"), 1)]
@@ -275,7 +286,7 @@ def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
             "method": row.cell.label,
             "objective": row.cell.objective,
             "config_hash": row.cell.config_hash,
-            "trained_on": "" if row.cell.objective == BASE else row.cell.data,
+            "trained_on": row.cell.data if row.cell.trained else "",
             "set": row.set,
             "reward_source": row.reward,
             "ties": ties,
@@ -357,9 +368,12 @@ def _by_seed(runs: Sequence[Run], frames: Sequence[pd.DataFrame], name: str) -> 
 
 def _with_absent_seeds(rows: Sequence[Row]) -> list[Row]:
     """The rows, with a note where a cell lacks a seed that another row has and that did not fail: it was never run."""
-    everywhere = {run.info.seed for row in rows for run in row.cell.runs}
+    everywhere = {run.info.seed for row in rows if row.cell.trained for run in row.cell.runs}
     noted = []
     for row in rows:
+        if not row.cell.trained:
+            noted.append(row)
+            continue
         known = {run.info.seed for run in row.cell.runs} | {int(lost.seed) for lost in row.cell.missing if lost.seed.isdigit()}
         absent = ", ".join(map(str, sorted(everywhere - known)))
         noted.append(replace(row, notes=(*row.notes, f"seed {absent} not run")) if absent else row)
@@ -370,7 +384,8 @@ def _never_run(trained: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     """A row without numbers for each of the paper's methods that the same model was trained by on another set alone."""
     found = []
     for model in dict.fromkeys(row.cell.model for row in trained):
-        elsewhere = {row.cell.objective for row in rows if row.cell.model == model} & set(paper.METHODS)
+        of_model = [row for row in rows if row.cell.model == model and row.cell.trained]
+        elsewhere = {row.cell.objective for row in of_model} & set(paper.METHODS)
         here = {row.cell.objective for row in trained if row.cell.model == model}
         for objective in sorted(elsewhere - here):
             cell = Cell(model, trained[0].set, objective, "", objective, ())
@@ -411,17 +426,20 @@ def _families(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 def _notes(cells: Sequence[Cell], reward: str) -> tuple[str, ...]:
     """What makes a comparison unequal: another reward in training than here, and settings that differ besides the objective's own."""
-    finished = [cell for cell in cells if cell.runs]
+    finished = [cell for cell in cells if cell.runs and cell.trained]
+    beside = [cell for cell in cells if cell.runs and not cell.trained]
+    asked = unequal_settings([*finished, *beside], ASKED) if beside else ()
     others = sorted({run.info.reward for cell in finished for run in cell.runs} - {reward})
     lines = [f"trained on the reward {', '.join(others)}, judged here by {reward}"] if others else []
-    return (*lines, *unequal_settings(finished))
+    return (*lines, *dict.fromkeys((*unequal_settings(finished), *asked)))
 
 
-def unequal_settings(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """A line for each setting, other than the objective's own, that differs between these cells."""
+def unequal_settings(cells: Sequence[Cell], only: Sequence[str] = ()) -> tuple[str, ...]:
+    """A line for each setting, other than the objective's own, that differs between these cells;
+    `only` these and those below them, where some are given."""
     finished = [cell for cell in cells if cell.runs]
     lines = []
-    for key, values in differing(finished).items():
+    for key, values in differing(finished, only).items():
         if key.split(".")[0] not in ("objective", "model", "data"):
             pairs = ", ".join(f"{cell.label} {value}" for cell, value in zip(finished, values, strict=True))
             lines.append(f"{key} differs between rows: {pairs}")
@@ -469,7 +487,7 @@ def seeds_text(row: Row) -> str:
 
 
 def _printed(row: Row, subset: paper.Subset, model: paper.Model) -> paper.Printed | None:
-    if row.cell.first_stage:
+    if row.cell.first_stage or not row.cell.trained:
         return None
     settings = row.cell.config.get("objective")
     if not paper.is_printed_method(row.cell.objective, settings if isinstance(settings, dict) else {}):

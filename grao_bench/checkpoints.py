@@ -1,0 +1,157 @@
+"""Any checkpoint scored as a run is: ours, another trainer's, a hub's, beside its base or alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from grao_bench.errors import UserError
+from grao_bench.experiment import Evaluation, Experiment, check, evaluation_sets, models_wanted
+from grao_bench.interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec
+from grao_bench.models.build import base_spec, load_policy
+from grao_bench.process import process_settings
+from grao_bench.provenance import weights_fingerprint
+from grao_bench.records import read_info, read_run, write_info
+from grao_bench.reporting.cells import base_records, gather
+from grao_bench.reporting.scores import scores
+from grao_bench.run import OnTask, Tested, evaluate_base, evaluate_untrained, evaluating, told_by
+from grao_bench.specs import load
+from grao_bench.training.loop import Budget
+from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
+
+SHOWN = {"ras": "RAS {:.1f}%", "nag_mean": "nag_mean {:.1f}%", "reward": "mean reward {:.3g}"}
+"""The scores that the command line prints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoObjective:
+    """What a checkpoint was trained by here: nothing. `name` labels its row."""
+
+    revision: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs(rollouts=1)
+    updates: ClassVar[Updates] = Updates()
+    name: str
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Never called."""
+        raise NotImplementedError
+
+    def loss(self, policy: PolicyOutput, batch: Batch) -> Loss:
+        """Never called."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointEvaluation:
+    """model: the checkpoint. name: its row in reports; None is its folder's. base: a folder, GGUF
+    file or hub id that it is measured against; None: none, then there is RAS against the references
+    and no NAG. data, reward, rollout, budget (its lengths), evaluation: as a run's.
+
+    The record goes to output/sweep/<model>/<data>/<name>-<hash>/seed0, where reports find it beside
+    the runs of that sweep.
+    """
+
+    model: ModelSpec
+    name: str | None
+    base: str | None
+    data: DataSpec
+    reward: RewardSpec
+    rollout: RolloutSpec
+    budget: Budget
+    evaluation: Evaluation
+    threads: int
+    output: str
+    sweep: str
+
+    @property
+    def label(self) -> str:
+        """`name`, or the last two parts of where the checkpoint lies, in letters that may name a
+        folder."""
+        if self.name is not None:
+            return self.name
+        path = str(getattr(self.model, "path", self.model.name))
+        return re.sub(r"[^A-Za-z0-9_.]+", "_", "_".join(Path(path).parts[-2:])).strip("_.")
+
+    @property
+    def experiment(self) -> Experiment:
+        """The cell that it would be, of no step."""
+        return Experiment(
+            objective=NoObjective(name=self.label),
+            model=self.model,
+            data=self.data,
+            reward=self.reward,
+            rollout=self.rollout,
+            optimizer=load("optimizer/adamw", lr=0.0),
+            budget=replace(self.budget, steps=0),
+            evaluation=self.evaluation,
+            tracking=load("tracking/none"),
+            save_model="none",
+            seed=0,
+            threads=self.threads,
+            output=self.output,
+            sweep=self.sweep,
+        )
+
+    def of_base(self, experiment: Experiment) -> Experiment | None:
+        """The same for the base; None without one."""
+        if self.base is None:
+            return None
+        if not hasattr(self.model, "path"):
+            raise UserError(f"base={self.base}: model={self.model.name} is a base itself")
+        model: ModelSpec = replace(base_spec(self.model), path=self.base)  # type: ignore[type-var]
+        return replace(experiment, model=model)
+
+
+def evaluate_checkpoint(asked: CheckpointEvaluation, on_task: OnTask | None = None) -> Path:
+    """Evaluate the checkpoint, and its base where one is given, once; returns the record's folder.
+
+    UserError for what can't be, before anything is loaded.
+    """
+    experiment = asked.experiment
+    base = asked.of_base(experiment)
+    if asked.label == "base":
+        raise UserError("name=base: that is the name of the base's own row; give another")
+    for one in (experiment, base):
+        if one is not None:
+            check(one)
+    with process_settings(experiment.threads):
+        runs = Path(asked.output) / asked.sweep / asked.model.name
+        tested = _tested(experiment)
+        sets = evaluation_sets(experiment, tested.policy, tested.codec)
+        name, data = asked.label, asked.data.name
+        folder = evaluate_untrained(experiment, sets, tested, runs, "", on_task, name, data)
+        info = read_info(folder)
+        lengths = {one.name: one.lengths for one in sets}
+        judges = info.judges | told_by(evaluating(sets), folder)
+        info = replace(info, lengths=lengths, judges=judges)
+        if base is not None:
+            lies, tested = tested.codec, _tested(base)
+            if tested.codec.tokenizer.get_vocab() == lies.tokenizer.get_vocab():
+                tested = replace(tested, codec=lies, engine=base.rollout.build(lies))
+            evaluate_base(base, sets, tested, runs, "", on_task)
+            weights = weights_fingerprint(tested.policy.model)
+            info = replace(info, fingerprints=info.fingerprints | {"base": weights})
+        write_info(folder, info)
+    return folder
+
+
+def _tested(experiment: Experiment) -> Tested:
+    wanted = models_wanted(experiment)
+    path = experiment.model.checkpoint(wanted.corpus, wanted.on_pretrain)
+    policy, codec = load_policy(experiment.model, path, wanted)
+    return Tested(policy, 0, codec, experiment.rollout.build(codec))
+
+
+def score_lines(folder: Path) -> list[str]:
+    """A line for each of the record's evaluations: its scores, by the base where it has one."""
+    run = read_run(folder)
+    beside = [read_run(path.parent) for path in folder.parents[2].glob("base/*/seed0/run.json")]
+    cells = gather([run, *beside], {})
+    lines = []
+    for (name, reward), records in run.evaluations.items():
+        found = scores(records, base_records(cells, run, (name, reward)))
+        said = [text.format(found[key]) for key, text in SHOWN.items() if key in found]
+        lines.append(f"{name} by {reward}: {', '.join(said)}, {len(records)} prompts")
+    return lines
