@@ -108,8 +108,8 @@ class Batch:
 
     @property
     def sampler_logp(self) -> Float[Tensor, "P K T"]:
-        """The sampler's of its tokens, at the loss's temperature, for the mismatch metric; 0 on
-        other answers."""
+        """The sampler's of its tokens, under the distribution that it drew from, for the mismatch
+        metric; 0 on other answers."""
         return self["sampler_logp"]
 
     @property

@@ -70,9 +70,11 @@ def collect(
     _require_room(batch, policy)
     if needs.labelled:
         batch = batch.fill(labels=torch.tensor([bool(example.label) for example in examples]))
-    told = _sampler_logp(batch, rollouts, collector.sampling, policy.logp_temperature)
-    batch = batch.fill(sampler_logp=told)
+    if any(rollouts):
+        batch = batch.fill(sampler_logp=on_rollouts(batch, rollouts, "sampler_logp"))
     if needs.old_logp == "sampler":
+        field = told_by_sampler(collector.sampling, policy.logp_temperature)
+        told = None if field is None else on_rollouts(batch, rollouts, field)
         if told is None:
             raise UserError(SAMPLER_TELLS_NOTHING)
         batch = batch.fill(old_logp=told)
@@ -205,14 +207,6 @@ def told_by_sampler(sampling: Sampling, temperature: float) -> Literal["logp", "
         return "logp"
     whole = sampling.top_p == 1 and sampling.top_k == 0 and sampling.min_p == 0
     return "sampler_logp" if whole and temperature == sampling.temperature else None
-
-
-def _sampler_logp(
-    batch: Batch, rollouts: Sequence[Sequence[Answer]], sampling: Sampling, temperature: float
-) -> Float[torch.Tensor, "P K T"] | None:
-    """The sampler's log-probabilities at the loss's temperature; None where nobody tells them."""
-    told = told_by_sampler(sampling, temperature)
-    return on_rollouts(batch, rollouts, told) if told is not None and any(rollouts) else None
 
 
 def _filled_in(

@@ -216,7 +216,8 @@ def _expected_gradient(trainer: Trainer, part: Batch, size: int) -> torch.Tensor
 
 
 def _mismatch(logp: torch.Tensor, batch: Batch) -> float:
-    """Sum over the rollouts' tokens of |the trainer's log-prob - the sampler's|."""
+    """Sum over the rollouts' tokens of |the loss's log-prob - that of what they were drawn from|:
+    rounding, unless the two are different distributions (temperature, top_p, top_k, min_p)."""
     k = batch.columns("rollout")
     return float((logp - batch.sampler_logp)[:, k].abs().sum())
 

@@ -318,14 +318,37 @@ def test_a_resumed_run_ends_bit_identical(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if load_objective(name).needs.rollouts])
 def test_sampler_and_trainer_give_the_same_tokens_the_same_log_probabilities(name):
-    """In float32, by the shared-prefix engine, at each step: their mean difference is a metric, and at most 1e-5."""
+    """In float32, by the shared-prefix engine, at each step, where the loss is at the temperature
+    that was drawn at: their mean difference is a metric, and at most 1e-5."""
     spec = objective(name)
-    policy_ = Policy(tiny_llama(), 1.0, spec.needs.values)
+    policy_ = Policy(tiny_llama(), 0.7, spec.needs.values)
     engine = load("rollout/shared_prefix").build(codec())
     engine.sync(policy_, 0)
     collector_ = replace(collector(spec, policy_), engine=engine)
     for record in train(trainer(spec, policy_), collector_, EXAMPLES, seed=0):
         assert 0 < record.metrics["sampler_mismatch"] <= 1e-5
+
+
+@pytest.mark.parametrize("truncated", [{}, {"top_k": 4}])
+def test_a_loss_that_is_not_of_what_was_drawn_from_shows(truncated):
+    """The loss at temperature 1, rollouts at 0.7: the mean |log p_1 - log p_0.7| of their tokens, as
+    the policy itself says them; and what is cut off of the distribution makes it larger."""
+    spec = objective("grpo")
+    policy_ = Policy(tiny_llama().double(), 1.0, value_head=False)
+    engine = load("rollout/shared_prefix").build(codec())
+    engine.sync(policy_, 0)
+    collector_ = replace(collector(spec, policy_), engine=engine)
+    collector_ = replace(collector_, sampling=replace(collector_.sampling, **truncated))
+    batch, _ = collect(collector_, policy_, EXAMPLES, spec.needs, spec.updates, 0)
+    with torch.no_grad():
+        apart = (policy_(batch, temperature=0.7).logp - policy_(batch).logp)[batch.mask]
+    expected = apart.abs().mean().item()
+    assert expected > 0.05
+    found = update(trainer(spec, policy_), prepared(spec, batch), value_only=False)
+    if truncated:
+        assert found["sampler_mismatch"] > 1.1 * expected
+    else:
+        assert found["sampler_mismatch"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("bound", [1, 60, 10_000])
