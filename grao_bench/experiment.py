@@ -51,7 +51,7 @@ from grao_bench.training.fit import (
     to_train_on,
     within_length,
 )
-from grao_bench.training.loop import Budget, Trainer
+from grao_bench.training.loop import Budget, Trainer, fewer_minibatches
 from grao_bench.training.optimizer import AdamW
 from grao_bench.training.ranks import ALONE
 from grao_bench.training.reference import ReferenceCache
@@ -144,6 +144,20 @@ class Experiment:
         )
 
     @property
+    def logp_temperature(self) -> float:
+        """What divides the logits of the loss's log-probabilities: ratio, KL and J alike, the
+        reference model's too. `model.logp_temperature`, or what it is by itself."""
+        own = self.model.logp_temperature
+        return self.own_temperature if own == "auto" else float(own)
+
+    @property
+    def own_temperature(self) -> float:
+        """What `model.logp_temperature=auto` is: d/dz E[R] of answers drawn at a temperature is
+        E[R d/dz log pi] with log pi at that temperature. See `LogpTemperature`."""
+        heat = self.rollout.temperature
+        return heat if self.objective.needs.rollouts > 0 and heat > 0 else 1.0
+
+    @property
     def evaluation_sampling(self) -> Sampling:
         """How evaluation samples its answers."""
         temperature = self.evaluation.temperature
@@ -182,7 +196,12 @@ def check(experiment: Experiment) -> None:
     model, count, heat = experiment.model, experiment.evaluation.max_examples, experiment.evaluation.temperature
     for key, value, right, rule in (
         ("threads", experiment.threads, experiment.threads >= 1, "at least 1"),
-        ("model.logp_temperature", model.logp_temperature, model.logp_temperature > 0, "above 0"),
+        (
+            "model.logp_temperature",
+            model.logp_temperature,
+            experiment.logp_temperature > 0,
+            "above 0, or auto",
+        ),
         ("objective.epochs", updates.epochs, updates.epochs >= 1, "at least 1"),
         ("objective.minibatches", updates.minibatches, updates.minibatches >= 1, "at least 1"),
         ("rollout.temperature", rollout.temperature, rollout.temperature >= 0, "at least 0 (0: greedy)"),
@@ -216,10 +235,31 @@ def check(experiment: Experiment) -> None:
         experiment.judge.check(data)
 
 
+def remarks(experiment: Experiment) -> list[str]:
+    """What a person should know of a cell before it trains: where it can't do what it is asked, or
+    is asked for what changes the meaning of its numbers. A line each."""
+    fewer = fewer_minibatches(experiment.objective, experiment.budget)
+    told = fewer, _other_temperature(experiment)
+    return [line for line in told if line]
+
+
+def _other_temperature(experiment: Experiment) -> str:
+    """Of a loss at another temperature than it would have by itself; empty where it is at that."""
+    asked, own = experiment.model.logp_temperature, experiment.own_temperature
+    if asked in ("auto", own):
+        return ""
+    drawn = f"learns from answers drawn at temperature {own:g}"
+    of_rollouts = f"{drawn}, and its ratio, KL and J are at another"
+    alone = "has no rollouts, and its loss is not of the model's own distribution, at temperature 1"
+    what = of_rollouts if experiment.objective.needs.rollouts else alone
+    name = experiment.objective.name
+    return f"model.logp_temperature={asked:g}: {name} {what}, as asked for; auto: it is not"
+
+
 def _check_sampler(experiment: Experiment) -> None:
     """UserError where the sampler's log-probabilities can't be those at the loss's temperature."""
     name, needs = experiment.objective.name, experiment.objective.needs
-    heat = experiment.model.logp_temperature
+    heat = experiment.logp_temperature
     asks = f"objective={name} reads the sampler's log-probabilities"
     if needs.rollouts < 1:
         raise UserError(f"objective.rollouts={needs.rollouts}: {asks}; use at least 1")
@@ -227,9 +267,10 @@ def _check_sampler(experiment: Experiment) -> None:
         raise UserError(SAMPLER_TELLS_NOTHING)
     if told_by_sampler(experiment.sampling, heat) is None:
         raise UserError(
-            f"model.logp_temperature={heat}: {asks} at this temperature, which are known only at 1, "
-            "or where rollouts are drawn from the whole distribution at it; use 1, or set "
-            "rollout.temperature to it with top_p=1, top_k=0, min_p=0"
+            f"model.logp_temperature={experiment.model.logp_temperature}: {asks} at this temperature "
+            f"({heat}), which are known only at 1, or where rollouts are drawn from the whole "
+            "distribution at it; use 1, or set rollout.temperature to it with top_p=1, top_k=0, "
+            "min_p=0"
         )
 
 
@@ -345,7 +386,7 @@ def _prober(
         reward=reward,
         base=models.base,
         examples=dev,
-        sampling=experiment.sampling,
+        sampling=experiment.evaluation_sampling,
         tokens_per_forward=budget.tokens_per_forward,
         seed=experiment.evaluation.seed,
     )
@@ -361,6 +402,7 @@ def models_wanted(
         max_prompt_tokens=budget.max_prompt_tokens,
         tokens_per_forward=budget.tokens_per_forward,
         gradient_checkpointing=budget.gradient_checkpointing,
+        logp_temperature=experiment.logp_temperature,
         value_head=needs.values,
         reference=needs.reference_logp,
         corpus=corpus_of(experiment),
@@ -421,7 +463,7 @@ def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCach
     # the fingerprint of an adapter that it starts from has its weights, and not their scale
     scale = (spec.adapter,) if has_adapter(reference.model) else ()
     fingerprint = weights_fingerprint(reference.model)
-    identity = value_hash(fingerprint, spec.dtype, spec.logp_temperature, *made, *scale)
+    identity = value_hash(fingerprint, spec.dtype, experiment.logp_temperature, *made, *scale)
     return ReferenceCache(reference, identity, cache_folder())
 
 

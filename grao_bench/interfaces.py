@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from grao_bench.records import JudgeCounts
-from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, PromptFormat, Turn, Updates, Verdict
+from grao_bench.types import (
+    Answer,
+    Batch,
+    Example,
+    LogpTemperature,
+    Loss,
+    Needs,
+    PolicyOutput,
+    Prompt,
+    PromptFormat,
+    Turn,
+    Updates,
+    Verdict,
+)
 
 Row = TypeVar("Row")
 
@@ -240,14 +253,16 @@ class ModelsWanted:
     """What a run wants of its models beside their spec.
 
     max_prompt_tokens: a longer prompt is cut from the left. tokens_per_forward and
-    gradient_checkpointing: see `Policy`. value_head: the policy has one. reference: a frozen copy
-    of what the policy starts from is read. corpus: the documents that a base is made from, if it
-    must be; on_pretrain is told (step, steps, loss) meanwhile. seed: of a new adapter.
+    gradient_checkpointing: see `Policy`. logp_temperature: of the loss's log-probabilities.
+    value_head: the policy has one. reference: a frozen copy of what the policy starts from is read.
+    corpus: the documents that a base is made from, if it must be; on_pretrain is told (step, steps,
+    loss) meanwhile. seed: of a new adapter.
     """
 
     max_prompt_tokens: int
     tokens_per_forward: int
     gradient_checkpointing: bool
+    logp_temperature: float
     value_head: bool
     reference: bool
     corpus: Callable[[], list[str]]
@@ -313,7 +328,8 @@ class ModelSpec(Protocol):
         ...
 
     @property
-    def logp_temperature(self) -> float: ...
+    def logp_temperature(self) -> LogpTemperature: ...
+
     @property
     def adapter(self) -> AdapterSpec | None: ...
 

@@ -33,7 +33,9 @@ class StepRecord:
     """One optimiser step's batch. `prompts`, `answers` and token counts are of this step alone.
 
     metrics: loss, loss/<part>, grad_norm, lr, reward/mean, reward/std, groups_without_signal (share), truncated (share of
-    rollouts), length (mean rollout tokens), and whatever the objective's stats add.
+    rollouts), length (mean rollout tokens), sampler_mismatch (see ProbeRecord; here between the loss
+    and what its rollouts were drawn from), and whatever the objective's stats add. Those that are
+    made of log-probabilities (kl) are the loss's own, at its temperature; a probe's are at 1.
     """
 
     step: int
@@ -51,7 +53,7 @@ class ProbeRecord:
     metrics: kl (nats per answer to the base, from untruncated T = 1 samples), kl_token (per token), their standard errors over the
     prompts kl_se and kl_token_se, entropy (nats per token of the same samples), j_reference (mean log-prob per token of the
     references), sampler_mismatch (mean |difference| of sampler's and policy's log-probs of those samples, where the engine tells its
-    own), reward (mean of the training reward's own number at the training temperature), ras (share of R > 0 against the
+    own), reward (mean of the training reward's own number at the evaluation's temperature), ras (share of R > 0 against the
     reference, 0..1), truncated, length. Without references no j_reference and no ras.
     """
 

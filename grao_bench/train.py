@@ -96,10 +96,9 @@ class GridCallback(Callback):
 
 def tell(experiments: Sequence[Any]) -> None:
     """What a person should know of these cells before they run, on standard error, each once."""
-    from grao_bench.training.loop import fewer_minibatches
+    from grao_bench.experiment import remarks
 
-    told = [fewer_minibatches(one.objective, one.budget) for one in experiments]
-    for line in dict.fromkeys(line for line in told if line):
+    for line in dict.fromkeys(line for one in experiments for line in remarks(one)):
         print(f"grao_bench: {line}", file=sys.stderr)
 
 

@@ -21,6 +21,9 @@ from grao_bench.errors import UserError
 Role = Literal["system", "user", "assistant"]
 PromptFormat = Literal["hh", "chat"]
 """`hh`: the dialogue text of HH-RLHF; `chat`: the tokenizer's chat template."""
+LogpTemperature = float | Literal["auto"]
+"""What divides the logits of a loss's log-probabilities. `auto`: the temperature that rollouts are
+drawn at; 1, the model's own distribution, for an objective without rollouts or with greedy ones."""
 
 
 @dataclass(frozen=True, slots=True)

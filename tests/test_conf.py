@@ -21,7 +21,7 @@ from grao_bench.checkpoints import CheckpointEvaluation
 from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
-from grao_bench.experiment import Experiment, check
+from grao_bench.experiment import Experiment, check, models_wanted, remarks
 from grao_bench.reporting.cells import NOT_COMPUTED
 from grao_bench.rewards.mixture import Part
 from grao_bench.specs import conf_dir, load, rebuild, spec_classes
@@ -370,12 +370,12 @@ class ReadsTheSampler:
 @pytest.mark.parametrize(
     ("overrides", "rollouts", "message"),
     [
-        (("rollout.top_p=0.9", "model.logp_temperature=0.7"), 4, r"^model.logp_temperature=0.7: .*reads the sampler"),
+        (("rollout.top_p=0.9",), 4, r"^model.logp_temperature=auto: .*reads the sampler.*\(0\.7\)"),
         (("model.logp_temperature=0.5",), 4, "set rollout.temperature to it"),
         (("rollout=transformers",), 4, "^rollout: .* this engine tells none; use rollout=shared_prefix"),
         ((), 0, "^objective.rollouts=0: .*use at least 1"),
-        (("rollout.top_p=0.9",), 4, None),
-        (("model.logp_temperature=0.7", "rollout.temperature=0.7"), 4, None),
+        (("rollout.top_p=0.9", "model.logp_temperature=1"), 4, None),
+        (("rollout.temperature=0.5",), 4, None),
     ],
 )
 @pytest.mark.usefixtures("as_installed")
@@ -392,3 +392,53 @@ def test_log_probabilities_that_the_sampler_cant_tell_are_refused_at_once(overri
 def test_an_unknown_key_is_refused_by_hydra():
     with pytest.raises(HydraException, match="betta"):
         compose("train", overrides=["objective.betta=0.3"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "temperature"),
+    [
+        (("objective=grao",), 0.7),
+        (("objective=ppo", "rollout.temperature=0.4"), 0.4),
+        (("objective=grpo", "rollout=transformers", "rollout.temperature=1.3"), 1.3),
+        (("objective=grpo_trl",), 1.0),  # which samples at 1
+        (("objective=grpo_trl", "rollout.temperature=0.7"), 0.7),
+        (("objective=sft",), 1.0),
+        (("objective=dpo", "rollout.temperature=0.4"), 1.0),
+        (("objective=grpo", "objective.rollouts=1", "rollout.temperature=0.0"), 1.0),
+        (("objective=grao", "model.logp_temperature=1.0"), 1.0),
+        (("objective=sft", "model=hf", "model.logp_temperature=0.5"), 0.5),
+    ],
+)
+def test_the_losss_temperature_is_the_rollouts(overrides, temperature):
+    """And 1 for objectives without; a number on the command line wins. The models are told it."""
+    experiment = value(*overrides)
+    assert experiment.logp_temperature == temperature
+    assert models_wanted(experiment).logp_temperature == temperature
+
+
+def test_grpo_trl_samples_as_trl_does():
+    """GRPOConfig of TRL 1.16: temperature 1, top_p 1, top_k 0, no min_p; with either engine and
+    from a preset. Every policy is evaluated alike."""
+    of_others = value("objective=grpo")
+    for more in ((), ("rollout=transformers",), ("experiment=hh_tiny",)):
+        one = value("objective=grpo_trl", *more)
+        sampling = one.sampling
+        assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (1, 1, 0, 0)
+    assert value("objective=grpo_trl").evaluation_sampling == of_others.evaluation_sampling
+    assert of_others.evaluation_sampling.temperature == of_others.sampling.temperature == 0.7
+    assert value("objective=grpo", "evaluation.temperature=null").evaluation_sampling.temperature == 0.7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("objective=grpo",), None),
+        (("objective=grpo", "model.logp_temperature=0.7"), None),
+        (("objective=sft", "model.logp_temperature=1.0"), None),
+        (("objective=grpo", "model.logp_temperature=1.0"), "grpo learns from answers drawn at temperature 0.7"),
+        (("objective=dpo", "model.logp_temperature=0.7"), "dpo has no rollouts"),
+    ],
+)
+def test_another_temperature_than_the_losss_own_is_said(overrides, said):
+    lines = remarks(value(*overrides))
+    assert [said in line for line in lines] == ([] if said is None else [True])

@@ -285,15 +285,26 @@ def golden_base(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", regenerate.OBJECTIVES)
-def test_five_steps_are_the_golden_ones(name, golden_base, tmp_path):
+@pytest.mark.parametrize(("name", "temperature"), regenerate.GOLDEN)
+def test_five_steps_are_the_golden_ones(name, temperature, golden_base, tmp_path):
     """In float64 over scripted rollouts, every metric to 1e-9 and every count exactly.
 
     A failure means that this objective's numbers changed. Where that is meant, `python -m tests.golden.regenerate` writes
     tests/golden/<objective>.jsonl anew: the change is a visible diff, and the commit that holds it explains it.
     """
+    golden = read_records(regenerate.path_of(name, temperature), StepRecord)
+    assert_golden(golden, [*regenerate.golden_steps(name, golden_base, tmp_path, temperature)])
+
+
+@pytest.mark.parametrize("name", regenerate.OBJECTIVES)
+def test_rollouts_at_another_temperature_have_the_golden_steps_of_1(name, golden_base, tmp_path):
+    """Losses at model.logp_temperature=1, as all were once; SFT's and DPO's are by themselves."""
+    told = {} if name in ("sft", "dpo") else {"logp_temperature": 1.0}
     golden = read_records(regenerate.path_of(name), StepRecord)
-    found = [*regenerate.golden_steps(name, golden_base, tmp_path)]
+    assert_golden(golden, [*regenerate.golden_steps(name, golden_base, tmp_path, 0.7, **told)])
+
+
+def assert_golden(golden, found):
     assert len(golden) == len(found) == regenerate.STEPS
     for before, now in zip(golden, found, strict=True):
         assert list(now.metrics) == list(before.metrics)

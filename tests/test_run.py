@@ -292,6 +292,7 @@ class Noting(SharedPrefixRollout):
     top_p: float = 0.8
     top_k: int = 0
     min_p: float = 0.0
+    stop: list[str] | None = None
     answers_per_call: int = 256
     max_seconds: float | None = None
     cuda_graphs: bool = False

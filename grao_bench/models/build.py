@@ -44,7 +44,7 @@ def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:
         model, before = _adapted(spec, spec.adapter, base.model, path, start, wanted.seed)
     policy = Policy(
         model,
-        spec.logp_temperature,
+        wanted.logp_temperature,
         wanted.value_head,
         wanted.tokens_per_forward,
         wanted.gradient_checkpointing,
@@ -52,7 +52,7 @@ def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:
     reference = None
     if wanted.reference:
         own = start != path
-        reference = _frozen(spec, before(), wanted) if own else base
+        reference = _frozen(before(), wanted) if own else base
     return Models(policy, reference, base, codec)
 
 
@@ -72,7 +72,7 @@ def load_policy(spec: ModelSpec, path: str, wanted: ModelsWanted) -> tuple[Polic
     else:
         model, tokenizer = load_causal_lm(path, spec.dtype, spec.device)
     codec = _codec(spec, tokenizer, model.generation_config, wanted.max_prompt_tokens)
-    temperature, most = spec.logp_temperature, wanted.tokens_per_forward
+    temperature, most = wanted.logp_temperature, wanted.tokens_per_forward
     return Policy(model, temperature, value_head=False, tokens_per_forward=most), codec
 
 
@@ -99,8 +99,8 @@ def _codec(spec: ModelSpec, tokenizer: Any, generation: Any, max_prompt_tokens: 
     )
 
 
-def _frozen(spec: ModelSpec, model: Any, wanted: ModelsWanted) -> Policy:
-    temperature, most = spec.logp_temperature, wanted.tokens_per_forward
+def _frozen(model: Any, wanted: ModelsWanted) -> Policy:
+    temperature, most = wanted.logp_temperature, wanted.tokens_per_forward
     return Policy(model, temperature, False, tokens_per_forward=most).requires_grad_(False)
 
 

@@ -14,7 +14,7 @@ from grao_bench.models.adapters import adapter_config, is_adapter
 from grao_bench.models.build import build_models
 from grao_bench.models.load import check_causal_lm, local
 from grao_bench.provenance import content_digest
-from grao_bench.types import PromptFormat
+from grao_bench.types import LogpTemperature, PromptFormat
 from grao_bench.values import READS
 
 Progress = Callable[[int, int, float], None]
@@ -32,7 +32,7 @@ class HFModel:
     assistant's turn in the chat template's history, or else the tokenizer's own.
     dtype `auto` is bfloat16 where the hardware has it; half-precision weights are updated through float32 copies.
     adapter: what trains in place of the weights, which stay as they are (`LoRA`); None: they train.
-    logp_temperature divides the logits of every method's loss; 1 is the model's own distribution.
+    logp_temperature divides the logits of the loss's log-probabilities: see `LogpTemperature`.
     """
 
     code_revision: ClassVar[int] = 1
@@ -44,7 +44,7 @@ class HFModel:
     prompt_format: PromptFormat
     dtype: Literal["float32", "bfloat16", "float64", "auto"]
     device: str
-    logp_temperature: float
+    logp_temperature: LogpTemperature
     end_token: str | None
     adapter: AdapterSpec | None
 

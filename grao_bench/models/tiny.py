@@ -26,6 +26,7 @@ from grao_bench.models.hf import Progress, check_start, start_digest, started_fr
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
 from grao_bench.provenance import content_digest
+from grao_bench.types import LogpTemperature
 from grao_bench.values import READS
 
 END, PAD = "<|end|>", "<|pad|>"
@@ -57,7 +58,7 @@ class TinyModel:
     prompt_format: Literal["hh"]
     dtype: Literal["float32", "float64"]
     device: str
-    logp_temperature: float
+    logp_temperature: LogpTemperature
     adapter: AdapterSpec | None
 
     def __post_init__(self) -> None:

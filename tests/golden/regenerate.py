@@ -1,5 +1,8 @@
 """python -m tests.golden.regenerate: writes tests/golden/<objective>.jsonl anew, and says which changed.
 
+Those are at rollout.temperature=1, where the losses are at 1 too; at_0.7/ holds objectives with
+rollouts at 0.7, whose losses are at 0.7.
+
 Do it when numbers are meant to change, and say in the commit why they did: the diff shows every one of them.
 """
 
@@ -10,6 +13,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -25,11 +29,14 @@ from tests.cells import cell, small
 
 OBJECTIVES = ("sft", "dpo", "ppo", "grpo", "grao")
 STEPS = 5
+GOLDEN = [*((name, 1.0) for name in OBJECTIVES), *((name, 0.7) for name in ("ppo", "grpo", "grao"))]
+"""(objective, rollout.temperature)."""
 
 
-def path_of(objective: str) -> Path:
+def path_of(objective: str, temperature: float = 1.0) -> Path:
     """Where the golden records lie."""
-    return Path(__file__).parent / f"{objective}.jsonl"
+    here = Path(__file__).parent
+    return (here if temperature == 1 else here / f"at_{temperature}") / f"{objective}.jsonl"
 
 
 def save_base(folder: Path) -> None:
@@ -53,7 +60,13 @@ def save_base(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=bytes_alone, eos_token="<|end|>", pad_token="<|pad|>").save_pretrained(folder)
 
 
-def golden_cell(objective: str, base: Path, output: Path) -> Experiment:
+def golden_cell(
+    objective: str,
+    base: Path,
+    output: Path,
+    temperature: float = 1.0,
+    **model: Any,
+) -> Experiment:
     """Five steps on 16 pairs of the embedded world; what would be sampled is scripted, good answers and bad ones."""
     data = small("data/world_helpful", num_train=16)
     pairs = data.build().train
@@ -61,20 +74,27 @@ def golden_cell(objective: str, base: Path, output: Path) -> Experiment:
         pair.id: [pair.chosen, str(pair.rejected), other.chosen, f"{pair.chosen} {pair.chosen}", "no"]
         for pair, other in zip(pairs, (*pairs[1:], pairs[0]), strict=True)
     }
+    fields = {"path": str(base), "dtype": "float64", "prompt_format": "hh", "device": "cpu"} | model
     return cell(
         objective,
         output,
         data=data,
-        model=load("model/hf", path=str(base), dtype="float64", prompt_format="hh", device="cpu"),
-        rollout=ScriptedRollout(answers=script, temperature=1.0, top_p=1.0),
+        model=load("model/hf", **fields),
+        rollout=ScriptedRollout(answers=script, temperature=temperature, top_p=1.0),
         budget=load("budget/smoke", steps=STEPS, answers_per_step=16, max_answer_tokens=96, tokens_per_forward=2048, probe_every=0),
         optimizer=load("optimizer/adamw", lr=0.002, warmup_steps=0, schedule="linear"),
     )
 
 
-def golden_steps(objective: str, base: Path, output: Path) -> Iterator[StepRecord]:
+def golden_steps(
+    objective: str,
+    base: Path,
+    output: Path,
+    temperature: float = 1.0,
+    **model: Any,
+) -> Iterator[StepRecord]:
     """The cell's records, step after step, of a policy that has left its reference: where they are one, rounding decides DPO's accuracy."""
-    experiment = golden_cell(objective, base, output)
+    experiment = golden_cell(objective, base, output, temperature, **model)
     built = build(experiment)
     policy = built.trainer.policy
     with torch.no_grad():
@@ -91,13 +111,15 @@ def main() -> None:
         os.environ["GRAO_BENCH_CACHE"] = scratch
         base = Path(scratch) / "base"
         save_base(base)
-        for objective in OBJECTIVES:
-            path = path_of(objective)
+        for objective, temperature in GOLDEN:
+            path = path_of(objective, temperature)
+            path.parent.mkdir(exist_ok=True)
             before = path.read_bytes() if path.exists() else b""
             path.write_bytes(b"")
-            for record in golden_steps(objective, base, Path(scratch)):
+            for record in golden_steps(objective, base, Path(scratch), temperature):
                 append_line(path, record)
-            print(f"{path.name}: {'as it was' if path.read_bytes() == before else 'changed; say why in the commit'}")
+            name = path.relative_to(Path(__file__).parent)
+            print(f"{name}: {'as it was' if path.read_bytes() == before else 'changed; say why in the commit'}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def saved(tmp_path):
 
 def built(path, start_from, reference, value_head=False):
     spec = load("model/hf", path=path, start_from=start_from, dtype="float32", prompt_format="hh", device="cpu")
-    wanted = ModelsWanted(32, 1000, False, value_head, reference, lambda: pytest.fail("read"))
+    wanted = ModelsWanted(32, 1000, False, 0.7, value_head, reference, lambda: pytest.fail("read"))
     return spec.build(Alone(), wanted)
 
 
