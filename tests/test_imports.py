@@ -23,6 +23,7 @@ FLOORS = (
         "errors",
         "batching",
         "dialogue",
+        "hub",
         "values",
         "provenance",
         "specs",

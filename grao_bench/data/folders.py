@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from grao_bench.data.sources import READS, SUFFIXES, Row, Source, open_source
 from grao_bench.data.unpacking import COMPRESSED
 from grao_bench.errors import UserError
+from grao_bench.hub import causes_of, refusal
 
 _SAVED = ("dataset_dict.json", "state.json")
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json")
@@ -126,30 +126,37 @@ def load_from_hub(id: str, config: str | None, split: str, revision: str | None)
     try:
         found = load_dataset(id, config, split=split, revision=revision)
     except Exception as error:  # the library raises a dozen kinds
-        raise UserError(f"data.id={id}: {split} {_why(error, id)}") from None
+        raise UserError(f"data.id={id}: {split} {_why(error, id, revision)}") from None
     return of_dataset(found, f"{id} {split}")
 
 
-def _why(error: Exception, id: str) -> str:
+def _why(error: Exception, id: str, revision: str | None) -> str:
     """What is wrong, and what to do, of an error of `load_dataset`."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 9:
-        chain.append(cause)
-    said = " ".join(f"{type(one).__name__} {one}" for one in chain)
     reason = _first_line(error)
-    if "gated" in said.lower() or "401" in said or "403" in said:
-        return "is gated or private; accept its terms on its page, and log in with hf auth login"
     if ("Config" in reason and "not found" in reason) or "Config name is missing" in reason:
         return f"could not be loaded ({reason}); set data.config"
     if "Unknown split" in reason:
         return f"could not be loaded ({reason}); set data.split"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        fix = "unset it, or give a folder"
-        return f"is not in the cache, and HF_HUB_OFFLINE is set ({reason}); {fix}"
-    if type(chain[-1]).__name__ == "CastError" or "DatasetGeneration" in type(error).__name__:
-        because = _first_line(chain[1]) if len(chain) > 1 else reason
-        return f"could not be read ({because}); use data=files"
-    return f"could not be loaded ({reason}); check the id and the network, or use data=files"
+    if type(error).__name__.startswith("DatasetGeneration"):
+        because = _first_line(causes_of(error)[-1])
+        return f"could not be read ({because}); use data=files on its files"
+    if "scripts are no longer supported" in reason:
+        return f"is made by a script ({reason}); use data=files on its files"
+    return refusal(_refused(id, revision) or error, id, revision, "data set")
+
+
+def _refused(id: str, revision: str | None) -> Exception | None:
+    """What the hub itself says when the set is asked for: `datasets` keeps that to itself."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    try:
+        hf_hub_download(id, "README.md", repo_type="dataset", revision=revision)
+    except RemoteEntryNotFoundError:
+        return None
+    except Exception as error:  # the hub's, its HTTP client's, the file system's
+        return error
+    return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from grao_bench.errors import UserError
+from grao_bench.hub import refusal
 
 FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
 """What a checkpoint of transformers is made of; `*.bin` where it has no safetensors."""
@@ -32,7 +33,7 @@ def fetched(path: str, revision: str | None = None, key: str = "model.path") -> 
         if not any(Path(folder).glob("*.safetensors")):
             folder = asked(allow_patterns=[*FILES, "*.bin"])
     except Exception as error:  # the hub's, its HTTP client's, the file system's
-        raise UserError(f"{key}={path}: {_refusal(error, path, revision)}") from error
+        raise UserError(f"{key}={path}: {refusal(error, path, revision)}") from error
     return str(folder)
 
 
@@ -51,58 +52,5 @@ def fetched_config(path: str, revision: str | None = None, key: str = "model.pat
         except Exception as error:
             if found and isinstance(error, LocalEntryNotFoundError):
                 continue  # offline, of a model that is no adapter
-            raise UserError(f"{key}={path}: {_refusal(error, path, revision)}") from error
+            raise UserError(f"{key}={path}: {refusal(error, path, revision)}") from error
     return found
-
-
-def _refusal(error: BaseException, path: str, revision: str | None) -> str:
-    """What a hub's error means, and what to do."""
-    from huggingface_hub import constants, errors
-
-    page = f"{constants.ENDPOINT}/{path}"
-    log_in = "log in (`hf auth login`, or the environment variable HF_TOKEN)"
-    causes = list(_causes(error))
-    status = next((code for one in causes if (code := _status(one))), None)
-
-    def is_a(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(one, kinds) for one in causes)
-
-    if is_a(errors.GatedRepoError):
-        who = "your account has no access to it yet" if status == 403 else "who asks must be known"
-        return f"is gated at the hub, and {who}: accept its terms at {page} and {log_in}"
-    if is_a(errors.RevisionNotFoundError):
-        return f"the hub has no revision {revision} of it; see {page}, or give model.revision=main"
-    if is_a(errors.RepositoryNotFoundError):
-        return (
-            "is neither a folder nor a reachable hub id: the hub has no such model, or a private "
-            f"one; check the spelling, or {log_in} as who may read it"
-        )
-    if status in (401, 403):
-        return f"the hub refuses (HTTP {status}): the token is wrong or may not read it; {log_in}"
-    if is_a(errors.HFValidationError):
-        return "is neither a folder nor a reachable hub id (owner/name); check the spelling"
-    nowhere = "is neither a folder nor a reachable hub id"
-    absent = is_a(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)
-    if constants.HF_HUB_OFFLINE and absent:
-        return (
-            f"{nowhere}: HF_HUB_OFFLINE is set, and it is not in the hub's cache "
-            f"({constants.HF_HUB_CACHE}); unset HF_HUB_OFFLINE, or fetch it before with "
-            f"`hf download {path}`"
-        )
-    reason = next(iter(str(causes[-1]).split("\n")), "") or type(causes[-1]).__name__
-    return f"{nowhere} ({reason}); give a local folder, or check the network"
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """The error, and what it came from, the first cause last."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error tells of."""
-    code = getattr(getattr(error, "response", None), "status_code", None)
-    return code if isinstance(code, int) else None

@@ -25,6 +25,7 @@ from grao_bench.data.sources import open_source
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
 from grao_bench.specs import load
+from tests.models.hub_server import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = [{"chosen": f"gut {n}", "rejected": f'schlecht, "{n}"'} for n in range(30)]
@@ -312,21 +313,41 @@ def test_a_folder_as_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "\n" not in str(told.value)
 
 
+SCRIPT = """
+import sys
+from grao_bench.errors import UserError
+from grao_bench.specs import load
+for given in sys.argv[1:]:
+    id, _, revision = given.partition("@")
+    try:
+        load("data/hub", id=id, revision=revision or None).build()
+    except UserError as error:
+        print(error)
+"""
+
+
+def told(home: Path, *ids: str, **environment: str) -> list[str]:
+    """What is said of sets by their ids, with a cache of its own."""
+    given = {**os.environ, "HF_HOME": str(home), **environment}
+    given.pop("HF_TOKEN", None)
+    command = [sys.executable, "-c", SCRIPT, *ids]
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_hubs_refusals_are_one_line_each(tmp_path: Path) -> None:
+    ids = ("gated/set", "private/set", "open/set@v9")
+    (tmp_path / "open" / "set").mkdir(parents=True)
+    with serving(tmp_path) as (address, _):
+        gated, private, revision = told(tmp_path, *ids, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
+    assert gated.startswith("data.id=gated/set: train is gated at the hub")
+    assert f"accept its terms at {address}/datasets/gated/set and log in" in gated
+    assert "the hub has no such data set, or a private one" in private
+    assert "the hub has no revision v9 of it" in revision
+
+
 def test_without_a_network_the_hub_is_one_line(tmp_path: Path) -> None:
-    code = (
-        "from grao_bench.specs import load\nfrom grao_bench.errors import UserError\n"
-        "try: load('data/hub', id='nobody/no-such-set').build()\n"
-        "except UserError as error: print(error)"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (line,) = done.stdout.strip().splitlines()
-    offline = "train is not in the cache, and HF_HUB_OFFLINE is set"
-    assert line.startswith(f"data.id=nobody/no-such-set: {offline}")
+    (line,) = told(tmp_path, "nobody/no-such-set", HF_HUB_OFFLINE="1")
+    assert line.startswith("data.id=nobody/no-such-set: train is neither a folder nor a reachable")
+    assert "HF_HUB_OFFLINE is set, and it is not in the hub's cache" in line
+    assert "hf download --repo-type dataset nobody/no-such-set" in line

@@ -33,7 +33,8 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(f"{self.command} {self.path}")
         parts = self.path.partition("?")[0].strip("/").split("/")
-        api = parts[:2] == ["api", "models"]
+        api = parts[0] == "api" and parts[1] in ("models", "datasets")
+        parts = parts[1:] if parts[0] == "datasets" else parts
         owner, name, kind, revision, *rest = [*(parts[2:] if api else parts), "", "", ""]
         if refusal := self._refusal(owner, api, (self.folder / owner / name).is_dir(), revision):
             status, code, message = refusal
