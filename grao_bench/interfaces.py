@@ -252,7 +252,7 @@ class Ranks(Protocol):
 class ModelsWanted:
     """What a run wants of its models beside their spec.
 
-    max_prompt_tokens: a longer prompt is cut from the left. tokens_per_forward and
+    max_prompt_tokens: a longer prompt is shortened. tokens_per_forward and
     gradient_checkpointing: see `Policy`. logp_temperature: of the loss's log-probabilities.
     value_head: the policy has one. reference: a frozen copy of what the policy starts from is read.
     corpus: the documents that a base is made from, if it must be; on_pretrain is told (step, steps,

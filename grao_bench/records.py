@@ -145,12 +145,14 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What the budget's limits did to a set: `examples` that are used, prompts cut from the left,
-    and answers of more than max_answer_tokens, which `rule` (budget.long_references) cuts or drops.
+    """What the budget's limits did to a set: `examples` that are used, prompts that were shortened,
+    of so many `prompts`, and answers of more than max_answer_tokens, which `rule`
+    (budget.long_references) cuts or drops.
 
     without_reference: examples that are a prompt alone. equal_pairs: how many were left out, as
-    their two answers are equal within max_answer_tokens. Of a very large training set all of this
-    is said of the part that the run reads (`training.fit.LARGE`).
+    their two answers are equal within max_answer_tokens. answers_apart: answers at whose beginning
+    the joined text of prompt and answer has no token boundary. prompts 0: not recorded. Of a very
+    large training set all of this is said of the part that the run reads (`training.fit.LARGE`).
     """
 
     examples: int
@@ -159,6 +161,8 @@ class Lengths:
     rule: str
     without_reference: int = 0
     equal_pairs: int = 0
+    prompts: int = 0
+    answers_apart: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,7 @@ class RunInfo:
     set. judges: who judged for what ("training", or an evaluation as in `fingerprints`:
     "<set>/<reward>"), and of each judge by its name what it counted. peak_memory: bytes that the
     process held at most. kept_step: whose policy was evaluated, where it is not the last one's.
+    end_token: the text of the token that closes an answer.
     """
 
     objective: str
@@ -228,6 +233,7 @@ class RunInfo:
     sweep: str = ""
     hash_version: int = 0
     code: dict[str, str] = field(default_factory=dict)
+    end_token: str = ""
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,7 @@ def _info(cell: Cell, label: str, around: dict[str, str]) -> RunInfo:
         lengths={"training": cell.lengths} | {one.name: one.lengths for one in cell.sets},
         sweep=experiment.sweep,
         hash_version=HASH_VERSION,
+        end_token=cell.codec.decoded([cell.codec.end_token]),
     )
 
 
@@ -429,6 +430,7 @@ def evaluate_untrained(
                     environment=environment(model.device, model.dtype, experiment.threads),
                     sweep=experiment.sweep,
                     hash_version=HASH_VERSION,
+                    end_token=tested.codec.decoded([tested.codec.end_token]),
                 ),
             )
             partial.rename(folder)
@@ -438,15 +440,18 @@ def evaluate_untrained(
 
 def save_model(policy: Policy, codec: TextCodec, folder: Path, how: str | None) -> None:
     """`how`, see `Experiment.save_model`: a whole model that AutoModelForCausalLM and AutoTokenizer
-    load, or an adapter for `PeftModel.from_pretrained(base, folder)`."""
+    load, and that generates up to the tokens that ended its answers here, or an adapter for
+    `PeftModel.from_pretrained(base, folder)`."""
     if how == "none":
         return
-    if not has_adapter(policy.model):
-        policy.model.save_pretrained(folder)
-    elif how == "full":
-        merged(policy.model).save_pretrained(folder)
-    else:
+    adapter = has_adapter(policy.model)
+    if adapter and how != "full":
         save_adapter(policy.model, folder)
+    else:
+        whole = merged(policy.model) if adapter else policy.model
+        ends = list(codec.stop_tokens)
+        whole.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+        whole.save_pretrained(folder)
     codec.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")

@@ -100,7 +100,7 @@ class MarkedEncoder:
 
 MARK = "\u2402grao-bench-"
 """What every mark begins with."""
-_SHIELD = "\u2402spelt-"
+_SHIELD = "\u2402="
 _SHIELDED = re.compile(f"{_SHIELD}([0-9]+)\u2403")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-_SYSTEM, _USER, _ASSISTANT, _NEXT = (f"\u2402{name}\u2403" for name in ("system", "user", "assistant", "next"))
+# of no letters, which a template may rewrite
+_SYSTEM, _USER, _ASSISTANT, _NEXT = (f"\u2402{number}\u2403" for number in range(4))
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 """What a template raises, by itself or through the objects that it handles."""
 
@@ -21,8 +22,9 @@ class Frame:
     begin: the begin token, where it opens the whole. default: a system turn that the template adds
     to a dialogue without one. opening: in front of a user's text. closing: after an assistant's
     text, last turn or not; between: after it and up to the next user's. cue: what an answer is
-    written after. lead: blanks that the history has between the cue and an assistant's text.
-    alone: all that stands around the text of a dialogue of one turn.
+    written after, but for what closes a user's turn anyway. lead: blanks that the history has
+    between the cue and an assistant's text. alone: all that stands around the text of a dialogue of
+    one turn.
     """
 
     begin: str = ""
@@ -76,7 +78,7 @@ def _frame(history: str, final: str, lone: str, cued: str, bos: str) -> Frame:
         opening=opening,
         closing=closing,
         between=between,
-        cue=asking.removeprefix(ended),
+        cue=asking.removeprefix(ended) or asking,
         lead="" if lead.strip() else lead,
         alone=head + ended,
     )

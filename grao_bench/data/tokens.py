@@ -12,6 +12,7 @@ from typing import get_args
 from transformers import PreTrainedTokenizerBase
 
 from grao_bench.data.control import MARK, MarkedEncoder
+from grao_bench.data.shorten import shortened
 from grao_bench.data.template import (
     REFUSALS,
     Frame,
@@ -63,8 +64,9 @@ class TextCodec:
     Only the format's own control tokens are control tokens: where a prompt or an answer spells
     one, or a role marker of the format, that is text (see `dialogue.as_text`).
 
-    A prompt longer than `max_prompt_tokens` loses tokens from the left, after a begin token. What
-    did not fit is counted in `truncation`.
+    A prompt longer than `max_prompt_tokens` loses whole oldest turns, then words of its last turn;
+    its frame, from the begin token to where the answer begins, stays (see `shorten.shortened`).
+    What did not fit is counted in `truncation`.
     """
 
     def __init__(
@@ -94,9 +96,10 @@ class TextCodec:
         self._encoder = MarkedEncoder(tokenizer, control)
         self._begin = _automatic_begin(tokenizer)
         self._markers = _markers(self._frame, marks) if prompt_format == "chat" else None
-        self.least_prompt_tokens = 1
-        if max_prompt_tokens < 2:
-            raise UserError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 2")
+        self.least_prompt_tokens = self._least()
+        if max_prompt_tokens < self.least_prompt_tokens:
+            what = f"the shortest prompt in the format {prompt_format} has"
+            raise UserError(f"max_prompt_tokens={max_prompt_tokens}: {what} {self.least_prompt_tokens}; raise it")
 
     @property
     def pad_token(self) -> int:
@@ -190,6 +193,13 @@ class TextCodec:
         """The ids' own text, nothing left out or stripped: control tokens are spelled out."""
         return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
+    def _least(self) -> int:
+        """Of the shortest prompt, in tokens."""
+        try:
+            return len(self._whole("", [Turn("user", "a")], bare=True).tokens)
+        except UserError:  # the template refuses even that: each example will say so
+            return 2
+
     def _counted(self, prompt: Prompt, fits: bool) -> Prompt:
         count = self.truncation
         self.truncation = replace(
@@ -202,11 +212,16 @@ class TextCodec:
     def _within(self, example_id: str, turns: Sequence[Turn], limit: int) -> tuple[Prompt, bool]:
         """The prompt in at most `limit` tokens, and whether it is whole."""
         whole = self._whole(example_id, turns)
-        ids = whole.tokens
-        if len(ids) <= limit:
+        if len(whole.tokens) <= limit:
             return whole, True
-        begin = ids[:1] if ids[0] == self.tokenizer.bos_token_id else ()
-        return replace(whole, tokens=(*begin, *ids[len(ids) - limit + len(begin) :])), False
+
+        def fits(some: Sequence[Turn], bare: bool) -> bool:
+            return len(self._whole(example_id, some, bare).tokens) <= limit
+
+        left = shortened(turns, fits, self._encoder.starts)
+        if left is None:
+            raise UserError(f"example {example_id}: no word of it fits {limit} tokens; raise them")
+        return self._whole(example_id, *left), False
 
     def _whole(self, example_id: str, turns: Sequence[Turn], bare: bool = False) -> Prompt:
         """A prompt however long it is; bare: without the template's own system turn."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from grao_bench.records import EvalRecord, ProbeRecord, Run, StepRecord
+from grao_bench.records import EvalRecord, Lengths, ProbeRecord, Run, StepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,13 @@ MINIBATCHES = Rule(
     "A step had fewer prompts than objective.minibatches, and a prompt's answers stay together: "
     "the optimiser made fewer updates than the configuration says, and at a single one no clip acts.",
 )
-RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION, MINIBATCHES)
+PROMPTS = Rule(
+    "prompts cut",
+    5.0,
+    "{:.1f}% of a set's prompts cut",
+    "More than 5% of the prompts of a set, in training or evaluation, were longer than budget.max_prompt_tokens and lost turns or words.",
+)
+RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION, PROMPTS, MINIBATCHES)
 
 
 def alarms(run: Run, records: Sequence[EvalRecord]) -> tuple[Alarm, ...]:
@@ -69,9 +75,17 @@ def alarms(run: Run, records: Sequence[EvalRecord]) -> tuple[Alarm, ...]:
         ENTROPY: entropy_ratio(run.probes),
         SIGNAL: groups_without_signal(run.steps),
         TRUNCATION: 100.0 * sum(not record.finished for record in records) / len(records) if records else math.nan,
+        PROMPTS: prompts_cut(run.info.lengths.values()),
         MINIBATCHES: minibatches_short(run),
     }
     return tuple(Alarm(rule, value) for rule, value in measured.items() if value > rule.limit)
+
+
+def prompts_cut(lengths: Iterable[Lengths]) -> float:
+    """The largest share of a set's prompts that were shortened, percent; nan where it was not
+    recorded."""
+    shares = [100.0 * one.prompts_cut / one.prompts for one in lengths if one.prompts]
+    return max(shares, default=math.nan)
 
 
 def reference_drop(probes: Sequence[ProbeRecord]) -> float:

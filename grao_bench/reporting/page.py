@@ -166,9 +166,11 @@ def counted_facts(info: RunInfo) -> list[str]:
         of, examples = ("", "training examples") if name == "training" else (f"{name} test: ", "examples")
         found |= {
             f"{of}{examples}": lengths.examples,
-            f"{of}prompts cut from the left": lengths.prompts_cut,
+            f"{of}prompts cut": lengths.prompts_cut,
             f"{of}answers over max_answer_tokens ({lengths.rule})": lengths.answers_over_limit,
         }
+        if lengths.answers_apart:
+            found[f"{of}answers without a token boundary before them"] = lengths.answers_apart
         if lengths.without_reference:
             found[f"{of}prompts without a reference"] = lengths.without_reference
         if lengths.equal_pairs:

@@ -49,7 +49,7 @@ class RewardModel:
     prompt_format: `hh`, `chat`, or `pair`: dialogue and answer as the tokenizer's own two segments
     ([CLS] dialogue [SEP] answer [SEP]). None: as it was trained, or `chat` where train_reward
     left no record of that and its tokenizer has a template.
-    max_tokens: prompt and answer together; a longer prompt is cut from the left. None: as it was
+    max_tokens: prompt and answer together; a longer prompt is shortened. None: as it was
     trained, or the model's context.
     dtype: what it computes in. Scores are float32 at least.
     disjoint_from: the path of another reward model that this one must share no training pair with; null checks nothing.

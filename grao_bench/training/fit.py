@@ -158,6 +158,8 @@ def within_length(
         rule=budget.long_references,
         without_reference=sum(example.chosen is None for example in kept),
         equal_pairs=equal,
+        prompts=count.prompts,
+        answers_apart=count.unjoined_answers,
     )
     return tuple(kept), counted
 

@@ -122,12 +122,24 @@ def test_an_empty_answer_is_its_end_token() -> None:
     assert codec().answer(codec().prompt("x", HI), " ", 1).tokens == (codec().end_token,)
 
 
+def test_a_prompt_loses_words_from_its_left_inside_its_frame_and_is_counted() -> None:
+    whole = codec().prompt("x", HI).tokens
+    fits, cut = codec(len(whole)), codec(len(whole) - 2)
+    assert fits.prompt("x", HI).tokens == whole
+    assert cut.prompt("x", HI).tokens == plain_ids("\n\nHuman: cats eat?\n\nAssistant:")
+    assert cut.prompt("y", (Turn("user", "a"),)).tokens == codec().prompt("y", (Turn("user", "a"),)).tokens
+    assert fits.truncation == TruncationCount(prompts=1)
+    assert cut.truncation == TruncationCount(prompts=2, truncated_prompts=1)
+
+
 def test_the_tokenizer_s_own_begin_token_leads_prompts_and_never_answers() -> None:
     one = codec(begin=True)
     begin = one.tokenizer.bos_token_id
     prompt, answer = one.prompt("x", HI).tokens, one.answer(one.prompt("x", HI), "Fish.", 100).tokens
     assert prompt == (begin, *codec().prompt("x", HI).tokens)  # and the end token that it would add is not there
     assert answer == codec().answer(codec().prompt("x", HI), "Fish.", 100).tokens
+    short = codec(len(prompt) - 2, begin=True)
+    assert short.prompt("x", HI).tokens == (begin, *plain_ids("\n\nHuman: cats eat?\n\nAssistant:"))
     assert codec().prompt("x", HI).tokens[0] != begin
 
 
@@ -147,6 +159,10 @@ def test_a_chat_prompt_goes_through_the_template_and_its_answer_has_no_leading_b
     assert prompt == plain_ids(text)
     assert one.answer(one.prompt("x", HI), "Fish.", 100).tokens == (*plain_ids("Fish."), one.end_token)
     assert one.prompt("x", turns).tokens == prompt  # encoding an answer leaves no setting behind in the tokenizer
+    short = TextCodec(tokenizer(template=TEMPLATE), "chat", len(prompt) - 1)
+    left = "<|begin|><system>Be kind.<|end|><user>there<|end|><assistant>Hi<|end|><user>Bye<|end|><assistant>"
+    assert short.prompt("x", turns).tokens == plain_ids(left)
+    assert short.truncation.truncated_prompts == 1
 
 
 def test_a_text_that_was_cut_has_no_end_token() -> None:
@@ -157,6 +173,27 @@ def test_a_text_that_was_cut_has_no_end_token() -> None:
     assert one.truncation.truncated_answers == 0
     assert one.answer(one.prompt("x", HI), "Cats eat", len(ids) - 1, finished=False).tokens == ids[:-1]
     assert one.truncation.truncated_answers == 1
+
+
+def test_what_a_judge_reads_is_cut_to_its_longest_answer() -> None:
+    """All answers come after one prompt, whose frame stays; within the length nothing is cut."""
+    one = codec(begin=True)
+    prompt = one.prompt("x", HI)
+    short, long = one.answer(prompt, "Fish.", 100), one.answer(prompt, LONG, 100)
+    texts = [("Fish.", True), (LONG, True)]
+    whole = len(prompt.tokens) + len(long.tokens)
+    assert one.judged("x", HI, texts, whole) == (prompt, [short, long])
+    cut, answers = one.judged("x", HI, texts, whole - 2)
+    shorter = prompt.tokens[0], *plain_ids("\n\nHuman: cats eat?\n\nAssistant:")
+    assert cut.tokens == shorter
+    assert answers == [short, long]
+    alone, _ = one.judged("x", HI, texts[:1], whole - 2)
+    assert alone == prompt, "beside the short answer there is room for all of it"
+    least, answers = one.judged("x", HI, texts, one.least_prompt_tokens + 2)
+    assert least.tokens == (prompt.tokens[0], *plain_ids("\n\nHuman: eat?\n\nAssistant:"))
+    assert answers[1].tokens == long.tokens[:2]
+    with pytest.raises(UserError, match=r"max_tokens=5: a prompt alone takes \d+"):
+        one.judged("x", HI, texts, 5)
 
 
 @pytest.mark.parametrize("prompt_format", ["hh", "chat"])
@@ -179,8 +216,8 @@ def test_what_can_t_be_encoded_names_its_place() -> None:
         TextCodec(refusing, "chat", 100).prompt("set-00007", HI)
     with pytest.raises(UserError, match="no chat template; use the prompt format hh"):
         TextCodec(tokenizer(), "chat", 10)
-    with pytest.raises(UserError, match="max_prompt_tokens=1"):
-        TextCodec(tokenizer(), "hh", 1)
+    with pytest.raises(UserError, match=r"max_prompt_tokens=5: the shortest prompt in the format hh has \d+"):
+        TextCodec(tokenizer(), "hh", 5)
 
 
 @pytest.mark.skipif(not (REAL / "helpful-base").is_dir(), reason="no HH-RLHF folder; set GRAO_BENCH_HH")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.records import ProbeRecord, Run, RunInfo, StepRecord
+from grao_bench.records import Lengths, ProbeRecord, Run, RunInfo, StepRecord
 from grao_bench.reporting.alarms import alarms, groups_without_signal, summarise
 
 from .records import evaluation
@@ -57,3 +57,16 @@ def test_truncation_and_the_count_of_seeds():
     fine = alarms(run(), evaluation([1.0] * 10, finished=[False] * 2 + [True] * 8))
     assert summarise([bad, fine]) == ("30% truncated (1 of 2 seeds)",)
     assert fine == ()
+
+
+def test_prompts_that_were_cut_are_an_alarm_above_five_percent_of_any_set():
+    """As told of the set that lost most; old records, which don't say of how many, tell nothing."""
+
+    def fired(**cut):
+        lengths = {name: Lengths(100, count, 0, "cut", prompts=100) for name, count in cut.items()}
+        return summarise([alarms(replace(run(), info=replace(INFO, lengths=lengths)), [])])
+
+    assert fired(training=5, other=5) == ()
+    assert fired(training=0, other=6) == ("6.0% of a set's prompts cut",)
+    old = {"training": Lengths(100, 50, 0, "cut")}
+    assert alarms(replace(run(), info=replace(INFO, lengths=old)), []) == ()

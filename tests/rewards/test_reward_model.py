@@ -176,15 +176,16 @@ def test_a_score_does_not_depend_on_what_shares_its_batch(pad, tokens_per_forwar
     assert backwards[::-1] == pytest.approx(expected, abs=1e-5)
 
 
-def test_prompt_and_answer_are_encoded_apart_and_cut_from_the_left():
-    """ "\\n\\nHuman: red\\n\\nAssistant:" is Human : red Assistant :, then the answer, and the end token only of a finished one."""
+def test_prompt_and_answer_are_read_as_the_policy_reads_them_and_the_frame_stays():
+    """ "\\n\\nHuman: red\\n\\nAssistant:" is Human : red Assistant :, then the answer, and the end token
+    only of a finished one. In six tokens there is room for one of the answer's."""
     red = replace(EXAMPLES[0], prompt=(Turn("user", "red"),))
     read, _ = machines(classifier(), word_tokenizer(), "hh", 40, 100)
-    short, _ = machines(classifier(), word_tokenizer(), "hh", 4, 100)
+    short, _ = machines(classifier(), word_tokenizer(), "hh", 6, 100)
     assert ids(read(red, "good one", True)) == [3, 5, 6, 4, 5, 9, 11, END]
     assert ids(read(red, "good one", False)) == [3, 5, 6, 4, 5, 9, 11]
     assert ids(read(red, "", True)) == [3, 5, 6, 4, 5, END]
-    assert ids(short(red, "good one", True)) == [5, 9, 11, END]
+    assert ids(short(red, "good one", True)) == [3, 5, 6, 4, 5, 9]
 
 
 def test_score_mode_says_the_models_number_and_sign_mode_its_comparison():

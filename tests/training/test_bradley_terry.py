@@ -152,10 +152,11 @@ def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path, dtype):
 
 def test_a_pair_too_long_is_cut_to_one_prompt():
     """Beside its longer answer; the shorter one is read after the same prompt."""
-    (pair,) = ids_of(EXAMPLES[1:2], max_tokens=8)
+    (pair,) = ids_of(EXAMPLES[1:2], max_tokens=9)
     whole = PAIRS[1]
-    assert pair == Pair("e1", whole.prompt[-4:], whole.chosen, whole.rejected)
-    assert pair.length == 8
+    shorter = (*whole.prompt[:2], *whole.prompt[-3:])  # without its first word; the frame stays
+    assert pair == Pair("e1", shorter, whole.chosen, whole.rejected)
+    assert pair.length == 9
 
 
 def test_values_that_can_not_be():
