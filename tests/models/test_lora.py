@@ -96,7 +96,7 @@ def hf(path, start_from=None, dtype="float32"):
 def built(path, start_from=None, adapter=None, dtype="float32", **wanted):
     spec = hf(path, start_from, dtype)
     fields = {"value_head": False, "reference": True, "seed": 0} | wanted
-    asked = ModelsWanted(32, 1000, False, corpus=lambda: pytest.fail("read"), **fields)
+    asked = ModelsWanted(32, 1000, False, 1.0, corpus=lambda: pytest.fail("read"), **fields)
     return replace(spec, adapter=adapter or lora()).build(Alone(), asked)
 
 
@@ -538,7 +538,7 @@ def test_whole_weights_start_from_an_adapter_merged_in_float32_alone(dtype, save
     model = adapted(AutoModelForCausalLM.from_pretrained(saved[0]))
     save_adapter(model, tmp_path / "r" / "model")
     spec = hf(saved[0], str(tmp_path / "r"), dtype)
-    wanted = ModelsWanted(32, 1000, False, False, True, lambda: pytest.fail("read"))
+    wanted = ModelsWanted(32, 1000, False, 1.0, False, True, lambda: pytest.fail("read"))
     if dtype == "bfloat16":
         with pytest.raises(UserError, match=r"round away; use model\.dtype=float32"):
             spec.build(Alone(), wanted)
