@@ -53,6 +53,8 @@ class CheckpointEvaluation:
     the runs of that sweep.
     """
 
+    revision: ClassVar[int] = 1
+
     model: ModelSpec
     name: str | None
     base: str | None

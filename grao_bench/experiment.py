@@ -41,6 +41,7 @@ from grao_bench.interfaces import (
 from grao_bench.models.adapters import has_adapter
 from grao_bench.models.cache import cache_folder
 from grao_bench.models.policy import Policy
+from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import Lengths
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler
@@ -316,14 +317,14 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     Within `process_settings`, so that its numbers are this cell's own.
     """
     data, budget, needs = experiment.data, experiment.budget, experiment.objective.needs
-    dataset = data.build()
+    dataset = read_data(data)
     require_fit(experiment, dataset)
     models = experiment.model.build(ALONE, models_wanted(experiment, on_pretrain))
     policy, codec = models.policy, models.codec
     sets = tuple(
         replace(one, training_reward=_second_judge(experiment, of, one.examples))
         for one, of in zip(
-            evaluation_sets(experiment, policy, codec, dataset),
+            evaluation_sets(experiment, policy, codec),
             experiment.evaluation_sets,
             strict=True,
         )
@@ -335,7 +336,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     return Cell(
         experiment=experiment,
         trainer=Trainer(policy, experiment.objective, experiment.optimizer, budget),
-        collector=_collector(experiment, models, engine, reward),
+        collector=collector_of(experiment, models, engine, reward),
         prober=_prober(experiment, models, engine, reward, dataset),
         engine=engine,
         base=models.base,
@@ -347,12 +348,18 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     )
 
 
-def _collector(
+def read_data(data: DataSpec) -> Dataset:
+    """The set, built once within `process_settings` for all that read it."""
+    return loaded_once(("data", value_hash(data)), data.build)
+
+
+def collector_of(
     experiment: Experiment,
     models: Models,
     engine: RolloutEngine,
     reward: RewardSource,
 ) -> Collector:
+    """What fills an experiment's batches with these machines."""
     budget, needs = experiment.budget, experiment.objective.needs
     cache = None
     if models.reference is not None and not needs.rollouts:
@@ -415,13 +422,11 @@ def evaluation_sets(
     experiment: Experiment,
     policy: Policy,
     codec: TextCodec,
-    own: Dataset | None = None,
 ) -> tuple[EvaluationSet, ...]:
-    """The sets to evaluate on, read, and their rewards, loaded; UserError for what can't be. own:
-    the experiment's own set, where it is read already."""
+    """The sets to evaluate on, read, and their rewards, loaded; UserError for what can't be."""
     sets = []
     for data in experiment.evaluation_sets:
-        dataset = data.build() if own is None or data != experiment.data else own
+        dataset = read_data(data)
         require_references(data, dataset.test, experiment.judge, experiment.judge_key)
         asked = Needs(rollouts=1)
         examples, lengths = within_length(dataset.test, codec, policy.model.config, experiment.budget, asked)

@@ -19,7 +19,7 @@ from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import NO_TASKS, evaluate_tasks
-from grao_bench.experiment import Cell, EvaluationSet, Experiment, build, check, evaluation_sets, models_wanted
+from grao_bench.experiment import Cell, EvaluationSet, Experiment, build, check, evaluation_sets, models_wanted, read_data
 from grao_bench.first_batch import first_batch
 from grao_bench.identity import (
     begin,
@@ -54,6 +54,7 @@ from grao_bench.records import (
     write_info,
     write_lines,
 )
+from grao_bench.rehearsal import rehearse
 from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import (
@@ -79,13 +80,15 @@ def run(
     extra_files: Mapping[str, str] | None = None,
     on_task: OnTask | None = None,
     rerun: bool = False,
+    rehearsed: bool = False,
 ) -> Path:
     """Train, evaluate and record one cell; returns its folder.
 
     A finished cell is returned as it is, and said to be; an interrupted one goes on from its
     checkpoint and ends as if it had not been interrupted. UserError where either was made by other
     code, or on other data, than there is now. rerun: make it anew; a finished one stays until the
-    new one is complete. `extra_files` (name -> text) are put into the folder. What went wrong is
+    new one is complete. What can fail is tried first (`rehearsal`), unless it was: rehearsed.
+    `extra_files` (name -> text) are put into the folder. What went wrong is
     left in `<folder>.partial/error.txt`.
     """
     check(experiment)
@@ -108,6 +111,8 @@ def run(
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 (partial / name).write_text(text, encoding="utf-8")
             with process_settings(experiment.threads):
+                if not rehearsed:
+                    rehearse(experiment, read_data)
                 _run(experiment, partial, code, on_step, on_pretrain, on_task)
         except BaseException as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

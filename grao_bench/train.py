@@ -56,30 +56,11 @@ class GridCallback(Callback):
         from grao_bench.progress import GridProgress
 
         quiet_transformers()
-        loader = GlobalHydra.instance().config_loader()
-        experiments = []
-        faults: dict[str, Exception] = {}
-        read: dict[str, Any] = {}
         try:
-            grid, rerun = grid_cells(config), asked(config, "rerun")
+            rerun = asked(config, "rerun")
+            experiments = tried_cells(config, grid_cells(config), rerun)
         except UserError as error:
             quit_with(error)
-        for overrides in grid:
-            try:
-                experiment = to_experiment(loader.load_sweep_config(config, list(overrides)))
-                key = value_hash(experiment.data)
-                if key not in read:
-                    read[key] = experiment.data.build()
-                require_trainable(experiment, read[key], rerun)
-                experiments.append(experiment)
-            except UserError as error:
-                faults[f"{' '.join(overrides)}: {error}"] = error
-            except (HydraException, OmegaConfBaseException) as error:
-                faults[f"{' '.join(overrides)}: {one_line(error)}"] = error
-        if faults:
-            summary = UserError("nothing was trained, because of\n  " + "\n  ".join(faults))
-            summary.__cause__ = next(iter(faults.values()))
-            quit_with(summary)
         if experiments:
             tell(experiments)
             make_bases([one for one in experiments if rerun or not one.folder.is_dir()])
@@ -102,21 +83,47 @@ def tell(experiments: Sequence[Any]) -> None:
         print(f"grao_bench: {line}", file=sys.stderr)
 
 
-def require_trainable(experiment: Any, dataset: Any, rerun: bool) -> None:
-    """UserError where a cell's set does not fit it, or what lies in its folder was made by other
-    code or on other data."""
-    from grao_bench.experiment import require_fit
+def tried_cells(config: DictConfig, grid: Sequence[tuple[str, ...]], rerun: bool) -> list[Any]:
+    """The experiments of a grid, each set read once; UserError with a line for each cell that is
+    wrong or would fail."""
+    from grao_bench.process import process_settings
+
+    loader = GlobalHydra.instance().config_loader()
+    experiments = []
+    faults: dict[str, Exception] = {}
+    with process_settings(threads=1):
+        for overrides in grid:
+            try:
+                experiment = to_experiment(loader.load_sweep_config(config, list(overrides)))
+                require_trainable(experiment, rerun)
+                experiments.append(experiment)
+            except UserError as error:
+                faults[f"{' '.join(overrides)}: {error}"] = error
+            except (HydraException, OmegaConfBaseException) as error:
+                faults[f"{' '.join(overrides)}: {one_line(error)}"] = error
+    if faults:
+        summary = UserError("nothing was trained, because of\n  " + "\n  ".join(faults))
+        raise summary from next(iter(faults.values()))
+    return experiments
+
+
+def require_trainable(experiment: Any, rerun: bool) -> None:
+    """UserError where what lies in a cell's folder was made by other code or on other data, or
+    where something of it fails when it is tried (`rehearsal`)."""
+    from grao_bench.experiment import read_data, require_fit
     from grao_bench.identity import computed_by, require_resumable, require_same
+    from grao_bench.rehearsal import rehearse
     from grao_bench.run import training_fingerprint
 
+    dataset = read_data(experiment.data)
     require_fit(experiment, dataset)
-    if rerun:
-        return
     code, folder = computed_by(experiment), experiment.folder
-    if folder.is_dir():
+    if folder.is_dir() and not rerun:
         require_same(folder, code, training_fingerprint(dataset))
-    else:
+        return
+    if not rerun:
         require_resumable(folder, code, lambda: training_fingerprint(dataset))
+    rehearse(experiment, read_data)
 
 
 def make_bases(experiments: Sequence[Any]) -> None:
@@ -188,7 +195,8 @@ def train_cell(cfg: DictConfig) -> str:
                     rerun,
                 )
         else:
-            folder = run(experiment, extra_files=files, rerun=rerun)
+            tried = hydra_config.sweeper._target_.endswith(".BasicSweeper")  # by GridCallback
+            folder = run(experiment, extra_files=files, rerun=rerun, rehearsed=tried)
     except UserError as error:
         if alone:
             quit_with(error)

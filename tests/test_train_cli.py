@@ -144,16 +144,18 @@ def test_a_grid_that_starts_from_no_run_trains_nothing(tmp_path, command):
 
 
 def test_a_cell_that_fails_does_not_stop_the_grid(tmp_path, command):
-    # the first cell's answers do not fit the model's context, which shows when the data are read
-    outcome = command("train", "-m", "objective=sft", "budget.max_answer_tokens=600,32", *SMALL_WORLD, "sweep=grid")
+    # the first cell's reward fails on more answers than it is tried on
+    functions = "tests.rewards.functions.only_two,tests.rewards.functions.shorter"
+    reward = ("reward=python", f"reward.function={functions}")
+    outcome = command("train", "-m", "objective=grpo", *reward, *SMALL_WORLD, "sweep=grid")
 
     assert outcome.code != 0
-    assert "exceed the model's context" in outcome.err
+    assert "raised ValueError: too many" in outcome.err
     assert "Traceback" not in outcome.err
     (done,) = (tmp_path / "runs" / "grid" / "tiny" / "world_helpful").glob("*/seed0")
-    assert read_run(done).info.config["budget"]["max_answer_tokens"] == 32
+    assert read_run(done).info.config["reward"]["function"].endswith("shorter")
     (error,) = tmp_path.rglob("error.txt")
-    assert "exceed the model's context" in error.read_text()
+    assert "raised ValueError: too many" in error.read_text()
 
 
 def test_one_cell_in_a_process_of_its_own(tmp_path):

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
 from grao_bench.records import JudgeCounts
+from grao_bench.rewards.trying import try_source
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
 
@@ -93,6 +94,11 @@ class MixtureSource:
     def texts(self) -> dict[str, str]:
         """See `TellingSource`."""
         return told_texts(self.sources)
+
+    def try_out(self, requests: Sequence[RewardRequest]) -> None:
+        """See `Tried`: of each part."""
+        for source in self.sources.values():
+            try_source(source, requests)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; its reward is None where a part could say nothing
@@ -193,6 +199,11 @@ class RoutedSource:
     def texts(self) -> dict[str, str]:
         """See `TellingSource`."""
         return told_texts(self.routes)
+
+    def try_out(self, requests: Sequence[RewardRequest]) -> None:
+        """See `Tried`: of each route, the requests that take it."""
+        for name, source in self.routes.items():
+            try_source(source, [one for one in requests if self._route(one) == name])
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; UserError for an example whose subset has no route."""

@@ -16,6 +16,7 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
 from grao_bench.ops import equal_but_for_rounding
 from grao_bench.records import JudgeCounts
+from grao_bench.rewards.trying import try_source
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
 
@@ -242,6 +243,10 @@ class ShapedSource:
     def texts(self) -> dict[str, str]:
         """See `TellingSource`."""
         return self.source.texts() if isinstance(self.source, TellingSource) else {}
+
+    def try_out(self, requests: Sequence[RewardRequest]) -> None:
+        """See `Tried`: of what it shapes."""
+        try_source(self.source, requests)
 
     def _shaped(
         self,

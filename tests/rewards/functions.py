@@ -13,3 +13,15 @@ def share_of_letter(prompts: list[str], completions: list[str], references: list
     assert references == [None] * len(prompts)
     pairs = zip(completions, letter, strict=True)
     return [text.count(wanted) / max(1, len(text)) for text, wanted in pairs]
+
+
+def one_number(prompts: list[str], completions: list[str], references: list[str]) -> list[float]:
+    """A mistake: one number for all of them."""
+    return [1.0]
+
+
+def only_two(prompts: list[str], completions: list[str], references: list[str]) -> list[float]:
+    """Fails where it is asked of more than two."""
+    if len(completions) > 2:
+        raise ValueError("too many")
+    return [0.0 for _ in completions]

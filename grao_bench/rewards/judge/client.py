@@ -119,6 +119,8 @@ class Endpoint:
         return said.startswith(asked) and re.fullmatch(r"(@.*|[-@]\d{4}(-?\d\d){0,2})?", said[len(asked) :]) is not None
 
 
+REACH_SECONDS = 10.0
+"""How long an endpoint may take to say that it is there."""
 COUNTED = ("questions", "cached", "calls", "unreadable", "refused", "usage_not_reported")
 NOTHING = {"prompt_tokens": 0, "completion_tokens": 0}
 
@@ -142,6 +144,31 @@ class Client:
         self.usage = Usage(0, 0)
         """Tokens that the endpoint reported to this process."""
         self._in_flight = 0
+
+    def reach(self) -> None:
+        """UserError where the endpoint can't be reached, or refuses its key: its list of models is
+        asked for, which is free. Nothing is done where replies are kept already, which may be all
+        that is needed."""
+        import openai
+
+        endpoint = self.endpoint
+        if self.cache.account().calls:
+            return
+        try:
+            with openai.OpenAI(
+                api_key=endpoint.api_key(),
+                base_url=endpoint.base_url,
+                max_retries=0,
+                timeout=min(endpoint.call_timeout, REACH_SECONDS),
+            ) as client:
+                client.models.with_raw_response.list()
+        except openai.APIStatusError as error:
+            if error.status_code in (401, 403):
+                what = f"{endpoint.base_url} does not accept its key ({error.status_code})"
+                raise UserError(f"reward.api_key_env={endpoint.api_key_env}: {what}") from None
+        except openai.APIConnectionError as error:
+            what = f"can't be reached ({error.__cause__ or error})"
+            raise UserError(f"reward.base_url={endpoint.base_url}: {what}; start it") from None
 
     def ask(self, prompts: Sequence[str]) -> dict[str, list[Reply]]:
         """Every reply to each prompt, the last one readable unless all are not. UserError where the endpoint can't be asked any further.

@@ -128,6 +128,10 @@ class JudgeSource:
         self._require_readable()
         return verdicts
 
+    def try_out(self, requests: Sequence[RewardRequest]) -> None:
+        """See `Tried`: the endpoint is reached with its key, and asked nothing that costs."""
+        self.client.reach()
+
     def _verdict(self, replies: Mapping[Order, Sequence[Reply]]) -> Verdict:
         said: dict[Order, int | None] = {}
         for order, given in replies.items():
