@@ -10,7 +10,10 @@ from typing import ClassVar
 from grao_bench.errors import UserError
 from grao_bench.experiment import Evaluation, Experiment, check, evaluation_sets, models_wanted
 from grao_bench.interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec
+from grao_bench.models.adapters import base_of, is_adapter
 from grao_bench.models.build import base_spec, load_policy
+from grao_bench.models.hub import fetched_config, is_hub_id
+from grao_bench.models.load import local
 from grao_bench.process import process_settings
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import read_info, read_run, write_info
@@ -102,8 +105,7 @@ class CheckpointEvaluation:
             return None
         if not hasattr(self.model, "path"):
             raise UserError(f"base={self.base}: model={self.model.name} is a base itself")
-        model: ModelSpec = replace(base_spec(self.model), path=self.base)  # type: ignore[type-var]
-        return replace(experiment, model=model)
+        return replace(experiment, model=_at(base_spec(self.model), self.base))
 
 
 def evaluate_checkpoint(asked: CheckpointEvaluation, on_task: OnTask | None = None) -> Path:
@@ -115,12 +117,17 @@ def evaluate_checkpoint(asked: CheckpointEvaluation, on_task: OnTask | None = No
     base = asked.of_base(experiment)
     if asked.label == "base":
         raise UserError("name=base: that is the name of the base's own row; give another")
-    for one in (experiment, base):
-        if one is not None:
-            check(one)
+    if base is not None:
+        check(base)
+    adapter = adapter_at(asked.model)
+    whole = experiment
+    if adapter is not None:
+        own = None if asked.base is None else local(asked.base)
+        whole = replace(experiment, model=_at(asked.model, base_of(adapter, own)))
+    check(whole)
     with process_settings(experiment.threads):
         runs = Path(asked.output) / asked.sweep / asked.model.name
-        tested = _tested(experiment)
+        tested = _tested(whole, adapter)
         sets = evaluation_sets(experiment, tested.policy, tested.codec)
         name, data = asked.label, asked.data.name
         folder = evaluate_untrained(experiment, sets, tested, runs, "", on_task, name, data)
@@ -139,9 +146,29 @@ def evaluate_checkpoint(asked: CheckpointEvaluation, on_task: OnTask | None = No
     return folder
 
 
-def _tested(experiment: Experiment) -> Tested:
+def _at(model: ModelSpec, path: str) -> ModelSpec:
+    found: ModelSpec = replace(model, path=path)  # type: ignore[type-var]
+    return found
+
+
+def adapter_at(model: ModelSpec) -> Path | None:
+    """The folder of the adapter that a model's path names, fetched where it is a hub's; None where
+    it names a whole model."""
+    path, revision = getattr(model, "path", None), getattr(model, "revision", None)
+    if path is None:
+        return None
+    place = str(Path(path).expanduser())
+    if is_hub_id(place):
+        found = fetched_config(path, revision)
+        place = local(path, revision) if found and is_adapter(found) else place
+    return Path(place) if is_adapter(place) else None
+
+
+def _tested(experiment: Experiment, adapter: Path | None = None) -> Tested:
+    """The model of a cell, with an adapter that lies on it where one is given."""
     wanted = models_wanted(experiment)
     path = experiment.model.checkpoint(wanted.corpus, wanted.on_pretrain)
+    path = path if adapter is None else str(adapter)
     policy, codec = load_policy(experiment.model, path, wanted)
     return Tested(policy, 0, codec, experiment.rollout.build(codec))
 

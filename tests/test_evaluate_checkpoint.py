@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grao_bench.checkpoints import CheckpointEvaluation, evaluate_checkpoint
@@ -185,3 +186,26 @@ def test_the_record_says_what_it_is_of(elsewhere, tmp_path):
     assert said["lengths"]["world_helpful"]["examples"] == 8
     assert not (folder / "steps.jsonl").exists()
     assert Path(folder).parts[-4:-2] == ("tiny", "world_helpful")
+
+
+def test_an_adapter_is_measured_on_the_model_that_it_lies_on(base, tmp_path):
+    """Another trainer's, as peft writes it: the answers are those of the two merged."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with_adapter = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    with torch.no_grad():
+        torch.manual_seed(0)
+        for name, weight in with_adapter.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.2)
+    with_adapter.save_pretrained(tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
+    with_adapter.merge_and_unload().save_pretrained(tmp_path / "merged")
+    key = ("world_helpful", "gold")
+    found = {}
+    for name in ("adapter", "merged"):
+        path = tmp_path / name
+        folder = evaluate_checkpoint(asked(path, tmp_path / "runs", name=name, base=base))
+        found[name] = [record.answer for record in read_run(folder).evaluations[key]]
+    (bare,) = (tmp_path / "runs").glob("small/tiny/base/*/seed0")
+    assert found["adapter"] == found["merged"]
+    assert found["adapter"] != [one.answer for one in read_run(bare).evaluations[key]]
