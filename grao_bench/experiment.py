@@ -40,10 +40,12 @@ from grao_bench.interfaces import (
 )
 from grao_bench.models.adapters import has_adapter
 from grao_bench.models.cache import cache_folder
+from grao_bench.models.of_run import read_masters
 from grao_bench.models.policy import Policy
 from grao_bench.process import loaded_once
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import Lengths
+from grao_bench.training.checkpoint import load_masters
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, Collector, told_by_sampler
 from grao_bench.training.fit import (
     require_examples,
@@ -332,10 +334,13 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     config, seed = policy.model.config, experiment.seed
     examples, lengths = to_train_on(dataset.train, codec, config, budget, needs, seed)
     engine, reward = experiment.rollout.build(codec), experiment.reward.build(data)
+    trainer = Trainer(policy, experiment.objective, experiment.optimizer, budget)
+    if experiment.model.start_from is not None:
+        load_masters(trainer, read_masters(experiment.model.start_from))
     require_left(lengths, budget, dataset.name)
     return Cell(
         experiment=experiment,
-        trainer=Trainer(policy, experiment.objective, experiment.optimizer, budget),
+        trainer=trainer,
         collector=collector_of(experiment, models, engine, reward),
         prober=_prober(experiment, models, engine, reward, dataset),
         engine=engine,

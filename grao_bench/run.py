@@ -34,6 +34,7 @@ from grao_bench.identity import (
 from grao_bench.interfaces import Dataset, RewardSource, RolloutEngine, TellingSource
 from grao_bench.models.adapters import has_adapter, merged, save_adapter, untouched_experts
 from grao_bench.models.build import base_spec, load_policy
+from grao_bench.models.of_run import model_of, write_masters
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 from grao_bench.process import process_settings
@@ -59,7 +60,9 @@ from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores
 from grao_bench.training.checkpoint import (
     load_checkpoint,
+    load_masters,
     load_trained_state,
+    named_masters,
     save_checkpoint,
     trained_state,
 )
@@ -101,6 +104,7 @@ def run(
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir() and not rerun:
             require_same(folder, code, data())
+            _require_model(folder, experiment)
             say(finished_before(experiment))
             return folder
         partial = begin(folder, code, data, rerun)
@@ -120,6 +124,13 @@ def run(
             raise
         complete(partial, folder)
     return folder
+
+
+def _require_model(folder: Path, experiment: Experiment) -> None:
+    """UserError where a model is asked for of a finished run that kept none."""
+    if experiment.save_model != "none" and read_info(folder).config.get("save_model") == "none":
+        what = "is finished, and kept no model, as it ran with save_model=none"
+        raise UserError(f"{folder}: {what}; use that again, or rerun=true to train it anew")
 
 
 def _run(
@@ -157,6 +168,9 @@ def _run(
         evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
         score_tasks(experiment, tested, partial, on_task)
         save_model(cell.trainer.policy, cell.codec, partial / "model", experiment.save_model)
+        masters = named_masters(cell.trainer)
+        if masters and experiment.save_model != "none":
+            write_masters(partial, masters)
         told = told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
         write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
         tracker.summary(summary(partial, bases))
@@ -249,6 +263,7 @@ def _probe(cell: Cell, partial: Path) -> ProbeRecord:
     if cell.experiment.budget.keep == "best_dev" and all(probe.metrics["ras"] > earlier.metrics["ras"] for earlier in before):
         (partial / "best").mkdir(exist_ok=True)
         state = {"policy": trained_state(trainer.policy), "step": trainer.step}
+        state["masters"] = {name: each.detach() for name, each in named_masters(trainer).items()}
         torch.save(state, partial / "best" / f"step{trainer.step}.pt")
     return probe
 
@@ -256,6 +271,7 @@ def _probe(cell: Cell, partial: Path) -> ProbeRecord:
 def _restore_best(cell: Cell, partial: Path) -> None:
     state = torch.load(partial / "best" / f"step{_best_step(partial)}.pt", map_location=cell.trainer.policy.model.device, weights_only=True)
     load_trained_state(cell.trainer.policy, state["policy"])
+    load_masters(cell.trainer, state["masters"])
 
 
 def _best_step(partial: Path) -> int:
@@ -477,7 +493,7 @@ def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_ta
     info = read_info(folder)
     require_unchanged(folder, experiment, info)
     spec, wanted = experiment.model, models_wanted(experiment)
-    policy, codec = load_policy(spec, str(folder / "model"), wanted)
+    policy, codec = load_policy(spec, str(model_of(folder, "run")), wanted)
     step = experiment.budget.steps if info.kept_step is None else info.kept_step
     tested = Tested(policy, step, codec, experiment.rollout.build(codec))
     sets = evaluation_sets(experiment, policy, codec)

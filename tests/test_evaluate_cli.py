@@ -105,5 +105,5 @@ def test_a_run_without_its_model_is_one_line(finished, tmp_path, command):
     outcome = command("evaluate", f"run={tmp_path}")
 
     assert outcome.code == 2
-    assert "is not a checkpoint" in outcome.err or "is neither a folder" in outcome.err
+    assert f"run={tmp_path}: holds no model/; give the folder of a finished run" in outcome.err
     assert len(outcome.err.splitlines()) == 1

@@ -22,6 +22,7 @@ from grao_bench.models.adapters import (
     whereabouts,
 )
 from grao_bench.models.load import load_causal_lm, load_tokenizer
+from grao_bench.models.of_run import read_masters, restore
 from grao_bench.models.policy import Policy
 from grao_bench.ops import stream_seed
 
@@ -108,7 +109,10 @@ def _whole(spec: ModelSpec, path: str, start: str) -> Any:
     """The model that training starts from, all of whose weights train: of a run with an adapter,
     the two as one. UserError in half precision, which would round the adapter away."""
     if not is_adapter(start):
-        return load_causal_lm(start, spec.dtype, spec.device)[0]
+        model = load_causal_lm(start, spec.dtype, spec.device)[0]
+        if spec.start_from is not None:
+            restore(model, read_masters(spec.start_from))
+        return model
     model = load_causal_lm(base_of(Path(start), path), spec.dtype, spec.device)[0]
     if torch.finfo(model.dtype).bits < 32:
         what = f"{start} holds an adapter, most of which {spec.dtype} weights would round away"

@@ -13,6 +13,7 @@ from grao_bench.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted, 
 from grao_bench.models.adapters import adapter_config, is_adapter
 from grao_bench.models.build import build_models
 from grao_bench.models.load import check_causal_lm, local
+from grao_bench.models.of_run import model_of
 from grao_bench.provenance import content_digest
 from grao_bench.types import LogpTemperature, PromptFormat
 from grao_bench.values import READS
@@ -86,10 +87,7 @@ def started_from(run: str | None) -> str | None:
     """The model folder of a run given as model.start_from; UserError if it holds none."""
     if run is None:
         return None
-    folder = Path(run) / "model"
-    if not folder.is_dir():
-        raise UserError(f"model.start_from={run}: holds no model/; give the folder of a finished run")
-    return str(folder)
+    return str(model_of(run, "model.start_from"))
 
 
 def start_digest(spec: ModelSpec) -> dict[str, str]:

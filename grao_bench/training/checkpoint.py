@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -74,6 +76,25 @@ def load_trained_state(module: torch.nn.Module, state: dict[str, torch.Tensor]) 
 def _frozen(module: torch.nn.Module) -> set[str]:
     named = module.named_parameters(remove_duplicate=False)
     return {name for name, parameter in named if not parameter.requires_grad}
+
+
+def named_masters(trained: Trained) -> dict[str, torch.Tensor]:
+    """The float32 copy of each half-precision parameter, by its name in the model; empty where
+    none is."""
+    module: Any = trained.module
+    model, _ = module.parameter_groups()
+    names = {id(each): name for name, each in module.model.named_parameters()}
+    own = trained.optimizer.param_groups[0]["params"]
+    pairs = zip(model, own, strict=True) if model else ()
+    return {names[id(each)]: master for each, master in pairs if each is not master}
+
+
+@torch.no_grad()
+def load_masters(trained: Trained, masters: Mapping[str, torch.Tensor]) -> None:
+    """Put copies of these names in the place of those that were made from rounded weights."""
+    for name, master in named_masters(trained).items():
+        if name in masters:
+            master.copy_(masters[name])
 
 
 def _masters(trained: Trained) -> list[torch.nn.Parameter]:
