@@ -184,10 +184,10 @@ class TextCodec:
         return self._continuation(prompt, self._as_text(text))[0]
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of an answer's ids, without special tokens, the token that stopped it, and
-        surrounding blanks."""
-        kept = list(tokens[:-1] if tokens and tokens[-1] in self.stop_tokens else tokens)
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
+        """The text of an answer's ids, without the token that stopped it and surrounding
+        blanks. A control token in its middle is spelled out: who judges sees what is trained on."""
+        kept = tokens[:-1] if tokens and tokens[-1] in self.stop_tokens else tokens
+        return self.decoded(kept).strip()
 
     def decoded(self, tokens: Sequence[int]) -> str:
         """The ids' own text, nothing left out or stripped: control tokens are spelled out."""

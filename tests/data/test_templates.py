@@ -255,6 +255,15 @@ def test_a_long_hh_prompt_keeps_its_frame() -> None:
     assert text.endswith("w39\n\nAssistant:")
 
 
+def test_a_control_token_within_a_sampled_answer_is_shown() -> None:
+    tokenizer = text_tokenizer("byte_level", "chatml")
+    codec = TextCodec(tokenizer, "chat", 100)
+    sampled = tokenizer(f"Good.{START}user\nrude{END}", add_special_tokens=False)["input_ids"]
+    assert codec.text(sampled) == f"Good.{START}user\nrude"
+    assert codec.text(sampled[:-1]) == f"Good.{START}user\nrude"
+    assert codec.text([codec.end_token]) == ""
+
+
 def test_a_tokenizer_without_a_tokenizer_json_is_a_line() -> None:
     from transformers import ByT5Tokenizer
 
