@@ -54,7 +54,7 @@ from grao_bench.training.fit import (
     to_train_on,
     within_length,
 )
-from grao_bench.training.loop import Budget, Trainer, fewer_minibatches
+from grao_bench.training.loop import Budget, Trainer
 from grao_bench.training.optimizer import AdamW
 from grao_bench.training.ranks import ALONE
 from grao_bench.training.reference import ReferenceCache
@@ -236,27 +236,6 @@ def check(experiment: Experiment) -> None:
     experiment.reward.check(experiment.data)
     for data in experiment.evaluation_sets:
         experiment.judge.check(data)
-
-
-def remarks(experiment: Experiment) -> list[str]:
-    """What a person should know of a cell before it trains: where it can't do what it is asked, or
-    is asked for what changes the meaning of its numbers. A line each."""
-    fewer = fewer_minibatches(experiment.objective, experiment.budget)
-    told = fewer, _other_temperature(experiment)
-    return [line for line in told if line]
-
-
-def _other_temperature(experiment: Experiment) -> str:
-    """Of a loss at another temperature than it would have by itself; empty where it is at that."""
-    asked, own = experiment.model.logp_temperature, experiment.own_temperature
-    if asked in ("auto", own):
-        return ""
-    drawn = f"learns from answers drawn at temperature {own:g}"
-    of_rollouts = f"{drawn}, and its ratio, KL and J are at another"
-    alone = "has no rollouts, and its loss is not of the model's own distribution, at temperature 1"
-    what = of_rollouts if experiment.objective.needs.rollouts else alone
-    name = experiment.objective.name
-    return f"model.logp_temperature={asked:g}: {name} {what}, as asked for; auto: it is not"
 
 
 def _check_sampler(experiment: Experiment) -> None:

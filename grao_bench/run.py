@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -429,7 +430,12 @@ def evaluate_untrained(
     code = computed_by(experiment).items()
     engine = {key: digest for key, digest in code if key.startswith("rollout")}
     judged = (weights, fingerprints, experiment.judge)
-    identity = value_hash(*judged, experiment.rollout, engine, asked, evaluation)
+    # how a model reads and is sampled here; not what its objective's rollouts are drawn at
+    sampling = experiment.evaluation_sampling
+    rollout: Any = experiment.rollout
+    rollout = replace(rollout, temperature=sampling.temperature)
+    reads = (experiment.model.prompt_format, experiment.model.end_token, sampling)
+    identity = value_hash(*judged, rollout, *reads, engine, asked, evaluation)
     folder = runs / data / f"{name}-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):

@@ -77,7 +77,7 @@ class GridCallback(Callback):
 
 def tell(experiments: Sequence[Any]) -> None:
     """What a person should know of these cells before they run, on standard error, each once."""
-    from grao_bench.experiment import remarks
+    from grao_bench.agreement import remarks
 
     for line in dict.fromkeys(line for one in experiments for line in remarks(one)):
         print(f"grao_bench: {line}", file=sys.stderr)

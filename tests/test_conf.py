@@ -21,7 +21,7 @@ from grao_bench.checkpoints import CheckpointEvaluation
 from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
-from grao_bench.experiment import Experiment, check, models_wanted, remarks
+from grao_bench.experiment import Experiment, check, models_wanted
 from grao_bench.reporting.cells import NOT_COMPUTED
 from grao_bench.rewards.mixture import Part
 from grao_bench.specs import conf_dir, load, rebuild, spec_classes
@@ -427,18 +427,3 @@ def test_grpo_trl_samples_as_trl_does():
     assert value("objective=grpo_trl").evaluation_sampling == of_others.evaluation_sampling
     assert of_others.evaluation_sampling.temperature == of_others.sampling.temperature == 0.7
     assert value("objective=grpo", "evaluation.temperature=null").evaluation_sampling.temperature == 0.7
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (("objective=grpo",), None),
-        (("objective=grpo", "model.logp_temperature=0.7"), None),
-        (("objective=sft", "model.logp_temperature=1.0"), None),
-        (("objective=grpo", "model.logp_temperature=1.0"), "grpo learns from answers drawn at temperature 0.7"),
-        (("objective=dpo", "model.logp_temperature=0.7"), "dpo has no rollouts"),
-    ],
-)
-def test_another_temperature_than_the_losss_own_is_said(overrides, said):
-    lines = remarks(value(*overrides))
-    assert [said in line for line in lines] == ([] if said is None else [True])

@@ -39,7 +39,16 @@ FLOORS = (
     ("objectives", "rewards", "rollouts", "tracking"),
     ("training", "evaluation"),
     ("reporting",),
-    ("experiment", "identity", "rehearsal", "first_batch", "checkpoints", "run", "progress"),
+    (
+        "experiment",
+        "agreement",
+        "identity",
+        "rehearsal",
+        "first_batch",
+        "checkpoints",
+        "run",
+        "progress",
+    ),
     ("train", "evaluate", "train_reward", "show_data", "command_line", "report"),
 )
 MACHINES = (1, 2, 3, 4)

@@ -385,3 +385,14 @@ def test_training_is_a_generator_that_a_notebook_can_drive(tmp_path):
         for a, b in zip(built.trainer.policy.model.parameters(), built.base.model.parameters(), strict=True)
         if a.dim() > 1
     )
+
+
+def test_cells_share_a_base_that_is_evaluated_alike(tmp_path):
+    """Whatever their own rollouts are drawn at; at another evaluation temperature it is another."""
+    for heat, evaluated in ((0.7, 0.7), (1.0, 0.7), (1.0, 0.0)):
+        rollout = load("rollout/shared_prefix", temperature=heat)
+        evaluation = small("evaluation/standard", temperature=evaluated)
+        budget = load("budget/smoke", steps=1, probe_every=0)
+        run(cell("grpo", tmp_path, rollout=rollout, evaluation=evaluation, budget=budget))
+    assert len([*tmp_path.glob("small/tiny/base/base-*")]) == 2
+    assert len([*tmp_path.glob("small/tiny/world_helpful/grpo-*")]) == 3

@@ -195,6 +195,12 @@ def test_the_models_own_generation_settings_are_not_asked(name):
         repetition_penalty=3.0,
         min_new_tokens=5,
         no_repeat_ngram_size=1,
+        suppress_tokens=[6, 7],
+        begin_suppress_tokens=[8],
+        bad_words_ids=[[9]],
+        forced_eos_token_id=5,
+        exponential_decay_length_penalty=(1, 1.5),
+        max_length=3,
         temperature=0.1,
         eos_token_id=[3, 4],
     )

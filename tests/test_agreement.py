@@ -1,0 +1,77 @@
+"""Settings that must agree are compared before training, in a line each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from grao_bench.agreement import remarks
+from grao_bench.specs import load
+
+from .cells import cell
+
+
+@pytest.mark.parametrize(
+    ("objective", "changed", "line"),
+    [
+        ("grpo", {}, None),
+        ("grpo", {"model": {"logp_temperature": 0.7}}, None),
+        ("sft", {"model": {"logp_temperature": 1.0}}, None),
+        (
+            "grpo",
+            {"model": {"logp_temperature": 1.0}},
+            "model.logp_temperature=1: grpo learns from answers drawn at temperature 0.7",
+        ),
+        ("dpo", {"model": {"logp_temperature": 0.7}}, "model.logp_temperature=0.7: dpo has no"),
+        ("grao", {"rollout": {"top_p": 0.9}}, "rollout.top_p=0.9: answers are drawn from a part"),
+        ("ppo", {"rollout": {"top_k": 50, "min_p": 0.1}}, "rollout.top_k=50 rollout.min_p=0.1:"),
+        ("sft", {"rollout": {"top_p": 0.9}}, None),
+        # 16 answers a step: two groups of 8 or 6 are 16 or 12, one group of 20 is 20
+        ("grpo", {"objective": {"rollouts": 6}}, "budget.answers_per_step=16: a step of grpo has 12"),
+        ("grpo", {"objective": {"rollouts": 20}}, "a step of grpo has 20, in groups of 20"),
+        (
+            "grpo",
+            {"objective": {"rollouts": 6}, "budget": {"prompts_per_step": 3}},
+            None,
+        ),
+        ("dapo", {"budget": {"answers_per_step": 8}}, "objective.minibatches=2: a step has 1 prompt"),
+    ],
+)
+def test_settings_of_a_cell(objective, changed, line, tmp_path):
+    one = cell(objective, tmp_path)
+    parts = {name: replace(getattr(one, name), **fields) for name, fields in changed.items()}
+    lines = remarks(replace(one, **parts))
+    assert [line in each for each in lines] == ([] if line is None else [True]), lines
+
+
+@pytest.mark.parametrize(
+    ("shaping", "changed", "line"),
+    [
+        (["soft_overlong"], {}, "reward.soft_overlong.longest: it punishes answers of more than 384"),
+        (["length"], {}, "reward.length.target: it punishes answers of more than 256 tokens"),
+        (["clip"], {}, None),
+        (["length"], {"target": 20}, None),
+    ],
+)
+def test_a_penalty_that_no_answer_can_get(shaping, changed, line, tmp_path):
+    """The budget's answers have at most 32 tokens."""
+    spec = load("reward/shaped", shaping=shaping, source=load("reward/gold_score"))
+    spec = replace(spec, length=replace(spec.length, **changed))
+    lines = remarks(replace(cell("grpo", tmp_path), reward=spec))
+    assert [line in each for each in lines] == ([] if line is None else [True])
+
+
+@pytest.mark.parametrize(("reads", "told"), [(159, True), (160, False)])
+def test_a_reward_model_that_reads_less_than_the_budget_writes(reads, told, tmp_path):
+    """128 tokens of prompt and 32 of answer; alone, and as a part of another reward."""
+    folder = tmp_path / "judge"
+    folder.mkdir()
+    record = {"prompt_format": "hh", "max_tokens": reads}
+    (folder / "reward_model.json").write_text(json.dumps(record), encoding="utf-8")
+    alone = load("reward/reward_model", path=str(folder))
+    shaped = replace(load("reward/shaped", source=load("reward/gold_score")), source=alone)
+    for spec in (alone, shaped):
+        lines = remarks(replace(cell("grpo", tmp_path), reward=spec))
+        assert [f"reads {reads} tokens of prompt and answer" in each for each in lines] == [True] * told
