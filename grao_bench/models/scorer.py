@@ -58,14 +58,19 @@ class Scorer(nn.Module):
         bound = self.tokens_per_forward
         long = bound is not None and layout.tokens.numel() > bound
         hidden = hidden_states(self.model, layout, long or self.gradient_checkpointing)
-        dtype, head = torch.promote_types(hidden.dtype, torch.float32), self.model.score
-        last = hidden.index_select(0, layout.ends.flatten()).to(dtype)
-        bias = None if head.bias is None else head.bias.to(dtype)
-        return linear(last, head.weight.to(dtype), bias).view(layout.ends.shape)
+        last = hidden.index_select(0, layout.ends.flatten())
+        return head_scores(self.model.score, last).view(layout.ends.shape)
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The trainable parameters, and none at a rate of their own."""
         return [each for each in self.model.parameters() if each.requires_grad], []
+
+
+def head_scores(head: Any, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N 1"]:
+    """A head on hidden states, in float32 at least, whatever the weights are in."""
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    bias = None if head.bias is None else head.bias.to(dtype)
+    return linear(hidden.to(dtype), head.weight.to(dtype), bias)
 
 
 @torch.no_grad()

@@ -7,24 +7,22 @@ any other (BERT, DeBERTa, ...)                                                  
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-import torch
-from jaxtyping import Float
+from transformers import AutoConfig
 
-from grao_bench.batching import context, pad_rows
-from grao_bench.data.tokens import TextCodec
-from grao_bench.dialogue import render
+from grao_bench.batching import context
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.models.scorer import Row, Scorer, load_classifier, score_rows
+from grao_bench.models.scorer import Row, load_classifier
 from grao_bench.ops import sign_with_ties
 from grao_bench.process import loaded_once
 from grao_bench.provenance import content_digest, weights_fingerprint
+from grao_bench.rewards.readings import Read, Scores, Text, machines
 from grao_bench.rewards.reward_folder import (
     PairFormat,
     TrainedAs,
@@ -32,7 +30,7 @@ from grao_bench.rewards.reward_folder import (
     require_disjoint,
     template_digest,
 )
-from grao_bench.types import Example, Verdict
+from grao_bench.types import Verdict
 from grao_bench.values import READS, value_hash
 
 Mode = Literal["score", "sign", "margin"]
@@ -45,7 +43,10 @@ class RewardModel:
 
     mode: `score` is r(answer) as it is, `sign` is sign(r(answer) - r(reference)) with ties within tie_margin (pairwise), `margin` is
     r(answer) - r(reference): a score whose zero is the reference.
-    unfinished: what an answer without an end token gets in sign mode: `lose` (-1) or `judge` (its text is scored like any other).
+    unfinished: `lose`, so that not finishing never gains: an answer that is read without its end
+    token, which is where a reward model learned its score, has the lower of its scores as it stands
+    and with that token, in every mode; in sign mode one that was not finished gets -1. A reference
+    that doesn't fit into max_tokens is scored likewise. `judge`: all are scored as they stand.
     prompt_format: `hh`, `chat`, or `pair`: dialogue and answer as the tokenizer's own two segments
     ([CLS] dialogue [SEP] answer [SEP]). None: as it was trained, or `chat` where train_reward
     left no record of that and its tokenizer has a template.
@@ -55,7 +56,7 @@ class RewardModel:
     disjoint_from: the path of another reward model that this one must share no training pair with; null checks nothing.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     path: str = field(metadata={READS: lambda spec, sets: content_digest(*spec.paths(sets))})
     mode: Mode
@@ -101,7 +102,12 @@ class RewardModel:
             half = next((f" half={half}" for half in halves), "")
             command = f"python -m grao_bench.train_reward data={data.name}{half}"
             raise UserError(f"reward.path={path}: no such folder; train one with {command}")
-        self._require_as_trained(path, read_record(path))
+        record = read_record(path)
+        self._require_as_trained(path, record)
+        asked = self.max_tokens or (None if record is None else record.max_tokens)
+        if asked is not None and (Path(path) / "config.json").is_file():
+            with suppress(OSError, ValueError):  # which loading says in its own words
+                _require_room(path, AutoConfig.from_pretrained(path), asked)
         if self.disjoint_from is not None:
             require_disjoint(Path(path), Path(self.disjoint_from.replace("{data}", data.name)))
 
@@ -168,6 +174,14 @@ def _length(path: str, record: TrainedAs | None, model: Any, tokenizer: Any) -> 
     return int(found)
 
 
+def _require_room(path: str, config: Any, max_tokens: int) -> None:
+    """UserError where a model with this config has fewer positions."""
+    room = context(config)
+    if room is not None and max_tokens > room:
+        what = f"{path} reads at most {room} tokens (its max_position_embeddings)"
+        raise UserError(f"reward.max_tokens={max_tokens}: {what}; lower it, or train it anew")
+
+
 def _require_readable(
     path: str,
     record: TrainedAs | None,
@@ -180,10 +194,11 @@ def _require_readable(
     if prompt_format != "pair" and not hasattr(model, "score"):
         what = f"{type(model).__name__} reads two segments"
         raise UserError(f"reward.prompt_format={prompt_format}: {what}; use prompt_format=pair")
-    room = context(model.config)
-    if room is not None and max_tokens > room:
-        what = f"{path} reads at most {room} tokens (its max_position_embeddings)"
-        raise UserError(f"reward.max_tokens={max_tokens}: {what}; lower it, or train it anew")
+    _require_room(path, model.config, max_tokens)
+    told = tokenizer.model_max_length
+    if prompt_format == "pair" and max_tokens > told:  # RoBERTa's first two positions are padding's
+        what = f"the tokenizer of {path} says at most {told}"
+        raise UserError(f"reward.max_tokens={max_tokens}: {what}; lower it")
     if record is None:
         return
     end, text, template = record.end_token, record.end_text, record.chat_template
@@ -205,38 +220,6 @@ def _end_token(record: TrainedAs | None, tokenizer: Any) -> int | None:
     return end
 
 
-Read = Callable[[Example, str, bool], Row]
-"""(example, answer's text, finished) -> the ids that are scored."""
-Scores = Callable[[Sequence[Row]], list[float]]
-
-
-def machines(
-    model: Any,
-    tokenizer: Any,
-    prompt_format: PairFormat,
-    max_tokens: int,
-    tokens_per_forward: int,
-    end_token: int | None = None,
-) -> tuple[Read, Scores]:
-    """What reads an answer, and what scores such rows: packed where the model allows it.
-    end_token: of an answer; None finds it."""
-    padded = partial(padded_scores, model, tokenizer, tokens_per_forward)
-    if prompt_format == "pair":
-        return partial(two_segments, tokenizer, max_tokens), padded
-    codec = TextCodec(tokenizer, prompt_format, max_tokens, end_token=end_token)
-
-    def read(example: Example, text: str, finished: bool) -> Row:
-        texts = [(text, finished)]
-        prompt, (answer,) = codec.judged(example.id, example.prompt, texts, max_tokens)
-        return prompt.tokens, answer.tokens
-
-    try:
-        scorer = Scorer(model)
-    except UserError:  # soft-capped attention and the like: padding is slower, but right
-        return read, padded
-    return read, lambda rows: score_rows(scorer, rows, tokens_per_forward)
-
-
 class RewardModelSource:
     """Scores texts with a loaded reward model. fingerprint: of its weights and of how it reads."""
 
@@ -248,15 +231,28 @@ class RewardModelSource:
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; parts hold the scores behind a sign."""
-        rows = [self.read(each.example, each.text, each.finished) for each in requests]
-        if self.spec.mode == "score":
-            return [Verdict(score, self.name, {"score": score}) for score in self._scores(rows)]
-        references = [self.read(each.example, each.example.reference, True) for each in requests]
-        scores = self._scores([*rows, *references])
-        pairs = zip(requests, scores[: len(rows)], scores[len(rows) :], strict=True)
-        return [self._compare(request, score, reference) for request, score, reference in pairs]
+        read = [self._read(request) for request in requests]
+        found = self._scores([row for texts in read for rows in texts for row in rows])
+        lowest = [[min(found[row] for row in rows) for rows in texts] for texts in read]
+        pairs = zip(requests, lowest, strict=True)
+        return [self._verdict(request, *scores) for request, scores in pairs]
 
-    def _compare(self, request: RewardRequest, score: float, reference: float) -> Verdict:
+    def _read(self, request: RewardRequest) -> list[tuple[Row, ...]]:
+        """The readings of the answer and, where they are compared, of its reference: together, as
+        a pair is in training, after the same prompt."""
+        texts: list[Text] = [(request.text, request.finished)]
+        if self.spec.mode != "score":
+            texts.append((request.example.reference, True))
+        return self.read(request.example, texts, self.spec.unfinished == "lose")
+
+    def _verdict(
+        self,
+        request: RewardRequest,
+        score: float,
+        reference: float | None = None,
+    ) -> Verdict:
+        if reference is None:
+            return Verdict(score, self.name, {"score": score})
         parts = {"score": score, "reference_score": reference}
         if self.spec.mode == "margin":
             return Verdict(score - reference, self.name, parts)
@@ -265,8 +261,9 @@ class RewardModelSource:
             sign = -1.0
         return Verdict(sign, self.name, parts)
 
-    def _scores(self, rows: Sequence[Row]) -> list[float]:
-        """[N] scores; UserError where one is not a number, before a sign makes it look like one.
+    def _scores(self, rows: Sequence[Row]) -> dict[Row, float]:
+        """The score of each row; UserError where one is not a number, before a sign makes it look
+        like one.
 
         Equal rows are scored once: apart, rounding differs with what shares their batch, so that R(y, y) would not be 0 and a group of
         equal answers not without signal.
@@ -276,72 +273,4 @@ class RewardModelSource:
         if not all(map(math.isfinite, found.values())):
             what = f"reward.path={self.spec.path}: gave a score that is not a number"
             raise UserError(f"{what}; look at the model, or train it anew")
-        return [found[row] for row in rows]
-
-
-def two_segments(
-    tokenizer: Any,
-    max_tokens: int,
-    example: Example,
-    text: str,
-    finished: bool,
-) -> Row:
-    """A dialogue and an answer as the tokenizer joins two segments, in one row of ids. What doesn't
-    fit is cut from the dialogue's left, then from the answer's right."""
-    dialogue = render(example.prompt).strip()
-    ids: list[int] = tokenizer(dialogue, text, split_special_tokens=True)["input_ids"]
-    alone = tokenizer(dialogue, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    over = max(0, len(ids) - max_tokens)
-    cut = min(over, len(alone))
-    ids = [ids[0], *ids[1 + cut :]]
-    return tuple(ids if cut == over else [*ids[: max_tokens - 1], ids[-1]]), ()
-
-
-@torch.no_grad()
-def padded_scores(
-    model: Any,
-    tokenizer: Any,
-    tokens_per_forward: int,
-    rows: Sequence[Row],
-) -> list[float]:
-    """[N] scores of rows of similar length, right-padded, at most tokens_per_forward at once: for
-    a model that can't run them packed."""
-    found: dict[Row, float] = {}
-    waiting = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
-    while waiting:
-        width = len(waiting[-1][0]) + len(waiting[-1][1])
-        count = max(1, tokens_per_forward // width)
-        waiting, chunk = waiting[:-count], waiting[-count:]
-        ids = [[*prompt, *answer] for prompt, answer in chunk]
-        found |= zip(chunk, classify(model, ids, tokenizer).tolist(), strict=True)
-    return [found[row] for row in rows]
-
-
-def classify(model: Any, rows: Sequence[Sequence[int]], tokenizer: Any) -> Float[torch.Tensor, "N"]:
-    """[N] scores of right-padded rows. A decoder's last real token is pooled, by position and not by looking for the pad id.
-
-    transformers' own pooling searches for pad_token_id, which is wrong where pad and end token are the same. A model whose head is not
-    called `score` pools by itself (an encoder: its first token).
-    """
-    pad = tokenizer.pad_token_id
-    pad = tokenizer.eos_token_id if pad is None else pad
-    ids, mask = pad_rows(rows, pad)
-    inputs = {"input_ids": ids, "attention_mask": mask.long()}
-    if "token_type_ids" in tokenizer.model_input_names:
-        inputs["token_type_ids"] = _segments(ids, tokenizer)
-    inputs = {name: value.to(model.device) for name, value in inputs.items()}
-    if not hasattr(model, "score"):
-        logits: torch.Tensor = model(**inputs).logits
-        return logits[:, 0].float()
-    inputs.pop("token_type_ids", None)
-    hidden = model.base_model(**inputs).last_hidden_state
-    ends = inputs["attention_mask"].sum(1) - 1
-    last = hidden[torch.arange(len(rows), device=hidden.device), ends]
-    scores: torch.Tensor = model.score(last)[:, 0].float()
-    return scores
-
-
-def _segments(ids: torch.Tensor, tokenizer: Any) -> torch.Tensor:
-    """0 up to the first separator, 1 after it: the segments of a [CLS] dialogue [SEP] answer [SEP] row."""
-    between = (ids == tokenizer.sep_token_id).long()
-    return (between.cumsum(1) - between > 0).long()
+        return found

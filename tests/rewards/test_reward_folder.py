@@ -8,14 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from transformers import AutoTokenizer
 
+from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardRequest
+from grao_bench.models.scorer import Scorer
 from grao_bench.progress import Bars
 from grao_bench.rewards.reward_folder import TrainedAs, read_record, shared_pairs
 from grao_bench.rewards.reward_model import RewardModel
 from grao_bench.specs import load
 from grao_bench.train_reward import RewardExperiment, train_reward_model
+from grao_bench.training.bradley_terry import pair_margins, read_pairs
 
 from ..cells import world_rows, write_rows
 from ..small import tiny_llama
@@ -92,9 +96,9 @@ def test_what_no_one_says_is_asked_for(folder):
     source = spec.build(DATA)
     tokenizer = tokenizer_for([row["chosen"] for row in world_rows(40)])
     request = RewardRequest(example_of("a", "b"), "b", True)
-    prompt, _ = source.read(request.example, "b", True)
+    (((prompt, _),),) = source.read(request.example, [("b", True)], False)
     assert tokenizer.decode(prompt) == "<|user|>hi<|assistant|>"
-    prompt, _ = source.read(example_of("a", "b", "hello " * 200), "b", True)
+    (((prompt, _),),) = source.read(example_of("a", "b", "hello " * 200), [("b", True)], False)
     assert len(prompt) < 64, "of the model's context"
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match=r"^reward\.prompt_format=null: .*model says neither how .*; give hh .* or pair"):
@@ -129,6 +133,41 @@ def test_a_length_beyond_the_models_context_is_one_line(folder):
     with pytest.raises(UserError, match=message):
         replace(SPEC, path=str(folder), max_tokens=65).build(DATA)
     replace(SPEC, path=str(folder), max_tokens=64).build(DATA)
+
+
+def test_a_length_beyond_the_context_is_told_before_anything_loads(folder):
+    """Asked for, and in a record of another model's: by `check`, from the folder's config alone."""
+    (folder / "model.safetensors").unlink()
+    replace(SPEC, path=str(folder), max_tokens=64).check(DATA)
+    with pytest.raises(UserError, match=r"^reward\.max_tokens=65: .* reads at most 64 tokens"):
+        replace(SPEC, path=str(folder), max_tokens=65).check(DATA)
+    replace(TRAINED, max_tokens=1024).write(folder)
+    with pytest.raises(UserError, match=r"^reward\.max_tokens=1024: .* reads at most 64 tokens"):
+        replace(SPEC, path=str(folder)).check(DATA)
+
+
+@pytest.mark.parametrize("max_tokens", [300, 60])
+def test_the_margins_are_those_of_training(tmp_path, max_tokens):
+    """train_reward model=hf, then reward=reward_model_margin: of every pair the margin that the
+    trainer sees of the same weights, also where prompts are cut, to fit the longer answer."""
+    chat_base(tmp_path)
+    made = experiment(tmp_path, max_tokens=max_tokens)
+    with Bars() as bars:
+        metrics = train_reward_model(made, bars)
+    assert (metrics["pairs_cut"] > 0) == (max_tokens == 60)
+    record = read_record(str(tmp_path / "out"))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    codec = TextCodec(tokenizer, "chat", max_tokens, end_token=record.end_token)
+    pairs = made.data.build().train
+    read = read_pairs(codec, pairs, max_tokens)
+    expected = pair_margins(Scorer(float32(tmp_path / "out")), read, 10_000)
+    source = load("reward/reward_model_margin", path=str(tmp_path / "out"), device="cpu")
+    asked = [RewardRequest(example, example.rejected, True) for example in pairs]
+    found = [-verdict.reward for verdict in source.build(made.data).score(asked)]
+    kept = [not pair.equal and pair.chosen.finished and pair.rejected.finished for pair in read]
+    assert sum(kept) > len(pairs) / 2
+    for margin, right, whole in zip(found, expected, kept, strict=True):
+        assert not whole or margin == pytest.approx(right, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +274,7 @@ def test_a_model_trained_in_half_precision_says_so_and_scores_in_float32(tmp_pat
     example = made.data.build().test[0]
     (verdict,) = source.score([RewardRequest(example, example.chosen, True)])
     model = float32(tmp_path / "out")
-    prompt, answer = source.read(example, example.chosen, True)
+    (((prompt, answer),),) = source.read(example, [(example.chosen, True)], False)
     whole = torch.tensor([[*prompt, *answer]])
     with torch.no_grad():  # not its own pooling, which skips an end token that is the pad token
         score = model.score(model.model(input_ids=whole).last_hidden_state[0, -1]).item()

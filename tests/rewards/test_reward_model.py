@@ -25,15 +25,13 @@ from transformers import (
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import compare
 from grao_bench.interfaces import RewardRequest, RewardSource
-from grao_bench.models.scorer import Row, Scorer, load_classifier
+from grao_bench.models.scorer import Row, Scorer, load_classifier, score_rows
 from grao_bench.rewards.mixture import Mixture, Part
+from grao_bench.rewards.readings import classify, machines, two_segments
 from grao_bench.rewards.reward_folder import shared_pairs, write_pairs
 from grao_bench.rewards.reward_model import (
     RewardModel,
     RewardModelSource,
-    classify,
-    machines,
-    two_segments,
 )
 from grao_bench.run import run
 from grao_bench.specs import load
@@ -96,6 +94,12 @@ EXAMPLES = pairs(24, seed=5)
 
 def ids(row: Row) -> list[int]:
     return [*row[0], *row[1]]
+
+
+def only(read: Any, example: Example, text: str, finished: bool) -> Row:
+    """The one row of a text that is read as it stands."""
+    ((row,),) = read(example, [(text, finished)], False)
+    return row
 
 
 def requests() -> list[RewardRequest]:
@@ -168,8 +172,9 @@ def test_the_last_real_token_is_scored_whatever_pads_it(pad):
 @pytest.mark.parametrize("pad", ["<|pad|>", "<|end|>"])
 @pytest.mark.parametrize("tokens_per_forward", [1, 60, 5000])
 def test_a_score_does_not_depend_on_what_shares_its_batch(pad, tokens_per_forward):
-    score = source(replace(SPEC, mode="score", tokens_per_forward=tokens_per_forward), pad)
-    rows = [ids(score.read(r.example, r.text, r.finished)) for r in requests()]
+    asked = {"mode": "score", "unfinished": "judge", "tokens_per_forward": tokens_per_forward}
+    score = source(replace(SPEC, **asked), pad)
+    rows = [ids(only(score.read, r.example, r.text, r.finished)) for r in requests()]
     expected = [by_hand(classifier(), row) for row in rows]
     assert [verdict.reward for verdict in score.score(requests())] == pytest.approx(expected, abs=1e-5)
     backwards = [verdict.reward for verdict in score.score(requests()[::-1])]
@@ -182,10 +187,87 @@ def test_prompt_and_answer_are_read_as_the_policy_reads_them_and_the_frame_stays
     red = replace(EXAMPLES[0], prompt=(Turn("user", "red"),))
     read, _ = machines(classifier(), word_tokenizer(), "hh", 40, 100)
     short, _ = machines(classifier(), word_tokenizer(), "hh", 6, 100)
-    assert ids(read(red, "good one", True)) == [3, 5, 6, 4, 5, 9, 11, END]
-    assert ids(read(red, "good one", False)) == [3, 5, 6, 4, 5, 9, 11]
-    assert ids(read(red, "", True)) == [3, 5, 6, 4, 5, END]
-    assert ids(short(red, "good one", True)) == [3, 5, 6, 4, 5, 9]
+    assert ids(only(read, red, "good one", True)) == [3, 5, 6, 4, 5, 9, 11, END]
+    assert ids(only(read, red, "good one", False)) == [3, 5, 6, 4, 5, 9, 11]
+    assert ids(only(read, red, "", True)) == [3, 5, 6, 4, 5, END]
+    assert ids(only(short, red, "good one", True)) == [3, 5, 6, 4, 5, 9]
+
+
+def test_what_is_read_without_its_end_token_has_a_row_with_it_besides():
+    """An unfinished text, beside its finished self; one that was cut, in the place of its last
+    token; an empty one. A finished text that fits has one row."""
+    red = replace(EXAMPLES[0], prompt=(Turn("user", "red"),))
+    read, _ = machines(classifier(), word_tokenizer(), "hh", 40, 100)
+    both = read(red, [("good one", False), ("bad", True), ("", False)], True)
+    prompt = [3, 5, 6, 4, 5]
+    assert [[ids(row) for row in rows] for rows in both] == [
+        [[*prompt, 9, 11, END], [*prompt, 9, 11]],
+        [[*prompt, 10, END]],
+        [[*prompt, END], prompt],
+    ]
+    (rows,) = read(red, [("good " * 50, True)], True)
+    assert [len(answer) for _, answer in rows] == [35, 35]
+    assert rows[0][1][:-1] == rows[1][1][:-1]
+    assert (rows[0][1][-1], rows[1][1][-1]) == (9, END)
+    (also,) = read(red, [("good " * 50, False)], True)
+    assert set(also) == set(rows)
+
+
+def many_texts() -> list[str]:
+    """Of 0 to 45 words, so that some don't fit into the 40 tokens of a prompt and an answer."""
+    words = random.Random(7)
+    return [" ".join(words.choices(WORDS[6:], k=words.randint(0, 45))) for _ in range(150)]
+
+
+@pytest.mark.parametrize("mode", ["score", "margin", "sign"])
+@pytest.mark.parametrize("model", [classifier, lambda: trained()], ids=["random", "trained"])
+def test_not_finishing_never_gains(mode, model):
+    """Over 150 texts: what each is worth finished bounds what it is worth cut off. As it stands
+    (unfinished=judge), about half of them gain with random weights."""
+    examples = [EXAMPLES[i % len(EXAMPLES)] for i in range(150)]
+    pairs = list(zip(examples, many_texts(), strict=True))
+
+    def rewards(unfinished: str) -> np.ndarray:
+        """[2 150]: finished, and not, in one call: apart, equal rows differ by rounding."""
+        judge = source(replace(SPEC, mode=mode, unfinished=unfinished), model=model())
+        asked = [RewardRequest(*pair, ended) for ended in (True, False) for pair in pairs]
+        return np.array([verdict.reward for verdict in judge.score(asked)]).reshape(2, -1)
+
+    assert SPEC.unfinished == "lose"
+    finished, cut = rewards("lose")
+    assert (cut <= finished).all()
+    if mode == "sign":
+        assert (cut == -1).all()
+    elif model is classifier:
+        finished, cut = rewards("judge")
+        assert 0.2 < (cut > finished).mean() < 0.8
+
+
+@pytest.mark.parametrize("mode", ["margin", "sign"])
+def test_a_reference_that_does_not_fit_is_judged_like_the_same_answer(mode):
+    """60 words in 40 tokens, on either side: R(y, y) = 0, whatever the two readings are worth."""
+    long = [replace(example, chosen=f"{example.chosen} {'blue ' * 60}") for example in EXAMPLES]
+    judge = source(replace(SPEC, mode=mode))
+    asked = [RewardRequest(example, example.chosen, True) for example in long]
+    assert [verdict.reward for verdict in judge.score(asked)] == [0.0] * len(long)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_scores_of_half_precision_weights_come_from_a_head_in_float32(packed):
+    """Where it can't be packed too: bfloat16's three digits would tie hundreds of answers."""
+    model = classifier().to(torch.bfloat16)
+    rows = [[6 + i % 8, 7 + i % 5, 9, END] for i in range(40)]
+    with torch.no_grad():
+        if packed:
+            pairs = [(tuple(row), ()) for row in rows]
+            scores = torch.tensor(score_rows(Scorer(model), pairs, 100))
+        else:
+            scores = classify(model, rows, word_tokenizer())
+        hidden = model.model(input_ids=torch.tensor(rows)).last_hidden_state[:, -1]
+        expected = hidden.float() @ model.score.weight.float().T
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.bfloat16().float())
+    torch.testing.assert_close(scores, expected[:, 0], atol=0.02, rtol=0.02)
 
 
 def test_score_mode_says_the_models_number_and_sign_mode_its_comparison():
@@ -336,7 +418,8 @@ def test_an_encoder_scores_two_segments_as_its_own_classes_do(bert):
 def test_two_segments_are_cut_from_the_dialogues_left_and_then_the_answers_right():
     """[CLS] Human : red [SEP] good one [SEP] has 8 ids."""
     example = replace(EXAMPLES[0], prompt=(Turn("user", "red"),))
-    ids = [[*two_segments(encoder_tokenizer(), count, example, "good one", True)[0]] for count in (8, 7, 5, 4)]
+    tokenizer = encoder_tokenizer()
+    ids = [[*two_segments(tokenizer, count, example, "good one")[0]] for count in (8, 7, 5, 4)]
     red, good, one = (encoder_tokenizer().convert_tokens_to_ids(word) for word in ("red", "good", "one"))
     assert ids == [[1, 4, 6, red, 2, good, one, 2], [1, 6, red, 2, good, one, 2], [1, 2, good, one, 2], [1, 2, good, 2]]
 
