@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ _SAVED = ("dataset_dict.json", "state.json")
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json")
 _OF_LIBRARY = {"train": "train", "validation": "dev", "test": "test"}
 """The splits' names in `datasets`, and ours."""
+_OF_US = {ours: name for name, ours in _OF_LIBRARY.items()}
+_LOG = logging.getLogger(__name__)
 
 
 def find_sources(given: Mapping[str, str | Sequence[str] | None]) -> dict[str, list[Source]]:
@@ -31,22 +34,27 @@ def find_sources(given: Mapping[str, str | Sequence[str] | None]) -> dict[str, l
         if not names:
             raise UserError(f"data.{split}=[]: names no file; give one or more")
         for name in names:
-            for own, sources in _of_place(name, split, len(names) == 1).items():
+            for own, sources in _of_place(name, split).items():
                 if own == split or (own in given and given[own] is None):
                     found.setdefault(own, []).extend(sources)
     return found
 
 
-def _of_place(name: str, split: str, alone: bool) -> dict[str, list[Source]]:
-    """The sources of one file, glob or folder, by split: of a folder its own splits, where it is
-    train's only place; else all that is there is of the split asked for."""
+def _of_place(name: str, split: str) -> dict[str, list[Source]]:
+    """The sources of one file, glob or folder, by split: of a folder that is train's, its dev and
+    test too. UserError where there are none of the split asked for."""
     path = Path(name).expanduser()
     if path.is_dir():
         saved = any((path / file).is_file() for file in _SAVED)
         parts = _saved(path) if saved else _files_by_split(path)
-        if split == "train" and alone and "train" in parts:
-            return parts
-        return {split: parts.get(split) or [one for sources in parts.values() for one in sources]}
+        if split != "train" and list(parts) == ["train"]:  # what has no splits is all of one
+            parts = {split: parts["train"]}
+        if split not in parts:
+            one = f"{path}/{next(iter(parts))}" if saved else f"'{path}/*.jsonl'"
+            fix = f"name the one that is, as data.{split}={one}"
+            has = ", ".join(_OF_US.get(part, part) for part in parts)
+            raise UserError(f"{path}: holds the splits {has}, none of them {split}; {fix}")
+        return parts if split == "train" else {split: parts[split]}
     if not path.exists() and glob.has_magic(name):
         paths = sorted(glob.glob(str(path), recursive=True))
         files = [Path(one) for one in paths if Path(one).is_file()]
@@ -74,6 +82,13 @@ def _files_by_split(folder: Path) -> dict[str, list[Source]]:
         if files:
             ours = _OF_LIBRARY.get(str(split), str(split))
             found[ours] = [open_source(Path(file)) for file in files]
+    read = {Path(one.name).resolve() for sources in found.values() for one in sources}
+    every = [path for path in folder.rglob("*") if path.is_file() and _is_data(str(path))]
+    seen = [path for path in every if not str(path.relative_to(folder)).startswith((".", "_"))]
+    names = sorted(path.name for path in seen if path.resolve() not in read)
+    if found and names:
+        what = "not read, for their names say no split as others' do"
+        _LOG.info(f"{folder}: {what}: {', '.join(names)}")
     if not found:
         raise UserError(f"{folder}: the folder holds no file of rows; what is read: {READS}")
     return found
@@ -98,10 +113,6 @@ def _saved(folder: Path) -> dict[str, list[Source]]:
         return {"train": [of_dataset(found, str(folder))]}
     named = {_OF_LIBRARY.get(str(name), str(name)): str(name) for name in found}
     parts = {ours: [of_dataset(found[own], f"{folder}/{own}")] for ours, own in named.items()}
-    if "train" not in parts:
-        first = next(iter(found))
-        fix = f"give the one to train on, as data.train={folder}/{first}"
-        raise UserError(f"{folder}: holds the splits {', '.join(found)}, none of them train; {fix}")
     return parts
 
 

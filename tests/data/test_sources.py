@@ -255,13 +255,33 @@ def test_several_files_globs_and_folders(tmp_path: Path) -> None:
         build([])
 
 
-def test_a_folders_own_splits(tmp_path: Path) -> None:
+def test_a_folders_own_splits(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for split, start in (("train", 0), ("validation", 30), ("test", 40)):
         write(tmp_path / "data" / f"{split}-00000-of-00001.jsonl", start, start + 10)
-    data = build(tmp_path)
+    write(tmp_path / "more.jsonl", 80, 85)
+    with caplog.at_level("INFO"):
+        data = build(tmp_path)
+    assert "not read, for their names say no split as others' do: more.jsonl" in caplog.text
+    caplog.clear()
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO"):
+        assert build(Path("data")).test == data.test
+    assert "not read" not in caplog.text
     found = numbers(data, "train"), numbers(data, "dev"), numbers(data, "test")
     assert found == (list(range(10)), list(range(30, 40)), list(range(40, 50)))
+    write(tmp_path / "held" / "test.jsonl", 90, 95)
+    with pytest.raises(UserError, match=r"held: holds the splits test, none of them train; name"):
+        build(tmp_path / "held")
+    held = build(tmp_path / "more.jsonl", dev=str(tmp_path / "data"), test=str(tmp_path / "held"))
+    assert (numbers(held, "dev"), numbers(held, "test")) == ([*range(30, 40)], [*range(90, 95)])
     write(tmp_path / "own.jsonl", 70, 75)
+    both = build([str(tmp_path / "data"), str(tmp_path / "more.jsonl")])
+    assert numbers(both, "train") == [*range(10), *range(80, 85)]
+    assert numbers(both, "test") == list(range(40, 50))
     given = build(tmp_path / "data", test=str(tmp_path / "own.jsonl"))
     assert numbers(given, "test") == list(range(70, 75))
 
@@ -278,7 +298,7 @@ def test_what_save_to_disk_left(tmp_path: Path) -> None:
     both = build(tmp_path / "both")
     assert numbers(both, "test") == [0, 1, 2, 3]
     assert numbers(both, "train", "dev") == list(range(4, 30))
-    odd = r"odd: holds the splits train_prefs, none of them train; .*odd/train_prefs"
+    odd = r"odd: holds the splits train_prefs, none of them train; .*data\.train=.*odd/train_prefs"
     with pytest.raises(UserError, match=odd):
         build(tmp_path / "odd")
     one = build(tmp_path / "odd" / "train_prefs")
