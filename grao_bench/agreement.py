@@ -10,7 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
+
+from grao_bench.devices import resolve_device
 from grao_bench.experiment import Experiment
+from grao_bench.precision import emulated, times_slower
 from grao_bench.rewards.reward_folder import read_record
 from grao_bench.rewards.reward_model import RewardModel
 from grao_bench.rewards.shaping import Shaped
@@ -26,6 +30,7 @@ def remarks(experiment: Experiment) -> list[str]:
         _truncation(experiment),
         _answers(experiment),
         *_reward_lengths(experiment),
+        *emulations(model=experiment.model, reward=[experiment.reward, experiment.judge]),
     ]
     return [line for line in dict.fromkeys(told) if line]
 
@@ -86,6 +91,17 @@ def _reward_lengths(experiment: Experiment) -> Iterator[str]:
                 if reads and reads < whole:
                     what = f"reads {reads} tokens of prompt and answer, where the budget allows"
                     yield f"reward.path={path}: {what} {whole}; what is longer is cut for it"
+
+
+def emulations(**parts: Any) -> Iterator[str]:
+    """A line for each model among these specs (configuration key -> spec) that is asked for in
+    bfloat16 on a processor without it, with what that costs."""
+    for key, part in parts.items():
+        for spec in _within(part):
+            dtype, device = getattr(spec, "dtype", ""), getattr(spec, "device", "cpu")
+            if dtype == "bfloat16" and resolve_device(device).type == "cpu":
+                flags = torch.cpu.get_capabilities()
+                yield emulated(f"{key}.dtype", dtype, flags, times_slower())
 
 
 def _within(value: Any) -> Iterator[Any]:

@@ -98,9 +98,12 @@ def score_checkpoint(cfg: DictConfig) -> None:
     quiet_transformers()
     try:
         asked = to_value(cfg)
+        from grao_bench.agreement import emulations
         from grao_bench.checkpoints import evaluate_checkpoint, score_lines
         from grao_bench.progress import Bars
 
+        for line in filter(None, emulations(model=asked.model, reward=asked.reward)):
+            print(f"grao_bench: {line}", file=sys.stderr)
         with Bars() as bars:
             tasks = partial(_shown, bars)
             folder = evaluate_checkpoint(asked, tasks)

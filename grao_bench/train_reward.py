@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from filelock import FileLock
 from omegaconf import DictConfig
 
+from grao_bench.agreement import emulations
 from grao_bench.batching import context
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.data.corpus import load_corpus_files
@@ -293,6 +295,8 @@ def task(cfg: DictConfig) -> None:
         from grao_bench.progress import Bars
 
         experiment: RewardExperiment = to_value(cfg)
+        for line in filter(None, emulations(model=experiment.model)):
+            print(f"grao_bench: {line}", file=sys.stderr)
         with Bars() as bars:
             metrics = train_reward_model(experiment, bars)
     except UserError as error:

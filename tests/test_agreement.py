@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from grao_bench.agreement import remarks
+from grao_bench.precision import times_slower
 from grao_bench.specs import load
 
 from .cells import cell
@@ -75,3 +77,15 @@ def test_a_reward_model_that_reads_less_than_the_budget_writes(reads, told, tmp_
     for spec in (alone, shaped):
         lines = remarks(replace(cell("grpo", tmp_path), reward=spec))
         assert [f"reads {reads} tokens of prompt and answer" in each for each in lines] == [True] * told
+
+
+def test_bfloat16_on_a_processor_without_it_is_said_for_models_and_rewards(tmp_path, monkeypatch):
+    """Here the flags are those of a processor without it; what is measured is this one's."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    model = load("model/hf", path="somewhere", dtype="bfloat16", device="cpu")
+    judge = load("reward/reward_model", path="owner/name", dtype="bfloat16", device="cpu")
+    lines = remarks(replace(cell("grpo", tmp_path), model=model, reward=judge))
+    found = [line for line in lines if "=bfloat16: this processor has no bfloat16" in line]
+    there = times_slower() > 1
+    keys = ["model.dtype", "reward.dtype"] if there else []
+    assert [line.partition("=")[0] for line in found] == keys

@@ -36,3 +36,37 @@ def test_what_is_set_keeps_float32():
 
 def test_bfloat16_is_asked_of_the_hardware():
     assert precision.bfloat16_in_hardware(torch.device("cpu")) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "there"),
+    [
+        ({"avx512_f": True, "avx2": True}, False),
+        ({}, False),
+        ({"avx512_bf16": False, "amx_tile": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_tile": True}, True),
+    ],
+)
+def test_what_a_processor_has_is_in_its_flags(flags, there):
+    assert precision.multiplies_bfloat16(flags) is there
+    line = precision.emulated("model.dtype", "bfloat16", flags, 7.25)
+    if there:
+        assert line == ""
+    else:
+        assert line.startswith("model.dtype=bfloat16: this processor has no bfloat16 products")
+        assert "a matrix product takes 7.2 times as long as in float32" in line
+
+
+def test_nothing_is_said_of_what_costs_nothing():
+    """Of another dtype, auto among them, and where it is no slower after all."""
+    for dtype in ("float32", "auto", "float64"):
+        assert precision.emulated("model.dtype", dtype, {}, 7.0) == ""
+    assert precision.emulated("model.dtype", "bfloat16", {}, 0.9) == ""
+
+
+def test_the_cost_is_measured_here():
+    """It was 0.3 to 30 on every processor that we know; the same number within a process."""
+    slower = precision.times_slower()
+    assert 0.01 < slower < 1000
+    assert precision.times_slower() == slower
