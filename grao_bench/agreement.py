@@ -40,12 +40,11 @@ def _temperature(experiment: Experiment) -> str:
     asked, own = experiment.model.logp_temperature, experiment.own_temperature
     if asked in ("auto", own):
         return ""
-    drawn = f"learns from answers drawn at temperature {own:g}"
-    of_rollouts = f"{drawn}, and its ratio, KL and J are at another"
-    alone = "has no rollouts, and its loss is not of the model's own distribution, at temperature 1"
-    what = of_rollouts if experiment.objective.needs.rollouts else alone
+    drawn = f"learns from answers drawn at {own:g}, and its ratio, KL and J are at {asked:g}"
+    alone = f"has no rollouts, and its loss is of the model at temperature {asked:g}, not at 1"
+    what = drawn if experiment.objective.needs.rollouts else alone
     name = experiment.objective.name
-    return f"model.logp_temperature={asked:g}: {name} {what}, as asked for; auto: it is not"
+    return f"model.logp_temperature={asked:g}: {name} {what}; auto would take {own:g}"
 
 
 def _truncation(experiment: Experiment) -> str:

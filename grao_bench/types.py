@@ -105,8 +105,9 @@ class Answer:
     `finished` is True when the answer ended by itself: its last id is an end token, or a stop
     string (`Sampling.stop`) came next, of which nothing is kept. Training sees the ids that are
     there and no end token in the stop string's place, which was not sampled: such an answer teaches
-    what to say, and neither to go on with another turn nor to end. Where the stop string came first
-    of all, the text is empty and the one token is the first of the stop string's own.
+    what to say, and neither to go on with another turn nor to end. Its text is what stands before
+    the stop string; a token that holds the text's end and the stop string's beginning is not among
+    its ids. Where none is left the first one stays, so that there is something to train on.
 
     What a sampler says of each token, where it says it: `sampler_logp`, the
     log-probability under the distribution that it drew from (after temperature and truncation; 0 for a greedy token), and `logp`, the

@@ -24,7 +24,7 @@ from .cells import cell
         (
             "grpo",
             {"model": {"logp_temperature": 1.0}},
-            "model.logp_temperature=1: grpo learns from answers drawn at temperature 0.7",
+            "model.logp_temperature=1: grpo learns from answers drawn at 0.7, and its ratio, KL",
         ),
         ("dpo", {"model": {"logp_temperature": 0.7}}, "model.logp_temperature=0.7: dpo has no"),
         ("grao", {"rollout": {"top_p": 0.9}}, "rollout.top_p=0.9: answers are drawn from a part"),

@@ -38,11 +38,12 @@ class StopStrings:
             self._known[token] = found
         return self._known[token]
 
-    def kept(self, ids: Sequence[int]) -> int | None:
-        """Of an answer whose last id completes a stop string, the first in it: how many ids stand
-        before that, the most whose text ends there or earlier. None where it completes none.
+    def before(self, ids: Sequence[int]) -> tuple[int, str] | None:
+        """Of an answer whose last id completes a stop string: what stands before the first in it,
+        as how many ids and as a text. None where it completes none.
 
-        A token, or a character of several tokens, that lies across the border is left out.
+        The ids are the most whose text ends there or earlier: a token that lies across the border
+        (".\\n\\n" before "Human:") is left out of them, and its part of the answer is in the text.
         """
         if not ids or not self.may_complete(ids[-1]):
             return None
@@ -53,9 +54,10 @@ class StopStrings:
         starts = [whole.find(string) for string in self.strings]
         if max(starts) < 0:
             return None
-        before = whole[: min(start for start in starts if start >= 0)]
+        text = whole[: min(start for start in starts if start >= 0)]
         prefixes = range(len(ids) - 1, 0, -1)
-        return next((m for m in prefixes if before.startswith(self.codec.decoded(ids[:m]))), 0)
+        fitting = (m for m in prefixes if text.startswith(self.codec.decoded(ids[:m])))
+        return next(fitting, 0), text.strip()
 
 
 def ended(
@@ -66,23 +68,14 @@ def ended(
     """(tokens, text, finished) of an answer from what was sampled, as far as it went: up to and
     with the first token that ends it, before the first stop string, or all of it, unfinished.
 
-    Where the stop string comes first of all, the first id stays beside the empty text: every
-    answer has a token to train on, here the one that left nothing to be said.
+    Where no id stands before the stop string the first stays, beside a text that is empty or a part
+    of it: every answer has a token to train on.
     """
     for t, token in enumerate(ids):
         if token in codec.stop_tokens:
-            return _answer(ids, t + 1, codec, finished=True)
+            return tuple(ids[: t + 1]), codec.text(ids[: t + 1]), True
         if stops and stops.may_complete(token):
-            kept = stops.kept(ids[: t + 1])
-            if kept is not None:
-                return _answer(ids, kept, codec, finished=True)
-    return _answer(ids, len(ids), codec, finished=False)
-
-
-def _answer(
-    ids: Sequence[int],
-    count: int,
-    codec: Codec,
-    finished: bool,
-) -> tuple[tuple[int, ...], str, bool]:
-    return tuple(ids[: max(1, count)]), codec.text(ids[:count]), finished
+            before = stops.before(ids[: t + 1])
+            if before is not None:
+                return tuple(ids[: max(1, before[0])]), before[1], True
+    return tuple(ids), codec.text(ids), False

@@ -255,7 +255,7 @@ class _Decoding:
         for row, token in enumerate(tokens):
             said = self.said[self.answer_of[low + row]]
             said.append(token)
-            if self.stop_strings.kept(said) is not None:
+            if self.stop_strings.before(said) is not None:
                 yield row
 
     def _retire(self, finished: list[int]) -> None:

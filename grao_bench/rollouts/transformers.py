@@ -145,7 +145,7 @@ class _Stopped(StoppingCriteria):
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if not self.done[row]:
                 self.said[row].append(token)
-                self.done[row] = self.stops.kept(self.said[row]) is not None
+                self.done[row] = self.stops.before(self.said[row]) is not None
         return torch.tensor(self.done, device=input_ids.device)
 
 
