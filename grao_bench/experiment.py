@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 import torch
 
 from grao_bench.data.corpus import load_corpus_files
+from grao_bench.data.sets import tell
 from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import NEXT_TURN
 from grao_bench.errors import UserError
@@ -435,13 +436,15 @@ def _second_judge(experiment: Experiment, data: DataSpec, examples: Sequence[Exa
 
 def require_fit(experiment: Experiment, dataset: Dataset) -> None:
     """UserError where the experiment's set, as built, lacks what its objective learns from or its
-    rewards compare with: known before any model is made or loaded."""
+    rewards compare with: known before any model is made or loaded. Of one that fits, how it was
+    read is told."""
     require_examples(dataset, experiment.objective)
     data, train = experiment.data, dataset.train if experiment.objective.needs.rewards else ()
     require_references(data, (*train, *dataset.dev), experiment.reward, "reward")
     require_references(data, dataset.test, experiment.judge, experiment.judge_key)
     if experiment.budget.keep == "best_dev" and any(one.chosen is None for one in dataset.dev):
         raise UserError(f"budget.keep=best_dev: chooses by RAS, and data={dataset.name} has no references on dev; use budget.keep=last")
+    tell(dataset)
 
 
 def _reference_cache(experiment: Experiment, reference: Policy) -> ReferenceCache:

@@ -21,6 +21,7 @@ from grao_bench.batching import context
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.pairs import position
+from grao_bench.data.sets import tell
 from grao_bench.data.splits import anchors
 from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import render
@@ -126,6 +127,7 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int
     experiment.check()
     folder, dataset = experiment.folder, experiment.data.build()
     splits = pairs_of(dataset, experiment.half)
+    tell(dataset)
     baseline = fit_bag_of_words(splits["train"], splits["dev"]) if experiment.baseline else None
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))

@@ -80,12 +80,12 @@ MISTAKES = {
         ["objective=dpo", *CELL],
         "grao_bench: data=prompts: has no chosen answer, which objective=dpo learns from "
         "(further columns: letter); objectives that fit this set: bnpo, dapo, dr_grpo, ",
-        "; sets that can fit dpo: hh_harmless, hh_helpful, jsonl, world_harmless, world_helpful",
+        "; sets that can fit dpo: files, hh_harmless, hh_helpful, hub, jsonl, world_",
     ),
     "an objective that learns from good answers": (
         ["objective=sft", *CELL],
         "grao_bench: data=prompts: has no chosen answer, which objective=sft learns from",
-        "; sets that can fit sft: gsm8k, hh_harmless, hh_helpful, jsonl, world_harmless, world_helpful",
+        "; sets that can fit sft: files, gsm8k, hh_harmless, hh_helpful, hub, jsonl, world_",
     ),
     "some answers are missing": (
         ["objective=sft", *CELL, "data.train=labelled.jsonl"],

@@ -17,7 +17,6 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset
 from grao_bench.types import Example
 
-_LOG = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 
 
@@ -78,6 +77,12 @@ def cut_set(
     return Cut(splits, dropped)
 
 
+def tell(dataset: Dataset) -> None:
+    """Log how a set was read; the commands print it, once."""
+    for note in dataset.notes:
+        logging.getLogger(__name__).info(note)
+
+
 def _readings(opened: Sequence[Opened]) -> list[str]:
     """How the sources are read, a line for those of one kind and layout."""
     alike: dict[str, list[str]] = {}
@@ -124,7 +129,5 @@ def as_dataset(
     repeated = repeated_references(kept["train"], held_out)
     if repeated:
         notes.append(f"{repeated} of {len(held_out)} dev and test references stand in training too")
-    for note in notes:  # the commands print it
-        _LOG.info(note)
     dropped = {fault.value: found.dropped[fault] for fault in Fault}
     return Dataset(name, name, kept["train"], kept["dev"], kept["test"], dropped, tuple(notes))
