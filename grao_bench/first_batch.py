@@ -102,8 +102,11 @@ def _ending(
         end = tokens[-1] in page.codec.stop_tokens
         return f"finished with {page.name(tokens[-1])}" if end else "finished before a stop string"
     limit = cell.experiment.budget.max_answer_tokens
-    if batch.slots[place[1]] != "rollout":
-        return f"CUT at {limit} tokens, no end token"
+    slot = batch.slots[place[1]]
+    if slot != "rollout":
+        judged = "rewards" in batch and "rewards" not in _unasked(cell, slot)
+        whole = "; judged on its whole text" if judged else ""
+        return f"CUT at {limit} tokens, no end token{whole}"
     return f"NOT FINISHED within {limit} tokens" if len(tokens) >= limit else "NOT FINISHED"
 
 

@@ -50,18 +50,23 @@ class Reader:
         return codec
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Of the command line; its options and sets may stand in any order."""
+    made = argparse.ArgumentParser(
         prog="python -m grao_bench.data",
         description="Shows what a set would be read as: rows, what is left out and why, lengths, "
         "three examples with what is trained on, and the objectives that fit.",
         epilog="Options as train takes them: data.columns.prompt=question data.test=held_out.csv "
         "budget.max_answer_tokens=512 model.prompt_format=hh. A set by its name: data=hh_helpful.",
     )
-    parser.add_argument("what", nargs="*", metavar="FILE_OR_HUB_ID, data.*=...")
-    parser.add_argument("--model", help="a folder, GGUF file or hub id: lengths in its tokens")
-    asked = parser.parse_intermixed_args()
+    made.add_argument("what", nargs="*", metavar="FILE_OR_HUB_ID, data.*=...")
+    made.add_argument("--model", help="a folder, GGUF file or hub id: lengths in its tokens")
+    return made
+
+
+def main() -> None:
+    """The command line."""
+    asked = parser().parse_intermixed_args()
     quiet_transformers()
     logging.getLogger("grao_bench.data").setLevel(logging.WARNING)  # what it says is shown below
     try:

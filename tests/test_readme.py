@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 import grao_bench
-from grao_bench import report
+from grao_bench import report, show_data
 from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.evaluate import config_name
 from grao_bench.specs import conf_dir
@@ -60,7 +60,7 @@ def _hydra(monkeypatch):
 
 def test_every_command_is_looked_at():
     known = [
-        *(f"python -m grao_bench.{name}" for name in ("train", "train_reward", "evaluate", "report")),
+        *(f"python -m grao_bench.{name}" for name in ("train", "train_reward", "evaluate", "report", "data")),
         "make",
         "pytest",
     ]
@@ -92,6 +92,12 @@ def test_the_other_commands_compose(module):
     for arguments in found:
         root = config_name(arguments) if module == "evaluate" else module
         to_value(compose(root, overrides=arguments))
+
+
+def test_the_data_commands_compose():
+    for arguments in of("python -m grao_bench.data"):
+        words = show_data.parser().parse_intermixed_args(arguments).what
+        to_value(compose("train", overrides=show_data.data_overrides(words)).data)
 
 
 def test_report_commands_are_understood():
