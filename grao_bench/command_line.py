@@ -65,7 +65,7 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         check_python(sys.version_info[:2])
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra.compose(config_name, list(overrides))
+            return hydra.compose(config_name, [with_group(word) for word in overrides])
     except (OmegaConfBaseException, HydraException) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         raise UserError(first or one_line(error)) from None

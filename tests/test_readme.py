@@ -17,7 +17,7 @@ from hydra.types import RunMode
 
 import grao_bench
 from grao_bench import report, show_data
-from grao_bench.command_line import sweeps_parent, to_value
+from grao_bench.command_line import sweeps_parent, to_value, with_group
 from grao_bench.evaluate import config_name
 from grao_bench.specs import conf_dir
 from grao_bench.train import NO_FIELDS, grid_cells
@@ -46,7 +46,8 @@ def commands() -> list[str]:
 
 def of(start: str) -> list[list[str]]:
     """The arguments of the commands that start like this."""
-    return [shlex.split(line)[len(start.split()) :] for line in commands() if f"{line} ".startswith(f"{start} ")]
+    found = [shlex.split(line) for line in commands() if f"{line} ".startswith(f"{start} ")]
+    return [[with_group(word) for word in words[len(start.split()) :]] for words in found]
 
 
 @pytest.fixture(autouse=True)
