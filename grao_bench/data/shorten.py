@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,3 +49,8 @@ def shortened(turns: Sequence[Turn], fits: Fits, starts: Starts) -> tuple[tuple[
         if first < len(places):
             return (*head, *left(places[first])), bare
     return None
+
+
+def words(text: str) -> list[int]:
+    """`Starts` where nothing is known of tokens: at each word."""
+    return [found.start() for found in re.finditer(r"\S+", text)]

@@ -4,6 +4,7 @@ allows it, else padded."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +12,13 @@ import torch
 from jaxtyping import Float
 
 from grao_bench.batching import pad_rows
+from grao_bench.data.shorten import shortened, words
 from grao_bench.data.tokens import TextCodec
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
 from grao_bench.models.scorer import Row, Scorer, head_scores, score_rows
 from grao_bench.rewards.reward_folder import PairFormat
-from grao_bench.types import Example
+from grao_bench.types import Example, Turn
 
 Text = tuple[str, bool]
 """An answer's text, and whether it is finished."""
@@ -86,14 +88,19 @@ def segment_readings(
 
 def two_segments(tokenizer: Any, max_tokens: int, example: Example, text: str) -> Row:
     """A dialogue and an answer as the tokenizer joins two segments, in one row of ids. What doesn't
-    fit is cut from the dialogue's left, then from the answer's right."""
-    dialogue = render(example.prompt).strip()
-    ids: list[int] = tokenizer(dialogue, text, split_special_tokens=True)["input_ids"]
-    alone = tokenizer(dialogue, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    over = max(0, len(ids) - max_tokens)
-    cut = min(over, len(alone))
-    ids = [ids[0], *ids[1 + cut :]]
-    return tuple(ids if cut == over else [*ids[: max_tokens - 1], ids[-1]]), ()
+    fit is cut from the dialogue as a prompt's is (`shortened`), then from the answer's right."""
+
+    def joined(turns: Sequence[Turn]) -> list[int]:
+        dialogue = render(turns).strip()
+        return list(tokenizer(dialogue, text, split_special_tokens=True)["input_ids"])
+
+    ids = joined(example.prompt)
+    if len(ids) > max_tokens:
+        left = shortened(example.prompt, lambda some, _: len(joined(some)) <= max_tokens, words)
+        last = example.prompt[-1]
+        word = replace(last, text=(last.text.split() or [""])[-1])
+        ids = joined([word] if left is None else left[0])
+    return tuple(ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]), ()
 
 
 @torch.no_grad()

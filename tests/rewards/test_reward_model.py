@@ -415,13 +415,17 @@ def test_an_encoder_scores_two_segments_as_its_own_classes_do(bert):
     assert len({round(score, 3) for score in expected}) > 10
 
 
-def test_two_segments_are_cut_from_the_dialogues_left_and_then_the_answers_right():
-    """[CLS] Human : red [SEP] good one [SEP] has 8 ids."""
-    example = replace(EXAMPLES[0], prompt=(Turn("user", "red"),))
+def test_two_segments_lose_words_of_the_dialogue_and_then_of_the_answer():
+    """[CLS] Human : blue red [SEP] good one [SEP] has 9 ids; the role mark stays."""
+    example = replace(EXAMPLES[0], prompt=(Turn("user", "blue red"),))
     tokenizer = encoder_tokenizer()
-    ids = [[*two_segments(tokenizer, count, example, "good one")[0]] for count in (8, 7, 5, 4)]
-    red, good, one = (encoder_tokenizer().convert_tokens_to_ids(word) for word in ("red", "good", "one"))
-    assert ids == [[1, 4, 6, red, 2, good, one, 2], [1, 6, red, 2, good, one, 2], [1, 2, good, one, 2], [1, 2, good, 2]]
+    ids = [[*two_segments(tokenizer, count, example, "good one")[0]] for count in (9, 8, 7)]
+    blue, red, good, one = tokenizer.convert_tokens_to_ids(["blue", "red", "good", "one"])
+    assert ids == [
+        [1, 4, 6, blue, red, 2, good, one, 2],
+        [1, 4, 6, red, 2, good, one, 2],
+        [1, 4, 6, red, 2, good, 2],
+    ]
 
 
 def test_an_encoder_wants_two_segments(bert):
