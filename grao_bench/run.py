@@ -434,7 +434,7 @@ def evaluate_untrained(
     sampling = experiment.evaluation_sampling
     rollout: Any = experiment.rollout
     rollout = replace(rollout, temperature=sampling.temperature)
-    reads = (experiment.model.prompt_format, experiment.model.end_token, sampling)
+    reads = (tested.codec.reads, sampling)
     identity = value_hash(*judged, rollout, *reads, engine, asked, evaluation)
     folder = runs / data / f"{name}-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)

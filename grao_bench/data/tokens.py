@@ -107,6 +107,12 @@ class TextCodec:
         pad = self.tokenizer.pad_token_id
         return self.end_token if pad is None else int(pad)
 
+    @property
+    def reads(self) -> tuple[str, str | None, tuple[int, ...]]:
+        """What tells two codecs of one vocabulary apart: the format, its template, the ends."""
+        template = str(self.tokenizer.chat_template) if self.prompt_format == "chat" else None
+        return self.prompt_format, template, (self.end_token, *sorted(self.stop_tokens))
+
     def counting_anew(self) -> TextCodec:
         """The same codec with its counts at 0."""
         other = copy(self)
