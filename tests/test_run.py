@@ -82,6 +82,7 @@ def test_every_objective_trains_evaluates_and_records(objective, tmp_path):
         told = found.info.lengths[name]
         over, rule = told.answers_over_limit, budget.long_references
         assert told == Lengths(count, 0, over, rule, prompts=count)
+    assert found.info.end_token == "<|end|>"
     assert (found.info.drops, found.info.judges, found.info.kept_step) == ({}, {}, None)
     assert weights_fingerprint(model) != found.info.fingerprints["base"], "the policy was not trained"
 
