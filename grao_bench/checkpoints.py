@@ -56,8 +56,6 @@ class CheckpointEvaluation:
     the runs of that sweep.
     """
 
-    revision: ClassVar[int] = 1
-
     model: ModelSpec
     name: str | None
     base: str | None

@@ -322,7 +322,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
         experiment=experiment,
         trainer=trainer,
         collector=collector_of(experiment, models, engine, reward),
-        prober=_prober(experiment, models, engine, reward, dataset),
+        prober=prober_of(experiment, models, engine, reward, dataset),
         engine=engine,
         base=models.base,
         dataset=dataset,
@@ -362,13 +362,14 @@ def collector_of(
     )
 
 
-def _prober(
+def prober_of(
     experiment: Experiment,
     models: Models,
     engine: RolloutEngine,
     reward: RewardSource,
     dataset: Dataset,
 ) -> Prober:
+    """What measures a policy on the dev batch."""
     budget, config = experiment.budget, models.policy.model.config
     needs = Needs(rollouts=1)
     dev, _ = within_length(dataset.dev, models.codec, config, budget, needs, budget.probe_prompts)

@@ -21,7 +21,7 @@ from grao_bench.command_line import hydra_main, one_line, quiet_transformers, qu
 from grao_bench.errors import UserError
 from grao_bench.values import value_hash
 
-NO_FIELDS = ("lr_by", "rerun")
+NO_FIELDS = ("lr_by", "rerun", "estimate")
 """Keys of conf/train.yaml that are no fields of a cell: a table for others, and what to do."""
 
 
@@ -39,6 +39,24 @@ def asked(cfg: DictConfig, key: str) -> bool:
     if not isinstance(cfg[key], bool):
         raise UserError(f"{key}={cfg[key]}: must be true or false")
     return bool(cfg[key])
+
+
+def estimated(cfg: DictConfig, experiments: Sequence[Any], rerun: bool) -> bool:
+    """Whether an estimate was asked for, which is then printed: of the cells that would train."""
+    how = cfg.estimate
+    if how not in (True, False, "json"):
+        raise UserError(f"estimate={how}: must be true, false or json")
+    if how is False:
+        return False
+    from grao_bench.estimate_table import as_json, estimates, show
+
+    due = [one for one in experiments if rerun or not one.folder.is_dir()]
+    found = estimates(due)
+    if how == "json":
+        print(as_json(found))
+    else:
+        show(found, len(experiments) - len(due))
+    return True
 
 
 class GridCallback(Callback):
@@ -59,6 +77,8 @@ class GridCallback(Callback):
         try:
             rerun = asked(config, "rerun")
             experiments = tried_cells(config, grid_cells(config), rerun)
+            if estimated(config, experiments, rerun):
+                sys.exit(0)
         except UserError as error:
             quit_with(error)
         if experiments:
@@ -173,6 +193,8 @@ def train_cell(cfg: DictConfig) -> str:
     quiet_transformers()
     try:
         experiment, rerun = to_experiment(cfg), asked(cfg, "rerun")
+        if estimated(cfg, [experiment], rerun):
+            return ""
         from grao_bench.progress import Bars, step_note
         from grao_bench.run import missing_scores, run
 

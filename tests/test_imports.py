@@ -48,6 +48,8 @@ FLOORS = (
         "checkpoints",
         "run",
         "progress",
+        "estimate",
+        "estimate_table",
     ),
     ("train", "evaluate", "train_reward", "show_data", "command_line", "report"),
 )

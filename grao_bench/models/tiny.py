@@ -96,7 +96,14 @@ class TinyModel:
             model.save_pretrained(aside)
             tokenizer.save_pretrained(aside)
 
-        return str(made_once(cache_folder() / "tiny" / self._key(documents), make))
+        return str(made_once(self._place(documents), make))
+
+    def is_made(self, corpus: Callable[[], list[str]]) -> bool:
+        """Whether the base is there, and `checkpoint` makes nothing."""
+        return self.start_from is not None or self._place(corpus()).is_dir()
+
+    def _place(self, documents: list[str]) -> Path:
+        return cache_folder() / "tiny" / self._key(documents)
 
     def build(self, ranks: Ranks, wanted: ModelsWanted) -> Models:
         """See `build_models`; every process holds the whole models."""
