@@ -76,8 +76,10 @@ class EngineLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """The id that ends a text."""
-        return self.codec.end_token
+        """The id that ends a text: the tokenizer's own, as in stock lm-eval, whatever closes a
+        turn."""
+        end = self.tokenizer.eos_token_id
+        return self.codec.end_token if end is None else int(end)
 
     @property
     def prefix_token_id(self) -> int:

@@ -24,7 +24,7 @@ from grao_bench.training.bradley_terry import pair_margins, read_pairs
 from ..cells import world_rows, write_rows
 from ..small import tiny_llama
 from ..training.rewards import reward_training
-from .judge.checkpoint import tokenizer_for
+from .judge.checkpoint import USER, tokenizer_for
 
 DATA = load("data/hh_helpful")
 SPEC: RewardModel = load("reward/reward_model", path="x", device="cpu")
@@ -218,11 +218,13 @@ def ids_seen():
     return torch.nn.modules.module.register_module_forward_pre_hook(look), rows
 
 
-def test_a_chat_model_is_asked_with_the_ids_that_it_was_trained_on(tmp_path):
+@pytest.mark.parametrize("asked_end", [None, USER])
+def test_a_chat_model_is_asked_with_the_ids_that_it_was_trained_on(tmp_path, asked_end):
     """train_reward model=hf, then reward=reward_model, each with its defaults: pair by pair the same
-    ids, which are the template's, the answers', and the end token."""
+    ids, which are the template's, the answers', and the end token, whichever it was trained with."""
     chat_base(tmp_path)
     made = experiment(tmp_path)
+    made = replace(made, model=replace(made.model, end_token=asked_end))
     hook, trained = ids_seen()
     with Bars() as bars:
         train_reward_model(made, bars)
@@ -242,7 +244,8 @@ def test_a_chat_model_is_asked_with_the_ids_that_it_was_trained_on(tmp_path):
     assert {*asked} <= {*trained}
 
     tokenizer = tokenizer_for([str(row) for row in world_rows(24)])
-    first, end = data.train[0], tokenizer.eos_token_id
+    first, end = data.train[0], tokenizer.convert_tokens_to_ids(asked_end or tokenizer.eos_token)
+    assert (record["end_token"], record["end_text"]) == (end, asked_end or tokenizer.eos_token)
     prompt = tokenizer.apply_chat_template(
         [{"role": turn.role, "content": turn.text} for turn in first.prompt],
         add_generation_prompt=True,
