@@ -348,7 +348,7 @@ def test_an_answer_ends_where_the_models_generation_settings_say(said, stops, tm
 
 
 def test_a_failure_leaves_its_reason(tmp_path):
-    experiment = cell("sft", tmp_path, budget=load("budget/smoke", max_answer_tokens=600))
+    experiment = cell("sft", tmp_path, budget=load("budget/smoke", max_answer_tokens=500))
 
     with pytest.raises(UserError, match=r"exceed the model's context of 512; lower budget\.max_prompt_tokens"):
         run(experiment)
@@ -356,7 +356,7 @@ def test_a_failure_leaves_its_reason(tmp_path):
     partial = experiment.folder.with_name("seed0.partial")
     (line,) = (partial / "error.txt").read_text().splitlines()
     assert line.startswith("example ")
-    assert "600 answer tokens exceed the model's context of 512" in line
+    assert "500 answer tokens exceed the model's context of 512" in line
     assert not [*partial.glob("steps.jsonl")], "found before a step is trained, also where nothing is sampled before the evaluation"
     assert find_unfinished(tmp_path) == {partial: line}
     assert rebuild(yaml.safe_load((partial / "config.yaml").read_text()), "config") == experiment, "a report can name what failed"
