@@ -161,8 +161,10 @@ def unseeded(tree: ast.AST, forked: bool = False) -> Iterator[str]:
 SEEDING = {
     "train_reward.py": "transformers initialises a reward model's head, in a command that does nothing else at random",
     "evaluation/lm_eval.py": "lm-eval's tasks draw from the global generators, which are seeded for it and put back",
+    "rehearsal.py": "a rehearsal puts the global generators back, which a user's code may draw from",
 }
-"""Modules that seed a global generator for a library's sake, each with the reason. None draws from one itself."""
+"""Modules that touch a global generator for other code's sake, with the reason. None draws from one
+itself."""
 
 
 def test_no_module_draws_from_a_global_generator():
