@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,7 @@ def engine_lm(checkpoint: Path | str, tokens_per_forward: int = 200, seed: int =
 
 
 def spec(folder: Path, *names: str, **changed: Any) -> LMEval:
-    fields = {"tasks": list(names), "include_path": str(folder)}
-    return LMEval(**({name: getattr(NO_TASKS, name) for name in LMEval.__dataclass_fields__} | fields | changed))
+    return replace(NO_TASKS, **({"tasks": list(names), "include_path": str(folder)} | changed))
 
 
 def samples_in(file: Path) -> list[dict[str, Any]]:
