@@ -322,3 +322,39 @@ def test_the_golden_steps_hold_something(name):
         values = [step.metrics[metric] for step in steps]
         assert len(values) == len({round(value, 6) for value in values}) == regenerate.STEPS
     assert all(step.metrics.get("reward/std", 1.0) > 0.1 for step in steps)
+
+
+@pytest.fixture(scope="module")
+def golden_parts(golden_base, tmp_path_factory):
+    return regenerate.parts(golden_base, tmp_path_factory.mktemp("parts"))
+
+
+def test_every_part_says_what_its_revision_said(golden_parts):
+    """A failure means that a part's numbers changed: where that is meant, raise its class's `revision` and regenerate."""
+    stored = regenerate.read_json(regenerate.PARTS)
+    assert stored.keys() == golden_parts.keys()
+    for name, (_, numbers) in golden_parts.items():
+        assert regenerate.same(stored[name], json.loads(json.dumps(numbers()))), name
+
+
+def test_golden_numbers_are_of_the_revisions_that_stand_there(golden_base, golden_parts, tmp_path):
+    """A revision that was raised without regenerating would leave numbers of nobody."""
+    known = regenerate.read_json(regenerate.REVISIONS)
+    for objective, temperature in regenerate.GOLDEN:
+        name = str(regenerate.path_of(objective, temperature).relative_to(regenerate.HERE))
+        cell = regenerate.golden_cell(objective, golden_base, tmp_path, temperature)
+        assert known.pop(name) == regenerate.of_cell(cell), f"{name}: run python -m tests.golden.regenerate"
+    assert known == {name: regenerate.revisions(spec) for name, (spec, _) in golden_parts.items()}
+
+
+def test_numbers_that_change_under_their_revision_are_refused(monkeypatch):
+    now = regenerate.revisions(load("objective/grpo"), load("budget/smoke"))
+    assert now.keys() == {"grao_bench.objectives.grpo.GRPO", "grao_bench.training.loop.Budget"}
+    number = now["grao_bench.objectives.grpo.GRPO"]
+    assert regenerate.forgotten("grpo.jsonl", False, now, now) == ""
+    said = regenerate.forgotten("grpo.jsonl", True, now, now)
+    assert said.startswith("grpo.jsonl: its numbers have changed and no revision was raised")
+    assert f"grao_bench.objectives.grpo.GRPO ({number})" in said
+    monkeypatch.setattr(type(load("objective/grpo")), "revision", number + 1)
+    raised = regenerate.revisions(load("objective/grpo"), load("budget/smoke"))
+    assert regenerate.forgotten("grpo.jsonl", True, now, raised) == ""
