@@ -221,7 +221,8 @@ def calls_of(path: Path) -> list[ast.Call]:
 def test_every_loader_says_that_it_runs_no_code():
     for path, node in [(file, call) for file in OURS for call in calls_of(file)]:
         name, said = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
-        if name.endswith(".from_pretrained"):
+        # a generation config is a file of settings: no code can stand in it
+        if name.endswith(".from_pretrained") and name != "GenerationConfig.from_pretrained":
             assert said.get("trust_remote_code") == "False", f"{path}:{node.lineno}"
         if name == "torch.load":
             assert said.get("weights_only") == "True", f"{path}:{node.lineno}"

@@ -46,7 +46,7 @@ def test_a_reward_model_that_rewards_a_cell(pairs, trained):
     outcome, folder, command = trained
     home = folder.parents[1]
     assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith("judges/jsonl: pairs 1")
+    assert outcome.out.splitlines()[-1].startswith("judges/jsonl: pairs 1")
     assert {path.name for path in home.iterdir()} == {"pairs.jsonl", "judges"}
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["pairs"] + metrics["dev/pairs"] + metrics["test/pairs"] == len(pairs)

@@ -179,11 +179,18 @@ class TextCodec:
         if longest < 1:
             what = f"a prompt alone takes {self.least_prompt_tokens} in the format"
             raise UserError(f"max_tokens={max_tokens}: {what} {self.prompt_format}; raise it")
-        whole = self._whole(example_id, turns)
+        whole, before = self._whole(example_id, turns), self.truncation
         answers = [self.answer(whole, text, longest, finished) for text, finished in texts]
-        room = max_tokens - max(len(answer.tokens) for answer in answers)
-        within = self._within(example_id, turns, min(room, self.max_prompt_tokens))
-        return self._counted(*within), answers
+        limit = min(max_tokens - _longest(answers), self.max_prompt_tokens)
+        if len(whole.tokens) > limit and (needed := self._shortest(turns) - limit) > 0:
+            # the last word of this prompt takes more than the shortest there can be
+            self.truncation, longest = before, _longest(answers) - needed
+            if longest < 1:
+                what = "it leaves an answer no token beside the last word of the prompt"
+                raise UserError(f"example {example_id}: max_tokens={max_tokens}: {what}; raise it")
+            answers = [self.answer(whole, text, longest, finished) for text, finished in texts]
+            limit = min(max_tokens - longest, self.max_prompt_tokens)
+        return self._counted(*self._within(example_id, turns, limit)), answers
 
     def continuation(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """A text's ids where the answer to the prompt begins, as it is and without an end token."""
@@ -205,6 +212,13 @@ class TextCodec:
             return len(self._whole("", [Turn("user", "a")], bare=True).tokens)
         except UserError:  # the template refuses even that: each example will say so
             return 2
+
+    def _shortest(self, turns: Sequence[Turn]) -> int:
+        """The tokens of what a prompt is cut to at most: the last word of its last turn."""
+        last = turns[-1]
+        starts = [i for i in self._encoder.starts(last.text) if last.text[i:].strip()]
+        word = replace(last, text=last.text[starts[-1] :].lstrip() if starts else last.text)
+        return len(self._whole("", [word], bare=True).tokens)
 
     def _counted(self, prompt: Prompt, fits: bool) -> Prompt:
         count = self.truncation
@@ -290,6 +304,10 @@ class TextCodec:
             yield cue, True
         if text:
             yield text, False
+
+
+def _longest(answers: Sequence[Answer]) -> int:
+    return max(len(answer.tokens) for answer in answers)
 
 
 def _unmarked(text: str) -> str:

@@ -107,7 +107,7 @@ class RewardModel:
         asked = self.max_tokens or (None if record is None else record.max_tokens)
         if asked is not None and (Path(path) / "config.json").is_file():
             with suppress(OSError, ValueError):  # which loading says in its own words
-                _require_room(path, AutoConfig.from_pretrained(path), asked)
+                _require_room(path, AutoConfig.from_pretrained(path, trust_remote_code=False), asked)
         if self.disjoint_from is not None:
             require_disjoint(Path(path), Path(self.disjoint_from.replace("{data}", data.name)))
 

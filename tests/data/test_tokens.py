@@ -230,3 +230,17 @@ def test_every_real_test_dialogue_concatenates_and_comes_back() -> None:
         assert prompt.tokens + answer.tokens[:-1] == plain_ids(render((*example.prompt, Turn("assistant", example.chosen))))
         assert one.text(answer.tokens) == example.chosen
     assert one.truncation == TruncationCount(prompts=len(data.test), answers=len(data.test))
+
+
+def test_a_last_word_of_many_tokens_takes_its_room_from_the_answers() -> None:
+    """With room for the shortest prompt there can be, a prompt that ends in a word of several
+    tokens still has it, and the answers give way."""
+    codec = TextCodec(tokenizer(), "hh", 1000)
+    turns = (Turn("user", "and then " * 20 + "☃"),)
+    snowman = len(codec.prompt("e", (Turn("user", "☃"),)).tokens)
+    most = snowman + 4
+    prompt, answers = codec.judged("e", turns, [("yes " * 40, True), ("no", True)], most)
+    assert codec.decoded(prompt.tokens).endswith("Human: ☃\n\nAssistant:")
+    assert [len(prompt.tokens) + len(one.tokens) <= most for one in answers] == [True, True]
+    assert (len(answers[0].tokens), answers[0].finished, answers[1].finished) == (4, False, True)
+    assert codec.truncation.answers == 2

@@ -14,7 +14,7 @@ from grao_bench.interfaces import Sampling
 from grao_bench.records import EvalRecord, JudgeCounts, judged
 from grao_bench.reporting.comparisons import mcnemar
 from grao_bench.reporting.scores import per_prompt, reward_statistics, scores
-from grao_bench.run import _told_by
+from grao_bench.run import told_by
 from grao_bench.types import Answer, Example, Turn, Verdict
 from tests.training.setting import codec
 
@@ -91,7 +91,7 @@ class Telling:
 
 
 def test_a_judge_leaves_its_prompt_and_its_counts_with_the_run(tmp_path):
-    told = _told_by({"training": Telling(), "world_helpful/judge": Telling()}, tmp_path)
+    told = told_by({"training": Telling(), "world_helpful/judge": Telling()}, tmp_path)
 
     counts = {"judge": JudgeCounts(excluded=0.25, calls=8)}
     assert told == {"training": counts, "world_helpful/judge": counts}

@@ -75,10 +75,12 @@ def test_advantages_by_every_deviation(std, expected):
 
 
 def test_a_sample_deviation_in_float32_is_computed_in_float64():
-    """Rewards a and a + ulp, whose sample deviation is ulp/sqrt(2), far below 1e-4: A = -+(ulp/2)/(ulp/sqrt(2) + 1e-4)."""
-    a, b = torch.tensor(0.1), torch.nextafter(torch.tensor(0.1), torch.tensor(1.0))
-    ulp = b.double().item() - a.double().item()
-    assert group_advantages(torch.stack([a, b])[None], "sample")[0, 1].item() == pytest.approx(ulp / 2 / 1e-4, rel=1e-3)
+    """Rewards d = 32 float32 steps apart, above what counts as rounding: their sample deviation is
+    d/sqrt(2), so A = -+(d/2)/(d/sqrt(2) + 1e-4); in float32 d/2 would be off by a 64th."""
+    a, b = torch.tensor(0.1), torch.tensor(0.1 + 32 * 2**-27)
+    d = b.double().item() - a.double().item()
+    A = group_advantages(torch.stack([a, b])[None], "sample")[0, 1].item()
+    assert pytest.approx(d / 2 / (d / 2**0.5 + 1e-4), rel=1e-4) == A
 
 
 GOLDEN = rectangle(Needs(rollouts=2), [[1, 3], [2, 1]]).fill(

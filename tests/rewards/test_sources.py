@@ -20,6 +20,7 @@ from grao_bench.rewards.reward_model import RewardModel
 from grao_bench.rewards.shaping import Clip, Shaped
 from grao_bench.rewards.verifiable import Verifiable
 from grao_bench.specs import conf_dir, load
+from grao_bench.train import NO_FIELDS
 from tests.cells import SMALL_WORLD
 
 WORLD = WorldData("world_helpful", "helpful", 0, 5, 5, 5, 0.0, 5)
@@ -31,7 +32,7 @@ def composed(*overrides: str):
         patch.setenv("GRAO_BENCH_SWEEPS_PARENT", str(sweeps_parent()))
         GlobalHydra.instance().clear()
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-            return to_value(compose("train", overrides=list(overrides)), ("lr_by",)).reward
+            return to_value(compose("train", overrides=list(overrides)), NO_FIELDS).reward
 
 
 @pytest.mark.parametrize(
