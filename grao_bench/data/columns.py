@@ -63,7 +63,7 @@ def _at(row: Mapping[str, Any], column: str, meaning: str) -> Any:
     value: Any = row
     for part in column.split("."):
         if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 value = json.loads(value)
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):
             value = value[int(part)]

@@ -46,9 +46,23 @@ def is_messages(value: object) -> bool:
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
     return isinstance(value, list) and bool(value) and all(map(is_message, value))
+
+
+def spelt_out(value: object) -> object:
+    """A text that is the JSON of a list of messages, or of one, as that list; any other value as
+    it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    if is_message(found):
+        return [found]
+    return found if is_messages(found) else value
 
 
 def turns_of(value: object, key: str, tools: ToolTurns) -> tuple[Turn, ...]:
@@ -58,7 +72,7 @@ def turns_of(value: object, key: str, tools: ToolTurns) -> tuple[Turn, ...]:
     stand after its words as "Call: <JSON>"; a message without words and calls is left out.
     """
     if isinstance(value, str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             value = json.loads(value)
     if not isinstance(value, list):
         kind = type(value).__name__
@@ -118,6 +132,8 @@ def _content(value: object, where: str) -> str:
 def prompt_of(value: object, key: str, tools: ToolTurns) -> tuple[Turn, ...]:
     """A prompt: messages that end with the user's; a text in HH format that ends where the answer
     begins; or any other text, one turn by the user. RowError where it is none of them."""
+    if is_message(value):
+        value = [value]
     if isinstance(value, list):
         turns = turns_of(value, key, tools)
         if not turns or turns[-1].role != "user":

@@ -11,7 +11,7 @@ from typing import Any
 from grao_bench.data.columns import Columns
 from grao_bench.data.layouts import Layout, chosen_layout
 from grao_bench.data.lines import RowError, check_text
-from grao_bench.data.messages import ToolTurns
+from grao_bench.data.messages import ToolTurns, spelt_out
 from grao_bench.data.pairs import Fault, find_fault
 from grao_bench.data.sources import Source
 from grao_bench.errors import UserError
@@ -21,6 +21,8 @@ Row = Mapping[str, Any]
 Turns = tuple[Turn, ...]
 SYSTEM = ("system", "system_prompt")
 """Columns that hold a row's system prompt, in every layout."""
+SPOKEN = ("prompt", "chosen", "rejected", "completion")
+"""Columns that hold messages in some sets, which tables without nested columns keep as JSON."""
 SAMPLE = 100
 """Rows by which a layout is recognised."""
 
@@ -59,10 +61,15 @@ class How:
         sample = []
         for number, row in islice(source.rows(), SAMPLE):
             try:
-                sample.append(self.columns.renamed(row))
+                sample.append(self._renamed(row))
             except RowError as error:
                 raise UserError(f"{source.place(number)}: {error}") from None
         return chosen_layout(self.layout, sample, source.name)
+
+    def _renamed(self, row: Row) -> dict[str, Any]:
+        """The row under the layouts' names, its messages as such; RowError as `Columns.renamed`."""
+        named = self.columns.renamed(row)
+        return named | {name: spelt_out(named[name]) for name in SPOKEN if name in named}
 
     def read(self, opened: Sequence[Opened], prefix: str, subset: str) -> Iterator[ReadRow]:
         """Every row, in order; an example's id is `<prefix>-<row from 0>`. UserError names the
@@ -89,7 +96,7 @@ class How:
         subset: str,
     ) -> Example | Fault:
         """The example of one row, its texts stripped; RowError says what is wrong with it."""
-        whole, row = row, self.columns.renamed(row)
+        whole, row = row, self._renamed(row)
         parts = layout.read(row, self.tool_turns)
         if isinstance(parts, Fault):
             return parts
@@ -117,8 +124,9 @@ class How:
 def read_row(row: Row, id: str = "", subset: str = "") -> Example | Fault:
     """The example of one row that a program made, in the layout that its columns say."""
     names = Columns(**{item.name: None for item in fields(Columns)})
-    layout = chosen_layout("auto", [row], "row")
-    return How("auto", names, "refuse").example(row, layout, id, subset)
+    how = How("auto", names, "refuse")
+    layout = chosen_layout("auto", [how._renamed(row)], "row")
+    return how.example(row, layout, id, subset)
 
 
 def _with_system(row: Row, prompt: Turns) -> tuple[Turns, list[str]]:

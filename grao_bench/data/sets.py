@@ -72,7 +72,7 @@ def cut_set(
     splits = {"dev": dev, "test": test} | parts
     for split in SPLITS:
         if not splits[split]:
-            fix = _fix(split, len(train), shares)
+            fix = _fix(split, len(train), len(read["train"]), shares)
             raise UserError(f"{where}: no rows are left for {split}; {fix}")
     return Cut(splits, dropped)
 
@@ -106,9 +106,15 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _fix(split: str, rows: int, shares: Mapping[str, float]) -> str:
-    if split == "train" or split not in shares:
+def _fix(split: str, rows: int, read: int, shares: Mapping[str, float]) -> str:
+    """What to do about an empty split: `rows` of the `read` training rows were left to cut."""
+    if split == "train" and read > rows == 0:
+        return f"the dialogues of its {read} rows are all in dev or test; give other rows"
+    if split not in shares and not (split == "train" and rows):
         return "add rows"
+    if split == "train":
+        given = " and ".join(f"data.{one}" for one in shares)
+        return f"its {rows} rows are too few dialogues to cut; add rows or give {given}"
     if shares[split]:
         return f"its {rows} rows are too few dialogues to cut; add rows or give data.{split}"
     return f"raise data.{split}_fraction, add rows or give data.{split}"

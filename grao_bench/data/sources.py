@@ -24,7 +24,10 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 LIST_COLUMNS = ("messages", "conversations", "demonstrations", "completions", "answers")
 """Columns whose CSV cells are lists, whatever their entries are."""
 
-_HOLDER = re.compile(r'\{\s*"(data|rows|examples|instances|items|samples|train)"\s*:\s*\[')
+HOLDERS = ("data", "rows", "examples", "instances", "items", "samples", "train")
+"""Keys under which a JSON object holds the rows of a set."""
+_WORD = r'"[^"]*"\s*:\s*("[^"]*"|[\w.+-]+)\s*,\s*'
+_HOLDER = re.compile(rf'\{{\s*({_WORD})*"({"|".join(HOLDERS)})"\s*:\s*\[')
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive or an Excel workbook; unpack it, or save it as CSV"),
     (b"SQLite format 3", "an SQLite database; export the table as CSV"),
@@ -154,39 +157,50 @@ def _is_array_line(start: str) -> bool:
     first, _, rest = start.partition("\n")
     try:
         json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return bool(rest.strip())
 
 
 def _is_one_value(path: Path, start: str) -> bool:
     """Whether a file that opens with "{" is one object over many lines, or one that holds rows."""
-    if _HOLDER.match(start):
-        return True
     first, _, rest = start.partition("\n")
     try:
-        return not rest.strip() and _held_rows(json.loads(first)) is not None
-    except ValueError:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
         if not rest:  # a first line that is longer than what was looked at, or torn
-            return False
+            return _HOLDER.match(start) is not None
+    else:
+        return not rest.strip() and (_held_rows(value) is not None or len(_sets(value)) > 1)
     try:
         json.loads("".join(lines_of(path)))
     except (ValueError, RecursionError):
-        return False
+        return _HOLDER.match(start) is not None
     return True
 
 
 def _held_rows(value: Mapping[str, Any]) -> list[Row] | None:
-    """The rows that an object is made of: those under its one key of _HOLDER, or, where every key
-    has a list of as many texts, one row for each place in them."""
+    """The rows that an object is made of: those under its one key of HOLDERS, beside words about
+    the set; or, where every key has a list of as many texts, one row for each place in them."""
     lists = [item for item in value.values() if isinstance(item, list)]
-    if len(value) == 1 and lists and _HOLDER.match(json.dumps(value)[:80]):
+    held = _sets(value)
+    if len(held) == 1 and held[0] in HOLDERS:
+        return list(value[held[0]])
+    if len(value) == len(lists) == 1 and next(iter(value)) in HOLDERS:
         return lists[0]
     if len(value) < 2 or len(lists) < len(value) or len({*map(len, lists)}) > 1:
         return None
     if lists[0] and all(isinstance(one, str) for one in lists[0]):
         return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
     return None
+
+
+def _sets(value: Mapping[str, Any]) -> list[str]:
+    """The keys under which an object that is no row itself has a list of objects."""
+    if not _HEADERS.isdisjoint(value):
+        return []
+    lists = {name: item for name, item in value.items() if isinstance(item, list) and item}
+    return [name for name, item in lists.items() if all(isinstance(one, dict) for one in item)]
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -202,6 +216,10 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     del text
+    if isinstance(value, dict) and len(names := _sets(value)) > 1:
+        held = ", ".join(map(repr, names))
+        fix = "write each to a file of its own, and give them as data.train, data.dev, data.test"
+        raise UserError(f"{path}: one object that holds several sets ({held}); {fix}")
     rows = (_held_rows(value) or [value]) if isinstance(value, dict) else value
     for number, row in enumerate(rows, 1):
         yield number, _object(row, f"{path} row {number}", "row")

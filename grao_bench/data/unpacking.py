@@ -48,7 +48,7 @@ def lines_of(path: Path) -> Iterator[str]:
         file: Iterable[bytes] = opened
         begin = opened.peek(2)[:2] if hasattr(opened, "peek") else b""
         if begin in (b"\xff\xfe", b"\xfe\xff"):
-            file = io.BytesIO(opened.read().decode("utf-16").encode())
+            file = io.BytesIO(_from_utf16(path, opened.read()))
         for number, raw in enumerate(file, 1):
             try:
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -58,3 +58,13 @@ def lines_of(path: Path) -> Iterator[str]:
                     f"{path}:{number}: is not UTF-8 (byte 0x{byte:02x} at {error.start}: another "
                     "encoding, such as Latin-1?); convert it, as iconv -f latin1 -t utf-8 does"
                 ) from None
+
+
+def _from_utf16(path: Path, whole: bytes) -> bytes:
+    """The same text in UTF-8; UserError where it breaks off within a character, or is none."""
+    try:
+        return whole.decode("utf-16").encode()
+    except UnicodeDecodeError as error:
+        line = whole[: error.start].decode("utf-16", "ignore").count("\n") + 1
+        what = f"is not UTF-16, as its first bytes say ({error.reason})"
+        raise UserError(f"{path}:{line}: {what}; check that the file is whole") from None

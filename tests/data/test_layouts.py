@@ -208,6 +208,19 @@ def test_a_row_of_each_layout(name: str) -> None:
     assert read_row(row) == expected
 
 
+def test_messages_as_json_are_messages_in_every_column() -> None:
+    """As in a table without nested columns; a text that only opens like one is a text."""
+    spelt = json.dumps
+    row = {"prompt": spelt([user("q")]), "chosen": spelt(assistant("a")), "rejected": spelt([assistant("b")])}
+    expected = Example("", Q, "a", "b", "", conversational=True)
+    assert read_row(row) == expected
+    assert read_row({"prompt": spelt(user("q")), "chosen": "a", "rejected": "b"}) == expected
+    whole = {key: spelt([user("q"), assistant(text)]) for key, text in (("chosen", "a"), ("rejected", "b"))}
+    assert read_row(whole) == expected
+    for text in ('[{"role": "user"', '[{"a": 1}]', "[]", '{"role": "user"}', "[" * 9999):
+        assert read_row({"prompt": text, "chosen": "a"}).prompt == (Turn("user", text),)
+
+
 def test_every_layout_is_tried() -> None:
     assert {layout for _, layout, _ in ROWS.values()} == {layout.name for layout in LAYOUTS}
 

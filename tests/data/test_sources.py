@@ -84,6 +84,17 @@ KINDS: dict[str, tuple[str, bytes]] = {
     "object": ("x.json", json.dumps({"data": ROWS}).encode()),
     "object over lines": ("x.json", json.dumps({"rows": ROWS}, indent=1).encode()),
     "columns": ("x.json", json.dumps(COLUMNS).encode()),
+    "object with a head": ("x.json", json.dumps({"version": 1, "data": ROWS}).encode()),
+    "head over lines": ("x.json", json.dumps({"data": ROWS, "by": {"a": 1}}, indent=1).encode()),
+    "a long object": ("x.json", f'{{"version": "1", "data": {json.dumps(ROWS)}{" " * 70_000}}}'.encode()),
+    "a list in each line": (
+        "x.jsonl",
+        "".join(json.dumps({"data": [{"k": 1}], **row}) + "\n" for row in ROWS).encode(),
+    ),
+    "lines of JSON in JSON": (
+        "x.jsonl",
+        "".join(json.dumps({"prompt": as_message(row["prompt"]), **ANSWERS[n]}) + "\n" for n, row in enumerate(ROWS)).encode(),
+    ),
     "csv": ("x.csv", table()),
     "semicolons": ("x.csv", table(";")),
     "tsv": ("x.tsv", table("\t")),
@@ -156,6 +167,18 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
         r"x\.json row 2: expected a JSON object, found int",
     ),
     "torn array": ("x.json", b'[\n{"prompt": "a"},\n{"prompt"\n', r"x\.json:\d: not JSON"),
+    "deep line": ("x.jsonl", b'{"prompt": ' + b"[" * 9999, r"x\.jsonl:1: not JSON \(maximum rec"),
+    "deep array": ("x.json", b"[" * 9999, r"x\.json: not JSON \(maximum recursion"),
+    "torn UTF-16": (
+        "x.jsonl",
+        (GOOD * 2).encode("utf-16")[:-1],
+        r"x\.jsonl:2: is not UTF-16, as its first bytes say \(truncated data\); check",
+    ),
+    "two sets": (
+        "x.json",
+        json.dumps({"train": ROWS, "test": ROWS[:2]}).encode(),
+        r"x\.json: one object that holds several sets \('train', 'test'\); write each to",
+    ),
     "two keys": (
         "x.jsonl",
         (GOOD + '{"prompt": "a", "prompt": "b"}\n').encode(),

@@ -154,6 +154,14 @@ def test_a_split_that_the_shares_leave_empty_gets_a_dialogue(tmp_path: Path) -> 
     few = r"few\.jsonl: no rows are left for (dev|test); its 2 rows are too few"
     with pytest.raises(UserError, match=few):
         files(tmp_path / "few.jsonl", rows[:2])
+    alike = r"few\.jsonl: no rows are left for train; its 40 rows are too few dialogues to cut"
+    with pytest.raises(UserError, match=alike):
+        files(tmp_path / "few.jsonl", rows[:1] * 40)
+    files(tmp_path / "other.jsonl", rows)
+    own = str(tmp_path / "few.jsonl")
+    taken = r"no rows are left for train; the dialogues of its 40 rows are all in dev or test"
+    with pytest.raises(UserError, match=taken):
+        files(tmp_path / "few.jsonl", rows[:1] * 40, test=own, dev=str(tmp_path / "other.jsonl"))
 
 
 def test_a_cut_holds_its_shares_and_its_order() -> None:
