@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -192,9 +193,14 @@ def read_alpaca(row: Row, tools: ToolTurns) -> Parts:
     asked = [text_field(dict(row), "instruction").strip()]
     if row.get("input") is not None:
         asked.append(text_field(dict(row), "input").strip())
-    turns = []
-    for pair in row.get("history") or []:
-        said = [text_of(text, "history") for text in pair]
+    turns: list[Turn] = []
+    history = row.get("history") or []
+    pairs = history if isinstance(history, list) else [history]
+    for index, pair in enumerate(pairs):
+        where = f"history[{index}]"
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise RowError(f'"{where}" is no pair; it must be [instruction, answer]')
+        said = [text_of(text, where) for text in pair]
         turns += [Turn("user", said[0]), Turn("assistant", said[1])]
     prompt = (*turns, Turn("user", "\n\n".join(text for text in asked if text)))
     if row.get("output") is not None:
@@ -225,9 +231,11 @@ def value_of(entry: object) -> float | None:
     for names, sign in ((("rank",), -1.0), (_SCORES, 1.0)):
         for name in names:
             try:
-                return sign * float(entry[name])
+                value = sign * float(entry[name])
             except (KeyError, TypeError, ValueError):
                 continue
+            if not math.isnan(value):  # what pandas writes for none
+                return value
     return None
 
 
