@@ -117,7 +117,8 @@ SMALL_FILE = 2**26
 def content_digest(*paths: str) -> dict[str, str]:
     """16 hex digits of the content of each file or folder, by its path; none for a path that is not
     there (a hub id). A folder's: of the files in it, by name, without what is in folders below."""
-    found = {path: _files(Path(path)) for path in paths if Path(path).exists()}
+    places = {path: Path(path).expanduser() for path in paths}
+    found = {path: _files(place) for path, place in places.items() if place.exists()}
     digests = {path: "".join(map(_file_digest, files)) for path, files in found.items()}
     return {path: hashlib.sha256(text.encode()).hexdigest()[:16] for path, text in digests.items()}
 

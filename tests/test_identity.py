@@ -299,6 +299,15 @@ def test_a_change_of_one_weight_in_a_large_file_is_seen_where_training_moves_all
     assert content_digest("owner/name") == {}
 
 
+def test_a_model_below_the_home_folder_is_read_too(tmp_path, monkeypatch):
+    from grao_bench.provenance import content_digest
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "weights").write_bytes(b"1")
+    found = content_digest("~/weights")
+    assert found == {"~/weights": content_digest(str(tmp_path / "weights"))[f"{tmp_path}/weights"]}
+
+
 def test_code_that_can_not_be_read_is_said(tmp_path, monkeypatch, capsys):
     """A reward from an extension in C: the run is made, with a line."""
     written = tmp_path / "users_c.py"
