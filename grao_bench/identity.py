@@ -108,6 +108,18 @@ def require_same(folder: Path, code: Mapping[str, str], data: str) -> None:
         raise UserError(f"{folder}: was trained on other data of the same name; {GO_ON}")
 
 
+def require_model(folder: Path, experiment: Experiment) -> None:
+    """UserError where something is asked for that a finished run did not keep: its model or its
+    adapter. Who asks for nothing in particular takes either."""
+    default = "full" if experiment.model.adapter is None else "adapter"
+    kept = read_info(folder).config.get("save_model") or default
+    asked = experiment.save_model or (kept if kept != "none" else default)
+    if asked not in ("none", kept):
+        held = {"none": "no model", "adapter": "its adapter alone", "full": "its whole model"}[kept]
+        what = f"is finished, and kept {held}, as it ran with save_model={kept}"
+        raise UserError(f"{folder}: {what}; use that again, or rerun=true to train it anew")
+
+
 def require_unchanged(folder: Path, experiment: Experiment, info: RunInfo) -> None:
     """UserError where what a finished run is evaluated with (data, engine, judge, base) has changed
     since it was made: its records and new ones would not be of one thing."""

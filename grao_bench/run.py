@@ -27,6 +27,7 @@ from grao_bench.identity import (
     complete,
     computed_by,
     finished_before,
+    require_model,
     require_same,
     require_unchanged,
     unread,
@@ -105,7 +106,7 @@ def run(
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir() and not rerun:
             require_same(folder, code, data())
-            _require_model(folder, experiment)
+            require_model(folder, experiment)
             say(finished_before(experiment))
             return folder
         partial = begin(folder, code, data, rerun)
@@ -125,13 +126,6 @@ def run(
             raise
         complete(partial, folder)
     return folder
-
-
-def _require_model(folder: Path, experiment: Experiment) -> None:
-    """UserError where a model is asked for of a finished run that kept none."""
-    if experiment.save_model != "none" and read_info(folder).config.get("save_model") == "none":
-        what = "is finished, and kept no model, as it ran with save_model=none"
-        raise UserError(f"{folder}: {what}; use that again, or rerun=true to train it anew")
 
 
 def _run(
@@ -424,18 +418,8 @@ def evaluate_untrained(
 
     Scores of lm-eval tasks that it lacks are added to it.
     """
-    asked = replace(experiment.budget, steps=0, keep="last", probe_every=0, checkpoint_every=0, prompts_per_step=None, answers_per_step=1)
     weights, fingerprints = weights_fingerprint(tested.policy.model), fingerprints_of(sets, label)
-    evaluation = replace(experiment.evaluation, lm_eval=NO_TASKS)
-    code = computed_by(experiment).items()
-    engine = {key: digest for key, digest in code if key.startswith("rollout")}
-    judged = (weights, fingerprints, experiment.judge)
-    # how a model reads and is sampled here; not what its objective's rollouts are drawn at
-    sampling = experiment.evaluation_sampling
-    rollout: Any = experiment.rollout
-    rollout = replace(rollout, temperature=sampling.temperature)
-    reads = (tested.codec.reads, sampling)
-    identity = value_hash(*judged, rollout, *reads, engine, asked, evaluation)
+    identity = _asked_of(experiment, tested, weights, fingerprints)
     folder = runs / data / f"{name}-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -463,6 +447,34 @@ def evaluate_untrained(
             partial.rename(folder)
         score_tasks(experiment, tested, folder, on_task)
     return folder
+
+
+def _asked_of(
+    experiment: Experiment,
+    tested: Tested,
+    weights: str,
+    fingerprints: Mapping[str, str],
+) -> str:
+    """The hash of what an evaluation of these weights depends on: how they read and are sampled
+    here, and not what an objective's rollouts are drawn at."""
+    asked = replace(
+        experiment.budget,
+        steps=0,
+        keep="last",
+        probe_every=0,
+        checkpoint_every=0,
+        prompts_per_step=None,
+        answers_per_step=1,
+    )
+    evaluation = replace(experiment.evaluation, lm_eval=NO_TASKS)
+    code = computed_by(experiment).items()
+    engine = {key: digest for key, digest in code if key.startswith("rollout")}
+    judged = (weights, fingerprints, experiment.judge)
+    sampling = experiment.evaluation_sampling
+    rollout: Any = experiment.rollout
+    rollout = replace(rollout, temperature=sampling.temperature)
+    reads = (tested.codec.reads, sampling)
+    return value_hash(*judged, rollout, *reads, engine, asked, evaluation)
 
 
 def save_model(policy: Policy, codec: TextCodec, folder: Path, how: str | None) -> None:

@@ -131,7 +131,7 @@ def require_trainable(experiment: Any, rerun: bool) -> None:
     """UserError where what lies in a cell's folder was made by other code or on other data, or
     where something of it fails when it is tried (`rehearsal`)."""
     from grao_bench.experiment import read_data, require_fit
-    from grao_bench.identity import computed_by, require_resumable, require_same
+    from grao_bench.identity import computed_by, require_model, require_resumable, require_same
     from grao_bench.rehearsal import rehearse
     from grao_bench.run import training_fingerprint
 
@@ -140,6 +140,7 @@ def require_trainable(experiment: Any, rerun: bool) -> None:
     code, folder = computed_by(experiment), experiment.folder
     if folder.is_dir() and not rerun:
         require_same(folder, code, training_fingerprint(dataset))
+        require_model(folder, experiment)
         return
     if not rerun:
         require_resumable(folder, code, lambda: training_fingerprint(dataset))
