@@ -56,7 +56,8 @@ def rehearse(experiment: Experiment, read: Callable[[DataSpec], Dataset]) -> Non
     code = computed_by(experiment)
     parts = (experiment.objective, experiment.model, experiment.rollout, experiment.optimizer)
     with _undisturbed():
-        _once(lambda: _step(experiment, dataset), "step", parts, experiment.budget, code, dataset)
+        what = (parts, experiment.budget, experiment.data, code)
+        _once(lambda: _step(experiment, dataset), "step", *what)
         _reward(experiment.reward, "reward", experiment.data, dataset.dev, code)
         for data in experiment.evaluation_sets:
             judged = read(data).test
@@ -65,7 +66,7 @@ def rehearse(experiment: Experiment, read: Callable[[DataSpec], Dataset]) -> Non
 
 
 def _once(check: Callable[[], None], *of: Any) -> None:
-    key = value_hash(*(one.name if isinstance(one, Dataset) else one for one in of))
+    key = value_hash(*of)
     if key not in _tried:
         check()
         _tried.add(key)
