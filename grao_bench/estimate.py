@@ -108,11 +108,6 @@ def _count(policy: Any, trained: bool = False) -> int:
     return sum(one.numel() for one in policy.parameters() if one.requires_grad or not trained)
 
 
-def _bytes(policy: Any, trained: bool = False, each: int = 0) -> int:
-    kept = [one for one in policy.parameters() if one.requires_grad or not trained]
-    return sum(one.numel() * (each or one.element_size()) for one in kept)
-
-
 def _peak(memory: Mapping[str, int]) -> int:
     """Sampling and the gradient are never there at once."""
     sampling = memory["key-value cache"]

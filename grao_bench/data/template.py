@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -108,3 +109,31 @@ def first_token(text: str, tokens: Mapping[str, int]) -> str | None:
     """The token that the text spells first, the longest of those that begin there."""
     places = [(text.index(token), -len(token), token) for token in tokens if token in text]
     return min(places)[2] if places else None
+
+
+def marks_of(tokenizer: Any) -> dict[str, int]:
+    """The added tokens that may be a format's, by text: not blanks, and not words of a text."""
+    return {
+        one.content: token
+        for token, one in tokenizer.added_tokens_decoder.items()
+        if one.special or (len(one.content) > 2 and not re.fullmatch(r"[\w\s]*", one.content))
+    }
+
+
+def control_tokens(tokenizer: Any, frame: Frame, ends: Sequence[int]) -> set[int]:
+    """The tokens that no text may spell: the special ones, those that end an answer, and those that
+    the template sets around a user's text and in front of an answer, special or not. "<think>" in
+    an answer is none of them."""
+    special = {token for token, one in tokenizer.added_tokens_decoder.items() if one.special}
+    marks = marks_of(tokenizer)
+    cue = first_token(frame.cue, marks)
+    around = {token for text, token in marks.items() if text in frame.alone or text == cue}
+    return special | around | {*ends}
+
+
+def role_markers(frame: Frame, tokens: Mapping[str, int]) -> re.Pattern[str] | None:
+    """Role markers of a chat template that are plain text, such as "[/INST]": what opens a turn
+    without a control token. None where there is no such marker."""
+    opens = [text.strip(" ").rstrip() for text in (frame.opening, frame.cue)]
+    plain = [text for text in opens if len(text.strip()) > 1 and first_token(text, tokens) is None]
+    return re.compile("|".join(map(re.escape, plain))) if plain else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -16,10 +16,12 @@ from grao_bench.data.shorten import shortened
 from grao_bench.data.template import (
     REFUSALS,
     Frame,
+    control_tokens,
     end_of_turn,
-    first_token,
+    marks_of,
     read_frame,
     rendered,
+    role_markers,
 )
 from grao_bench.dialogue import OPENING, as_text, render
 from grao_bench.errors import UserError
@@ -88,14 +90,14 @@ class TextCodec:
         self.max_prompt_tokens = max_prompt_tokens
         self.truncation = TruncationCount()
         self._frame = read_frame(tokenizer) if prompt_format == "chat" else HH
-        marks, eos = _marks(tokenizer), tokenizer.eos_token_id
+        marks, eos = marks_of(tokenizer), tokenizer.eos_token_id
         self.end_token = _end_token(tokenizer, end_token, end_of_turn(self._frame, marks))
         ends = (self.end_token, *([] if eos is None else [eos]), *stop_tokens)
         self.stop_tokens: tuple[int, ...] = tuple(dict.fromkeys(map(int, ends)))
-        control = _control(tokenizer, self._frame, self.stop_tokens)
+        control = control_tokens(tokenizer, self._frame, self.stop_tokens)
         self._encoder = MarkedEncoder(tokenizer, control)
         self._begin = _automatic_begin(tokenizer)
-        self._markers = _markers(self._frame, marks) if prompt_format == "chat" else None
+        self._markers = role_markers(self._frame, marks) if prompt_format == "chat" else None
         self.least_prompt_tokens = self._least()
         if max_prompt_tokens < self.least_prompt_tokens:
             what = f"the shortest prompt in the format {prompt_format} has"
@@ -321,25 +323,6 @@ def _automatic_begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [int(begin)] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
 
 
-def _marks(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The added tokens that may be a format's, by text: not blanks, and not words of a text."""
-    added = tokenizer.added_tokens_decoder.items()
-    return {
-        one.content: token for token, one in added if one.special or (len(one.content) > 2 and not re.fullmatch(r"[\w\s]*", one.content))
-    }
-
-
-def _control(tokenizer: PreTrainedTokenizerBase, frame: Frame, ends: Sequence[int]) -> set[int]:
-    """The tokens that no text may spell: the special ones, those that end an answer, and those that
-    the template sets around a user's text and in front of an answer, special or not. "<think>" in
-    an answer is none of them."""
-    special = {token for token, one in tokenizer.added_tokens_decoder.items() if one.special}
-    marks = _marks(tokenizer)
-    cue = first_token(frame.cue, marks)
-    around = {token for text, token in marks.items() if text in frame.alone or text == cue}
-    return special | around | {*ends}
-
-
 def _end_token(tokenizer: PreTrainedTokenizerBase, asked: str | int | None, found: int | None) -> int:
     """The id of the end token: asked for, found in the template, or the tokenizer's own. UserError
     where there is none, or what is asked for is not one token."""
@@ -354,11 +337,3 @@ def _end_token(tokenizer: PreTrainedTokenizerBase, asked: str | int | None, foun
         what = f"tokenizer {tokenizer.name_or_path!r} has no end token"
         raise UserError(f"{what}; set eos_token in its tokenizer_config.json, or model.end_token")
     return int(token)
-
-
-def _markers(frame: Frame, tokens: Mapping[str, int]) -> re.Pattern[str] | None:
-    """Role markers of a chat template that are plain text, such as "[/INST]": what opens a turn
-    without a control token. None where there is no such marker."""
-    opens = [text.strip(" ").rstrip() for text in (frame.opening, frame.cue)]
-    plain = [text for text in opens if len(text.strip()) > 1 and first_token(text, tokens) is None]
-    return re.compile("|".join(map(re.escape, plain))) if plain else None

@@ -58,10 +58,7 @@ def collect(
     occurrences: how many times each example stood before in the whole step, of which these are a
     process's share; None where they are all of it.
     """
-    prompts = [collector.codec.prompt(example.id, example.prompt) for example in examples]
-    if occurrences is not None:
-        numbered = zip(prompts, occurrences, strict=True)
-        prompts = [replace(prompt, occurrence=before) for prompt, before in numbered]
+    prompts = _prompts(collector.codec, examples, occurrences)
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
     _require_current(rollouts, step)
     given = _given(collector, examples, prompts, needs)
@@ -73,11 +70,7 @@ def collect(
     if any(rollouts):
         batch = batch.fill(sampler_logp=on_rollouts(batch, rollouts, "sampler_logp"))
     if needs.old_logp == "sampler":
-        field = told_by_sampler(collector.sampling, policy.logp_temperature)
-        told = None if field is None else on_rollouts(batch, rollouts, field)
-        if told is None:
-            raise UserError(SAMPLER_TELLS_NOTHING)
-        batch = batch.fill(old_logp=told)
+        batch = batch.fill(old_logp=_sampler_logp(batch, rollouts, collector, policy))
     metrics = _rollout_metrics([answer for drawn in rollouts for answer in drawn])
     if needs.rewards:
         when = (step, collector.steps)
@@ -92,6 +85,18 @@ def collect(
         if needs.reference_logp:
             batch = _with_reference(batch, collector)
     return batch, metrics
+
+
+def _prompts(
+    codec: Codec,
+    examples: Sequence[Example],
+    occurrences: Sequence[int] | None,
+) -> list[Prompt]:
+    prompts = [codec.prompt(example.id, example.prompt) for example in examples]
+    if occurrences is None:
+        return prompts
+    numbered = zip(prompts, occurrences, strict=True)
+    return [replace(prompt, occurrence=before) for prompt, before in numbered]
 
 
 def _require_current(rollouts: Sequence[Sequence[Answer]], step: int | None) -> None:
@@ -198,6 +203,20 @@ SAMPLER_TELLS_NOTHING = (
     "rollout: the objective reads the sampler's log-probabilities (old_logp='sampler'), and this "
     "engine tells none; use rollout=shared_prefix"
 )
+
+
+def _sampler_logp(
+    batch: Batch,
+    rollouts: Sequence[Sequence[Answer]],
+    collector: Collector,
+    policy: Policy,
+) -> Float[torch.Tensor, "P K T"]:
+    """What the sampler said of its tokens, at the loss's temperature; UserError where it can't."""
+    field = told_by_sampler(collector.sampling, policy.logp_temperature)
+    told = None if field is None else on_rollouts(batch, rollouts, field)
+    if told is None:
+        raise UserError(SAMPLER_TELLS_NOTHING)
+    return told
 
 
 def told_by_sampler(sampling: Sampling, temperature: float) -> Literal["logp", "sampler_logp"] | None:
