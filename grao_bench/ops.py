@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +21,14 @@ def sign_with_ties(difference: float, margin: float) -> float:
     # scores are often sums of hundredths: rounding keeps a difference of exactly the margin out of the tie
     gap = round(difference, 9)
     return 0.0 if gap == 0 or abs(gap) < margin else (1.0 if gap > 0 else -1.0)
+
+
+LARGEST_REWARD = torch.finfo(torch.float32).max
+
+
+def is_reward(number: float) -> bool:
+    """Whether a number is one that a batch can hold: finite, in float32 too."""
+    return math.isfinite(number) and abs(number) <= LARGEST_REWARD
 
 
 def masked_sum(x: Float[Tensor, "*n T"], mask: Bool[Tensor, "*n T"]) -> Float[Tensor, "*n"]:
@@ -108,12 +117,17 @@ LARGEST_LOG_RATIO = 20.0
 from float32's end that a gradient of this size has a norm."""
 
 
+FURTHEST = 1e20
+"""Where that line ends: of a token that pi_old never draws the ratio stays finite, as infinity
+times an advantage of 0 would be no number."""
+
+
 def ratio(logp: Float[Tensor, "*n"], old_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """pi / pi_old = e^(log pi - log pi_old); of a log-ratio x above L = LARGEST_LOG_RATIO
-    e^L (1 + x - L), its tangent, which does not overflow: e^x times the slope 0 that a clip leaves
+    e^L (1 + x - L), its tangent, which does not overflow (and ends at FURTHEST): e^x times the slope 0 that a clip leaves
     would be no number where e^x is infinite."""
     x = logp - old_logp
-    beyond = (x - LARGEST_LOG_RATIO).clamp(min=0)
+    beyond = (x - LARGEST_LOG_RATIO).clamp(min=0, max=FURTHEST)
     return torch.exp(x.clamp(max=LARGEST_LOG_RATIO)) * (1 + beyond)
 
 

@@ -92,7 +92,7 @@ def _named(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         said = " ".join(str(error).split())
         fault = f"{type(error).__name__}: {said[:300]} ({last.filename}:{last.lineno})"

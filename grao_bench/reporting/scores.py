@@ -165,7 +165,8 @@ def _judged_in_both(
         return records, base
     kept = [record for record in records if record.example_id not in lost]
     if records and not kept:
-        raise UserError("the judge gave no readable verdict on any of these answers; look at its replies, and evaluate again")
+        what = "none of these answers has a verdict: the judge's replies can't be read"
+        raise UserError(f"{what}, or the reward gave None for each; mend it, and evaluate again")
     return kept, None if base is None else [record for record in base if record.example_id not in lost]
 
 

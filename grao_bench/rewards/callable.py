@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from grao_bench.code_fingerprint import code_fingerprint
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.ops import is_reward
 from grao_bench.rewards.arguments import Signature, Told, arguments
 from grao_bench.types import Verdict
 from grao_bench.values import REACHES, READS
@@ -119,7 +120,7 @@ class PythonSource:
         try:
             given = _waited_for(self.function(*texts, **keywords))
             listed = list(given) if _is_list(given) else None
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # which would end the run without a word
             last = traceback.extract_tb(error.__traceback__)[-1]
             fault = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             raise UserError(f"{where}: raised {fault} ({last.filename}:{last.lineno})") from error
@@ -140,9 +141,9 @@ class PythonSource:
         what = f"{where}: gave {reprlib.repr(value)} for completion {index}"
         try:
             number = float(math.nan if isinstance(value, str | bytes) else value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
+        if not is_reward(number):
             fix = "a finite number for each, or None to leave one out"
             raise UserError(f"{what}; it must give {fix}")
         if self.spec.pairwise and number not in (-1.0, 0.0, 1.0):
@@ -185,7 +186,7 @@ def load_function(path: str) -> RewardFunction:
         found = getattr(importlib.import_module(module), name)
     except AttributeError:
         raise UserError(f"reward.function={path}: {module} has no {name}") from None
-    except Exception as error:  # whatever the user's module raises when it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module does when imported
         fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"reward.function={path}: {module} can't be imported ({fault})") from error
     if not callable(found):

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.ops import is_reward
 from grao_bench.records import JudgeCounts
 from grao_bench.rewards.trying import try_source
 from grao_bench.types import Verdict
@@ -114,7 +115,7 @@ class MixtureSource:
         for name, verdict in said.items():
             if verdict.reward is None:
                 continue
-            if not math.isfinite(verdict.reward):
+            if not is_reward(verdict.reward):
                 raise UserError(f"reward.parts.{name}: gave a reward that is not a number; check its model and its inputs")
             weighted.append(self.weights[name] * verdict.reward)
         enough = self.missing == "skip" or len(weighted) == len(said)

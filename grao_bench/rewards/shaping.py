@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
-from grao_bench.ops import equal_but_for_rounding
+from grao_bench.ops import equal_but_for_rounding, is_reward
 from grao_bench.records import JudgeCounts
 from grao_bench.rewards.trying import try_source
 from grao_bench.types import Verdict
@@ -255,7 +255,7 @@ class ShapedSource:
         requests: Sequence[RewardRequest],
     ) -> list[Verdict]:
         for request, reward in zip(requests, rewards, strict=True):
-            if not math.isfinite(reward):
+            if not is_reward(reward):
                 raise UserError(f"reward source {self.source.name}: gave {reward} for {request.example.id}; it can't be shaped")
         parts = [{**verdict.parts, "unshaped/reward": reward} for verdict, reward in zip(verdicts, rewards, strict=True)]
         kept = [row for row, verdict in enumerate(verdicts) if not verdict.left_out]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import RewardRequest, RewardSource
+from grao_bench.ops import is_reward
 
 
 @runtime_checkable
@@ -29,6 +29,6 @@ def try_source(source: RewardSource, requests: Sequence[RewardRequest]) -> None:
         what = f"gave {len(verdicts)} verdicts for {len(requests)} answers"
         raise UserError(f"reward source {source.name}: {what}; it must give one for each, in order")
     for verdict in verdicts:
-        if verdict.reward is not None and not math.isfinite(verdict.reward):
+        if verdict.reward is not None and not is_reward(verdict.reward):
             what = f"gave {verdict.reward} for an answer"
             raise UserError(f"reward source {source.name}: {what}; it must give a finite number")

@@ -15,7 +15,7 @@ from grao_bench.batching import check_ids, check_length, make_batch, micro_batch
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
-from grao_bench.ops import group_moments, no_signal
+from grao_bench.ops import group_moments, is_reward, no_signal
 from grao_bench.training.reference import ReferenceCache
 from grao_bench.types import Answer, Batch, Example, Needs, Prompt, Slot, Updates, Verdict
 
@@ -178,7 +178,8 @@ def _rewards(
             what = f"could say nothing of the reference of {examples[p].id}"
             raise UserError(f"reward source {source.name}: {what}, and its objective needs it")
         if verdict.reward is not None and not (verdict.left_out and k < needs.rollouts):
-            rewards[p, k], judged[p, k] = verdict.reward, True
+            worth = verdict.reward if is_reward(verdict.reward) else torch.nan
+            rewards[p, k], judged[p, k] = worth, True
     metrics = _part_metrics([verdict for (_, k), verdict in verdicts.items() if k < needs.rollouts])
     lost = len(requests) - int(judged.sum())
     if lost:
@@ -239,7 +240,7 @@ def _filled_in(
 
 def _require_finite(rewards: torch.Tensor, source: str) -> None:
     if not torch.isfinite(rewards).all():
-        raise UserError(f"reward source {source}: gave a reward that is not a number; check its model and its inputs")
+        raise UserError(f"reward source {source}: gave a reward that is not a finite number; check its model and its inputs")
 
 
 def _old_columns(needs: Needs, updates: Updates) -> dict[str, str]:

@@ -42,7 +42,7 @@ def test_mcnemar_is_over_what_both_were_judged_on():
 
 
 def test_nothing_judged_is_an_error_and_no_score():
-    with pytest.raises(UserError, match="no readable verdict on any"):
+    with pytest.raises(UserError, match="none of these answers has a verdict"):
         scores([record("a", math.nan, excluded=True)])
 
 

@@ -49,6 +49,19 @@ def test_a_ratio_beyond_every_number_is_clipped(dtype, apart):
     assert logp.grad[1].item() == pytest.approx(-math.exp(20))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_token_that_the_old_policy_never_draws_is_clipped(dtype):
+    """log pi_old = -inf: 1.2, nothing and a number that is large, with no NaN among the slopes."""
+    logp = torch.full((3,), -1.0, dtype=dtype, requires_grad=True)
+    never = torch.full((3,), -torch.inf, dtype=dtype)
+    gain = clipped_surrogate(logp, never, torch.tensor([1.0, 0.0, -1.0], dtype=dtype), 0.2, 0.2)
+    gain.sum().backward()
+    assert gain[:2].tolist() == pytest.approx([1.2, 0.0], rel=4e-3)
+    assert gain.isfinite().all()
+    assert gain[2] < -1e20
+    assert logp.grad.tolist() == [0.0, 0.0, 0.0]
+
+
 def test_the_clip_may_differ_by_side():
     """Low 0.1, high 0.3: A = 1 at r = 1.5 gives 1.3, A = -1 at r = 0.5 gives -0.9."""
     gain = clipped_surrogate(vector(1.5, 0.5).log(), vector(0, 0), vector(1, -1), 0.1, 0.3)

@@ -208,10 +208,10 @@ def test_sampled_answers_follow_the_seed():
     assert not torch.equal(batches[0].tokens, batches[2].tokens)
 
 
-@pytest.mark.parametrize("worth", [math.nan, math.inf])
+@pytest.mark.parametrize("worth", [math.nan, math.inf, 1e39])
 def test_a_reward_that_is_no_number_stops_before_training(worth):
     reward = GoldReward(mode="score", tie_band=0.05).source(WordJudge(worth))
-    with pytest.raises(UserError, match="gold_score: gave a reward that is not a number"):
+    with pytest.raises(UserError, match="gold_score: gave a reward that is not a finite number"):
         collected(objective("grpo"), reward=reward)
 
 
