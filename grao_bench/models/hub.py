@@ -14,9 +14,10 @@ FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
 
 
 def is_hub_id(path: str) -> bool:
-    """Whether it can be `owner/name` (or an old bare `name`) at a hub, and lies nowhere here."""
+    """Whether it can be `owner/name` (or an old bare `name`) at a hub, and lies nowhere here. A
+    name that ends in .gguf is a file's."""
     right = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path)
-    return right is not None and not Path(path).exists()
+    return right is not None and not path.endswith(".gguf") and not Path(path).exists()
 
 
 def fetched(path: str, revision: str | None = None, key: str = "model.path") -> str:

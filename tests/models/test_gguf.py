@@ -165,6 +165,9 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, model, tokenizer, monke
     for _ in range(2):  # nothing half-made is found in the cache
         with pytest.raises(UserError, match=r"it lacks model.layers.1.mlp.up_proj.weight"):
             load_causal_lm(str(lacking), "float32", "cpu")
+    for lost in ("my_models/none.gguf", "none.gguf", str(tmp_path / "none.gguf")):
+        with pytest.raises(UserError, match=rf"^model\.path={lost}: no such file; check"):
+            check_causal_lm(lost)
     monkeypatch.setitem(sys.modules, "gguf", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install 'grao-bench\[gguf\]'"):
         check_causal_lm(str(whole))
