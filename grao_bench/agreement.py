@@ -81,8 +81,8 @@ def _reward_lengths(experiment: Experiment) -> Iterator[str]:
             }
             for key, least in punished.items():
                 if key.partition(".")[0] in spec.shaping and least >= longest:
-                    what = f"it punishes answers of more than {least} tokens, and none has more than"
-                    yield f"reward.{key}: {what} budget.max_answer_tokens={longest}"
+                    what = f"it punishes answers of more than {least} tokens, and none has more"
+                    yield f"reward.{key}: {what} than budget.max_answer_tokens={longest}"
         if isinstance(spec, RewardModel):
             for path in spec.paths([data.name for data in experiment.evaluation_sets]):
                 record = read_record(path)

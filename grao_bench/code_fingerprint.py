@@ -155,7 +155,8 @@ class _Parts:
     def add_object(self, thing: Any) -> None:
         """A function, class, partial, bound method or callable object."""
         if isinstance(thing, functools.partial):
-            self.found.add(json.dumps(["partial", self.value(thing.args), self.value(thing.keywords)]))
+            given = self.value(thing.args), self.value(thing.keywords)
+            self.found.add(json.dumps(["partial", *given]))
             self._add_callable(thing.func)
         elif isinstance(thing, MethodType):
             self.found.add(json.dumps(["method", thing.__name__, self.value(thing.__self__)]))
@@ -220,7 +221,8 @@ class _Parts:
             return ["array", _digest_of_array(value)]
         if is_dataclass(value) and not isinstance(value, type):
             self._add_callable(type(value))
-            return ["spec", {each.name: self.value(getattr(value, each.name)) for each in fields(value)}]
+            held = {each.name: self.value(getattr(value, each.name)) for each in fields(value)}
+            return ["spec", held]
         module = getattr(value, "__module__", None) or type(value).__module__
         name = getattr(value, "__qualname__", type(value).__qualname__)
         partial = isinstance(value, functools.partial | MethodType)

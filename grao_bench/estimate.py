@@ -245,7 +245,8 @@ class _Machines:
     def flops(self, measured: Mapping[str, float]) -> dict[str, float]:
         """Of a step: 2 per parameter and token of a forward pass, 4 more where its gradient is
         taken; the embedding, which multiplies nothing, apart (Kaplan et al. 2020)."""
-        policy, needs, updates = self.models.policy, self.experiment.objective.needs, self.trainer.objective.updates
+        policy, objective = self.models.policy, self.experiment.objective
+        needs, updates = objective.needs, objective.updates
         model = policy.model
         tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
         parameters = _count(policy) - (0 if tied else model.get_input_embeddings().weight.numel())
@@ -264,7 +265,8 @@ class _Machines:
         """Bytes by part; process: what it held before anything was loaded."""
         models, budget = self.models, self.experiment.budget
         policy, width = models.policy, models.policy.model.dtype.itemsize
-        unique = {id(one): one for each in (models.policy, models.base, models.reference) if each is not None for one in each.parameters()}
+        held = [one for one in (models.policy, models.base, models.reference) if one is not None]
+        unique = {id(one): one for each in held for one in each.parameters()}
         half = width < 4
         trained = _count(policy, trained=True)
         tokens = self.prompts * measured["forward"]

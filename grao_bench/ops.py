@@ -124,7 +124,8 @@ times an advantage of 0 would be no number."""
 
 def ratio(logp: Float[Tensor, "*n"], old_logp: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """pi / pi_old = e^(log pi - log pi_old); of a log-ratio x above L = LARGEST_LOG_RATIO
-    e^L (1 + x - L), its tangent, which does not overflow (and ends at FURTHEST): e^x times the slope 0 that a clip leaves
+    e^L (1 + x - L), its tangent, which does not overflow (and ends at FURTHEST): e^x times the
+    slope 0 that a clip leaves
     would be no number where e^x is infinite."""
     x = logp - old_logp
     beyond = (x - LARGEST_LOG_RATIO).clamp(min=0, max=FURTHEST)

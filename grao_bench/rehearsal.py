@@ -110,11 +110,11 @@ def _step(experiment: Experiment, dataset: Dataset) -> None:
         within_length(dataset.train[:LOOKED_AT], codec, config, budget, needs)
         within_length(dataset.test[:LOOKED_AT], codec, config, budget, Needs(rollouts=1))
     _require_room(experiment)
-    count = next(n for n in range(2, 99) if all(slot.offset % n or not slot.offset for slot in needs.data_slots))
-    small = replace(
-        experiment,
-        budget=replace(budget, steps=1, prompts_per_step=count, max_answer_tokens=min(LONGEST, budget.max_answer_tokens)),
-    )
+    offsets = [slot.offset for slot in needs.data_slots if slot.offset]
+    count = next(n for n in range(2, 99) if all(offset % n for offset in offsets))
+    longest = min(LONGEST, budget.max_answer_tokens)
+    budget = replace(budget, steps=1, prompts_per_step=count, max_answer_tokens=longest)
+    small = replace(experiment, budget=budget)
     objective = _Watched(experiment.objective, f"objective={experiment.objective.name}")
     engine = _Engine(experiment.rollout.build(codec))
     collector = collector_of(small, toy.models, engine, _MadeUp())
@@ -197,7 +197,13 @@ class _Engine:
         with _named("rollout"):
             self.engine.sync(policy, step)
 
-    def sample(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[Answer]]:
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: Sampling,
+        seed: int,
+    ) -> list[list[Answer]]:
         with _named("rollout"):
             drawn = self.engine.sample(prompts, n, sampling, seed)
         if [len(row) for row in drawn] != [n] * len(prompts):
@@ -219,7 +225,13 @@ class _MadeUp:
         return [Verdict((1.0, -1.0, 0.0)[i % 3], self.name) for i in range(len(requests))]
 
 
-def _reward(spec: RewardSpec, key: str, data: DataSpec, examples: Sequence[Example], code: Mapping[str, str]) -> None:
+def _reward(
+    spec: RewardSpec,
+    key: str,
+    data: DataSpec,
+    examples: Sequence[Example],
+    code: Mapping[str, str],
+) -> None:
     """UserError where a reward can't be loaded, or does not give a number for each of two answers
     to a set's own prompts."""
     mine = {name: digest for name, digest in code.items() if name.startswith((key, "data"))}

@@ -16,7 +16,11 @@ Starts = Callable[[str], Sequence[int]]
 """Where a text may be cut: the characters at which its tokens begin, in order."""
 
 
-def shortened(turns: Sequence[Turn], fits: Fits, starts: Starts) -> tuple[tuple[Turn, ...], bool] | None:
+def shortened(
+    turns: Sequence[Turn],
+    fits: Fits,
+    starts: Starts,
+) -> tuple[tuple[Turn, ...], bool] | None:
     """The turns that are left, and whether they stand without the format's own system turn.
 
     Oldest turns go first, whole, so that a user's is the first one left; then words of the last

@@ -140,8 +140,8 @@ class TextCodec:
         finished: bool = True,
         verbatim: bool = False,
     ) -> Answer:
-        """The ids of an answer to the prompt, with the end token when that makes at most max_tokens; else the first max_tokens ids,
-        unfinished.
+        """The ids of an answer to the prompt, with the end token when that makes at most
+        max_tokens; else the first max_tokens ids, unfinished.
 
         `finished` is False for a text that was cut already: no end token follows it. verbatim: the
         text stands for what a model has said, in which a role marker is one.
@@ -323,7 +323,11 @@ def _automatic_begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [int(begin)] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
 
 
-def _end_token(tokenizer: PreTrainedTokenizerBase, asked: str | int | None, found: int | None) -> int:
+def _end_token(
+    tokenizer: PreTrainedTokenizerBase,
+    asked: str | int | None,
+    found: int | None,
+) -> int:
     """The id of the end token: asked for, found in the template, or the tokenizer's own. UserError
     where there is none, or what is asked for is not one token."""
     if isinstance(asked, str):

@@ -87,7 +87,13 @@ def _config(path: str, revision: str | None) -> Any:
     return None
 
 
-def _policy(spec: ModelSpec, wanted: ModelsWanted, config: Any, tokenizer: Any, value_head: bool) -> Policy:
+def _policy(
+    spec: ModelSpec,
+    wanted: ModelsWanted,
+    config: Any,
+    tokenizer: Any,
+    value_head: bool,
+) -> Policy:
     from transformers import AutoModelForCausalLM
 
     device = resolve_device(spec.device)

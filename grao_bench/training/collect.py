@@ -134,7 +134,12 @@ def _encoded(collector: Collector, prompt: Prompt, text: str) -> tuple[Answer, t
     return answer, whole.tokens
 
 
-def _given(collector: Collector, examples: Sequence[Example], prompts: Sequence[Prompt], needs: Needs) -> list[list[_Given]]:
+def _given(
+    collector: Collector,
+    examples: Sequence[Example],
+    prompts: Sequence[Prompt],
+    needs: Needs,
+) -> list[list[_Given]]:
     """What the data give for each row, in the order of its columns after the rollouts."""
     return [
         [
