@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,7 +36,19 @@ def hydra_main(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     # the tokenizers' own threads would stand in the way of one thread per cell, and warn when a process forks
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.argv[1:] = [with_group(word) for word in sys.argv[1:]]
+    if not any(word.startswith("-") for word in sys.argv[1:]):
+        refuse_mistyped(config_name, sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+
+
+def refuse_mistyped(config_name: str, overrides: Sequence[str]) -> None:
+    """Quit with one line for an override that Hydra would refuse in up to thirty."""
+    try:
+        composed(config_name, overrides)
+    except UserError as error:
+        named = any(word.startswith("+sweeps=") for word in overrides)
+        if not (named and "Ambiguous" in str(error)):  # values of a named grid's axis
+            quit_with(error)
 
 
 def with_group(word: str) -> str:
@@ -67,8 +81,27 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return hydra.compose(config_name, [with_group(word) for word in overrides])
     except (OmegaConfBaseException, HydraException) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise UserError(first or one_line(error)) from None
+        raise UserError(refused(error)) from None
+
+
+def refused(error: BaseException) -> str:
+    """What Hydra says of an override that it does not take, as one line with what there is."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    first = lines[0].strip().rstrip(".") if lines else one_line(error)
+    there = [line.strip() for line in lines if line.startswith("\t") and "provider=" not in line]
+    node = getattr(error.__cause__, "parent_node", None)
+    if not there and isinstance(node, DictConfig):
+        there = [str(key) for key in node if key not in ("_target_", "hydra")]
+    if first.startswith("Ambiguous"):
+        return f"{first}; add -m for a grid, or write a list as key=[a,b]"
+    if isinstance(error, OverrideParseException):
+        said = " ".join(line.strip() for line in lines if "https://" not in line)
+        return f"{error.override}: {said}; an override is key=value"
+    named = first.rpartition(" '")[2].rstrip("'")
+    close = difflib.get_close_matches(re.split("[/.]", named)[-1], there, n=3)
+    if close:
+        return f"{first}; did you mean {' or '.join(close)}?"
+    return f"{first}; there are {', '.join(there)}" if there else first
 
 
 def check_python(version: tuple[int, int]) -> None:

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grao_bench.command_line import hydra_main, one_line, quiet_transformers, quit_with, to_value, without_hydra
+from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, refused, to_value, without_hydra
 from grao_bench.errors import UserError
 from grao_bench.values import value_hash
 
@@ -120,7 +120,7 @@ def tried_cells(config: DictConfig, grid: Sequence[tuple[str, ...]], rerun: bool
             except UserError as error:
                 faults[f"{' '.join(overrides)}: {error}"] = error
             except (HydraException, OmegaConfBaseException) as error:
-                faults[f"{' '.join(overrides)}: {one_line(error)}"] = error
+                faults[f"{' '.join(overrides)}: {refused(error)}"] = error
     if faults:
         summary = UserError("nothing was trained, because of\n  " + "\n  ".join(faults))
         raise summary from next(iter(faults.values()))

@@ -35,12 +35,25 @@ def inputs(tmp_path):
 JSONL = ("data=jsonl", "reward=reward_model", "reward.path=some_model", "data.train=")
 HH = ("data=hh_helpful", "reward=reward_model", "reward.path=some_model")
 
+NOT_FOUND = "grao_bench: In 'train': Could not find"
+
 MISTAKES = {
-    "unknown objective": (["objective=graoo"], "Could not find 'objective/graoo'"),
-    "unknown sweep": (["+sweeps=tabel1"], "Could not find 'sweeps/tabel1'"),
-    "unknown preset": (["experiment=tiny"], "Could not find 'experiment/tiny'"),
-    "unknown key": (["objective.betta=1"], "Could not override 'objective.betta'"),
-    "no value": (["objective"], "missing EQUAL"),
+    "unknown objective": (["objective=graoo"], f"{NOT_FOUND} 'objective/graoo'; did you mean grao"),
+    "unknown sweep": (["+sweeps=tabel1"], f"{NOT_FOUND} 'sweeps/tabel1'; did you mean table1"),
+    "unknown preset": (["experiment=tiny"], f"{NOT_FOUND} 'experiment/tiny'; did you mean hh_tiny?"),
+    "unknown key": (
+        ["objective.betta=1"],
+        "grao_bench: Could not override 'objective.betta'; did you mean beta",
+    ),
+    "a key like no other": (
+        ["data=files", "data.columns.foo=x"],
+        "grao_bench: Could not override 'data.columns.foo'; there are prompt, chosen, rejected",
+    ),
+    "a grid without -m": (
+        ["seed=0,1"],
+        "grao_bench: Ambiguous value for argument 'seed=0,1'; add -m for a grid",
+    ),
+    "no value": (["objective"], "grao_bench: objective: Error parsing override 'objective' missing EQUAL"),
     "wrong type": (["objective.beta=high"], "grao_bench: objective.beta='high': expected float, got str"),
     "wrong type at the root": (["seed=1.5"], "grao_bench: seed=1.5: expected int, got float"),
     "not a choice": (["evaluation.sets=both"], "grao_bench: evaluation.sets='both': expected Literal['all', 'own'], got str"),
