@@ -84,7 +84,10 @@ class TextCodec:
         if prompt_format not in get_args(PromptFormat):
             raise UserError(f"prompt_format={prompt_format}: must be one of {', '.join(get_args(PromptFormat))}")
         if prompt_format == "chat" and not tokenizer.chat_template:
-            raise UserError(f"tokenizer {tokenizer.name_or_path!r} has no chat template; use the prompt format hh")
+            raise UserError(
+                f"tokenizer {tokenizer.name_or_path!r} has no chat template; give model.prompt_format=hh"
+                " (a reward model: reward.prompt_format=hh)"
+            )
         self.tokenizer = tokenizer
         self.prompt_format = prompt_format
         self.max_prompt_tokens = max_prompt_tokens

@@ -214,7 +214,7 @@ def test_what_can_t_be_encoded_names_its_place() -> None:
     refusing = tokenizer(template="{{ raise_exception('no system role') }}")
     with pytest.raises(UserError, match=r"example set-00007: the chat template refuses the prompt \(no system role\)"):
         TextCodec(refusing, "chat", 100).prompt("set-00007", HI)
-    with pytest.raises(UserError, match="no chat template; use the prompt format hh"):
+    with pytest.raises(UserError, match=r"no chat template; give model\.prompt_format=hh"):
         TextCodec(tokenizer(), "chat", 10)
     with pytest.raises(UserError, match=r"max_prompt_tokens=5: the shortest prompt in the format hh has \d+"):
         TextCodec(tokenizer(), "hh", 5)
