@@ -190,7 +190,7 @@ def test_the_hash_ignores_where_and_how_a_cell_runs():
 
 BY_THE_WAY = {
     "Budget": {"tokens_per_forward", "gradient_checkpointing", "checkpoint_every"},
-    "SharedPrefixRollout": {"answers_per_call", "cuda_graphs"},
+    "SharedPrefixRollout": {"answers_per_call"},
     "RewardModel": {"tokens_per_forward", "disjoint_from"},
     "LikelihoodModel": {"tokens_per_forward"},
     "LLMJudge": {

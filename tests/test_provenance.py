@@ -142,7 +142,7 @@ def test_a_run_records_its_seeds_and_its_configurations_hash(recorded):
         part["_revision_"] = 1
     for key in ("tokens_per_forward", "gradient_checkpointing", "checkpoint_every"):
         del config["budget"][key]
-    del config["rollout"]["answers_per_call"], config["rollout"]["cuda_graphs"]
+    del config["rollout"]["answers_per_call"]
     config["budget"]["probe_every"] = 0
     hashed = json.dumps([2, parts], sort_keys=True).encode()  # 2: the hash version
     assert info.config_hash == hashlib.sha256(hashed).hexdigest()[:8]

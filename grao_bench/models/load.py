@@ -62,6 +62,9 @@ def load_tokenizer(path: str, revision: str | None = None) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
         with suppress(OSError):  # most base models have none
             return tokenizer, GenerationConfig.from_pretrained(place, **options)
+        if (Path(place) / "generation_config.json").is_file():
+            what = "its generation_config.json, which names the end tokens, can't be read"
+            raise UserError(f"{KEY}={path}: {what}; mend the file or remove it")
         try:
             config = AutoConfig.from_pretrained(place, trust_remote_code=False, **options)
         except (OSError, ValueError):  # a tokenizer alone

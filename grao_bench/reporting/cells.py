@@ -38,7 +38,6 @@ NOT_COMPUTED = {
     "checkpoint_every",
     "probe_every",
     "answers_per_call",
-    "cuda_graphs",
     "disjoint_from",
     "max_excluded",
     "reply_models",

@@ -7,6 +7,7 @@ any other (BERT, DeBERTa, ...)                                                  
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -113,11 +114,12 @@ class RewardModel:
 
     def path_for(self, data: DataSpec) -> str:
         """The path with the set's name in it."""
-        return self.path.replace("{data}", data.name)
+        return self.paths([data.name])[0]
 
     def paths(self, sets: Sequence[str]) -> list[str]:
         """The paths for sets of these names, each once."""
-        return list(dict.fromkeys(self.path.replace("{data}", name) for name in sets))
+        named = (self.path.replace("{data}", name) for name in sets)
+        return list(dict.fromkeys(map(os.path.expanduser, named)))
 
     def build(self, data: DataSpec) -> RewardModelSource:
         """Load it, once in a cell for all that ask for it; UserError where it can't be, or can't

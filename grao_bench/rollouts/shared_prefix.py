@@ -50,7 +50,7 @@ class SharedPrefixRollout:
     stop: list[str] | tuple[str, ...] | None
     answers_per_call: int = field(compare=False)
     max_seconds: float | None
-    cuda_graphs: bool = field(compare=False)
+    cuda_graphs: bool
 
     @property
     def tells_logp(self) -> bool:

@@ -220,3 +220,12 @@ def test_a_start_or_a_base_that_is_no_causal_lm_is_known_at_once(tmp_path, whole
     change(whole, architectures=["LlamaForSequenceClassification"])
     with pytest.raises(UserError, match=r"^model.path=.*whole: is a LlamaForSeq"):
         spec.check()
+
+
+def test_generation_settings_that_can_t_be_read_are_not_passed_over(whole):
+    """They name the end tokens: without them a rollout would run on."""
+    from grao_bench.models.load import load_tokenizer
+
+    (whole / "generation_config.json").write_text('{"eos_token_id": [1, 2')
+    with pytest.raises(UserError, match=r"its generation_config\.json, which names the end tokens"):
+        load_tokenizer(str(whole))

@@ -289,3 +289,9 @@ def float32(folder):
 
     make = AutoModelForSequenceClassification.from_pretrained
     return make(folder, dtype=torch.float32).eval()
+
+
+def test_a_folder_in_the_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec = load("reward/reward_model", path="~/judges/{data}")
+    assert spec.paths(["jsonl"]) == [str(tmp_path / "judges" / "jsonl")]
