@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from grao_bench.records import JudgeCounts
+from grao_bench.records import Criteria, JudgeCounts
 from grao_bench.types import (
     Answer,
     Batch,
@@ -153,6 +153,16 @@ class TellingSource(Protocol):
 
     def texts(self) -> dict[str, str]:
         """File name -> text, for the run's folder, the same for every run that asks alike."""
+        ...
+
+
+@runtime_checkable
+class ItemisedSource(Protocol):
+    """A reward source that can say how its number comes about from the parts of its verdicts."""
+
+    @property
+    def criteria(self) -> Criteria | None:
+        """The parts that add up to its number, each with its kind; None where they don't."""
         ...
 
 

@@ -72,7 +72,7 @@ def data_fingerprint(examples: Iterable[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         row = asdict(replace(example, metadata={})) | {"metadata": dict(example.metadata)}
-        for key in ("demonstrations", "label", "metadata"):
+        for key in ("demonstrations", "label", "metadata", "cluster"):
             if row[key] in ((), None, {}):
                 del row[key]  # a set that never had it keeps the fingerprint that its records hold
         if not row["conversational"]:

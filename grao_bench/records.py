@@ -70,6 +70,10 @@ class EvalRecord:
     Measured when the answer was drawn, so that they outlive the texts, and None in records from before: `reference_tokens`, the
     reference's length in the same tokens as `num_tokens`, uncut; and the fields of `repetition_of`. `excluded`: the judge gave no readable
     verdict, and the numbers in its place mean nothing; scores leave the prompt out and say how many there were.
+
+    draw: which of the answers to this prompt it is, from 0. cluster: see `Example`. correct:
+    whether the answer is right by a rule that says yes or no; None where the source has none, or
+    the record is from before. reference_parts: the reference by the criteria of `parts`, likewise.
     """
 
     example_id: str
@@ -86,6 +90,10 @@ class EvalRecord:
     distinct_2: float | None = None
     repetition: float | None = None
     excluded: bool = False
+    draw: int = 0
+    cluster: str | None = None
+    correct: bool | None = None
+    reference_parts: dict[str, float] | None = None
 
 
 def no_references(records: Iterable[EvalRecord]) -> str:
@@ -201,6 +209,21 @@ class JudgeCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Criteria:
+    """How a reward splits by criterion: `total`, up to clipping, is the sum over the names in
+    `kinds` of weight times that part of the verdict.
+
+    total: "reward", or the part that is split instead (a gold verdict is the sign of a difference
+    of scores: its "score" is a sum). kinds: criterion -> "content", "form", "manners" or a kind of
+    its own. weights: those that are not 1.
+    """
+
+    total: str
+    kinds: dict[str, str]
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """What a run was. `objective` is "base" for the untrained base model, which is evaluated once and shared.
 
@@ -213,7 +236,8 @@ class RunInfo:
     set. judges: who judged for what ("training", or an evaluation as in `fingerprints`:
     "<set>/<reward>"), and of each judge by its name what it counted. peak_memory: bytes that the
     process held at most. kept_step: whose policy was evaluated, where it is not the last one's.
-    end_token: the text of the token that closes an answer.
+    end_token: the text of the token that closes an answer. criteria: how the reward of an
+    evaluation ("<set>/<reward>") splits, where it has parts that add up.
     """
 
     objective: str
@@ -234,6 +258,7 @@ class RunInfo:
     hash_version: int = 0
     code: dict[str, str] = field(default_factory=dict)
     end_token: str = ""
+    criteria: dict[str, Criteria] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -329,9 +354,10 @@ def _info(written: dict[str, Any]) -> RunInfo:
     judges = {
         purpose: {name: JudgeCounts(**values) for name, values in counts.items()} for purpose, counts in written.pop("judges", {}).items()
     }
-    info = RunInfo(**written, lengths=lengths, judges=judges)
+    criteria = {name: Criteria(**values) for name, values in written.pop("criteria", {}).items()}
+    info = RunInfo(**written, lengths=lengths, judges=judges, criteria=criteria)
     counted = [one for counts in judges.values() for one in counts.values()]
-    for part in (info, *lengths.values(), *counted):
+    for part in (info, *lengths.values(), *counted, *criteria.values()):
         check_types(part)
     return info
 

@@ -47,6 +47,8 @@ class Example:
     metadata: a row's further columns, for reward functions, rules and slots that read them.
     conversational: whether the row gave its prompt as messages; a TRL reward function gets
     messages then, and texts otherwise.
+    cluster: what prompts of the set have in common (a subject, a document), so that their scores
+    don't vary independently; None: the prompt is a cluster of its own.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Example:
     label: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     conversational: bool = False
+    cluster: str | None = None
 
     @property
     def reference(self) -> str:
@@ -130,6 +133,9 @@ class Verdict:
     reward: None where the source, or a part of it, could say nothing: whoever reads it leaves the
     answer out and counts it. `parts` explain the reward by name; `replies` are a judge's own words.
     left_out: the answer has a number to be evaluated by, and nothing is to be learned from it.
+    correct: whether the answer is right by a rule that says yes or no, None where the source has no
+    such rule. reference_parts: the parts of the reference by the same criteria, where the source
+    looked at it too.
     """
 
     reward: float | None
@@ -137,6 +143,8 @@ class Verdict:
     parts: dict[str, float] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
     left_out: bool = False
+    correct: bool | None = None
+    reference_parts: dict[str, float] | None = None
 
 
 OldLogp = Literal["no", "loss", "prepare", "sampler"]

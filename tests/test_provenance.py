@@ -189,6 +189,7 @@ def test_the_data_fingerprint_is_the_sha256_of_the_examples(recorded):
         {"demonstrations": ("so",)},
         {"label": False},
         {"metadata": {"source": "mine"}},
+        {"cluster": "otters"},
     ],
 )
 def test_any_change_of_an_example_or_their_order_changes_the_data_fingerprint(changed):

@@ -12,6 +12,7 @@ import pytest
 
 from grao_bench.errors import UserError
 from grao_bench.records import (
+    Criteria,
     EvalRecord,
     JudgeCounts,
     Lengths,
@@ -56,6 +57,7 @@ INFO = RunInfo(
     kept_step=40,
     sweep="demo",
     hash_version=1,
+    criteria={"world_helpful/gold": Criteria("score", {"coverage": "content"}, {"coverage": 2.0})},
 )
 OLD_NOTES = {
     "dropped: no answer: or an empty one": 2.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
 from grao_bench.ops import sign_with_ties
@@ -43,7 +43,9 @@ def compare(
     for example, verdict in zip(examples, verdicts[: len(requests)], strict=True):
         R = None
         if example.chosen is not None:
-            R = _sign(verdict.reward, next(of_references).reward, source.tie_margin)
+            reference = next(of_references)
+            R = _sign(verdict.reward, reference.reward, source.tie_margin)
+            verdict = replace(verdict, reference_parts=reference.parts)
         compared.append((R, verdict))
     return compared
 
@@ -90,6 +92,10 @@ class Evaluator:
                 answer=answer.text if self.store_text else "",
                 reference_tokens=None if reference is None else len(reference),
                 excluded=unsaid(example, R, verdict),
+                draw=0,
+                cluster=example.cluster,
+                correct=verdict.correct,
+                reference_parts=verdict.reference_parts,
                 **repetition_of(answer.text),
             )
             for example, answer, reference, (R, verdict) in zip(examples, answers, references, compared, strict=True)

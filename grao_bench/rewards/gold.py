@@ -5,13 +5,14 @@ A data set that knows its own truth offers the judge; both come in through proto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.ops import sign_with_ties
+from grao_bench.records import Criteria
 from grao_bench.types import Example, Verdict
 
 Mode = Literal["ternary", "score"]
@@ -22,6 +23,21 @@ class GoldJudge(Protocol):
     """Scores one answer in [-1, 1] and explains the score: the parts sum to it before it is clipped."""
 
     def score(self, example: Example, text: str, finished: bool) -> tuple[float, dict[str, float]]: ...
+
+
+@runtime_checkable
+class ItemisedJudge(Protocol):
+    """A gold judge that says which of its criteria are content, form or manners."""
+
+    @property
+    def criterion_kinds(self) -> Mapping[str, str]: ...
+
+
+@runtime_checkable
+class VerifyingJudge(Protocol):
+    """A gold judge that can also say right or wrong: all that was asked, and nothing else."""
+
+    def correct(self, example: Example, text: str, finished: bool) -> bool: ...
 
 
 @runtime_checkable
@@ -111,7 +127,8 @@ class FreeTextGold:
 class TernaryGold:
     """R(o, y) = sign(s(o) - s(y)), 0 when they are closer than the tie band; an unfinished answer is -1, whatever it says.
 
-    R(y, y) = 0. The parts are the judge's criteria of the answer, its score and the reference's score, which is computed once.
+    R(y, y) = 0. The parts are the judge's criteria of the answer, its score and the reference's
+    score; the reference is judged once.
     """
 
     judge: GoldJudge
@@ -119,7 +136,12 @@ class TernaryGold:
     name: str = "gold"
     fingerprint: str = "gold judge"
     pairwise: bool = True
-    _references: dict[Example, float] = field(default_factory=dict, repr=False, compare=False)
+    _references: dict[Example, tuple[float, dict[str, float]]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def criteria(self) -> Criteria | None:
+        """See `ItemisedSource`: of the score; the verdict is the sign of a difference of scores."""
+        return _criteria(self.judge)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order."""
@@ -127,13 +149,19 @@ class TernaryGold:
 
     def _verdict(self, request: RewardRequest) -> Verdict:
         score, parts = self.judge.score(request.example, request.text, request.finished)
-        reference = self._reference(request.example)
+        reference, of_reference = self._reference(request.example)
         reward = sign_with_ties(score - reference, self.tie_margin) if request.finished else -1.0
-        return Verdict(reward, self.name, {**parts, "score": score, "reference_score": reference})
+        return Verdict(
+            reward,
+            self.name,
+            {**parts, "score": score, "reference_score": reference},
+            correct=_correct(self.judge, request),
+            reference_parts={**of_reference, "score": reference},
+        )
 
-    def _reference(self, example: Example) -> float:
+    def _reference(self, example: Example) -> tuple[float, dict[str, float]]:
         if example not in self._references:
-            self._references[example] = self.judge.score(example, example.reference, True)[0]
+            self._references[example] = self.judge.score(example, example.reference, True)
         return self._references[example]
 
 
@@ -147,10 +175,28 @@ class ScoredGold:
     fingerprint: str = "gold judge"
     pairwise: bool = False
 
+    @property
+    def criteria(self) -> Criteria | None:
+        """See `ItemisedSource`: of the score, which is the reward."""
+        return _criteria(self.judge)
+
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order."""
         return [self._verdict(request) for request in requests]
 
     def _verdict(self, request: RewardRequest) -> Verdict:
         score, parts = self.judge.score(request.example, request.text, request.finished)
-        return Verdict(score, self.name, {**parts, "score": score})
+        correct = _correct(self.judge, request)
+        return Verdict(score, self.name, {**parts, "score": score}, correct=correct)
+
+
+def _criteria(judge: GoldJudge) -> Criteria | None:
+    if not isinstance(judge, ItemisedJudge):
+        return None
+    return Criteria("score", dict(judge.criterion_kinds))
+
+
+def _correct(judge: GoldJudge, request: RewardRequest) -> bool | None:
+    if not isinstance(judge, VerifyingJudge):
+        return None
+    return judge.correct(request.example, request.text, request.finished)

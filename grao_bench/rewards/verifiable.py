@@ -149,7 +149,8 @@ class VerifiableSource:
             raise UserError(f"reward.rule={self.spec.rule}: the {where} of {request.example.id} holds {what}; choose another rule or set")
         found = self.spec.found_in(request.text)
         right = self.spec.same(found, wanted) and (request.finished or self.spec.unfinished == "judge")
-        return Verdict(float(right), self.name, {"correct": float(right), "parsed": float(found is not None)})
+        parts = {"correct": float(right), "parsed": float(found is not None)}
+        return Verdict(float(right), self.name, parts, correct=right)
 
 
 def last_number(text: str) -> float | None:

@@ -23,12 +23,14 @@ class Draw:
         return [Verdict(0.0, "draw") for _ in requests]
 
 
-def recorded(store_text):
+def recorded(store_text, reward=None, cluster=None):
     codec = TextCodec(word_tokenizer(), "hh", 32)
-    example = Example("e0", (Turn("user", "red one"),), "green blue green blue one two three", None, "helpful")
+    reference = "green blue green blue one two three"
+    prompt = (Turn("user", "red one"),)
+    example = Example("e0", prompt, reference, None, "helpful", cluster=cluster)
     engine = ScriptedEngine(codec, {"*": ["good bad good bad good bad"]})
     evaluator = Evaluator(codec, Sampling(0.0, 1.0, 8), store_text)
-    (record,) = evaluator.judge(Draw(), [example], evaluator.draw(engine, [example], 0))
+    (record,) = evaluator.judge(reward or Draw(), [example], evaluator.draw(engine, [example], 0))
     return record
 
 
@@ -47,3 +49,25 @@ def test_record_files_from_before_are_read(tmp_path):
     (tmp_path / "old.jsonl").write_text(json.dumps(old) + "\n")
     (record,) = read_records(tmp_path / "old.jsonl", EvalRecord)
     assert (record.answer, record.reference_tokens, record.distinct_1) == ("a", None, None)
+    known = (record.draw, record.cluster, record.correct, record.reference_parts)
+    assert known == (0, None, None, None)
+
+
+class Rule(Draw):
+    """Pointwise: right where the text has a "good", with the number of its words as a part."""
+
+    pairwise = False
+
+    def score(self, requests):
+        counts = [len(request.text.split()) for request in requests]
+        return [
+            Verdict(float(n), self.name, {"words": float(n)}, correct="good" in request.text)
+            for n, request in zip(counts, requests, strict=True)
+        ]
+
+
+def test_cluster_correctness_and_the_references_parts_are_recorded():
+    record = recorded(store_text=False, reward=Rule(), cluster="red things")
+    assert (record.cluster, record.correct, record.draw) == ("red things", True, 0)
+    assert (record.parts, record.reference_parts) == ({"words": 6.0}, {"words": 7.0})
+    assert recorded(store_text=False).reference_parts is None  # who judges pairs alone

@@ -12,7 +12,8 @@ import yaml
 from grao_bench.data.world import WorldData, WorldJudge, oracle_answer
 from grao_bench.errors import UserError
 from grao_bench.interfaces import Dataset, DataSpec, RewardRequest, RewardSpec
-from grao_bench.rewards.gold import GoldReward
+from grao_bench.records import Criteria
+from grao_bench.rewards.gold import GoldReward, Mode
 from grao_bench.types import Example, Turn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,34 @@ def test_ternary_wins_ties_and_loses_against_the_reference() -> None:
     assert (source.name, source.pairwise, source.tie_margin) == ("gold", True, 0.05)
     assert verdicts[0].source == "gold"
     assert verdicts[0].parts == {"coverage": 0.75, "score": 0.75, "reference_score": 0.375}
+
+
+def test_the_references_own_parts_are_told_and_it_is_judged_once() -> None:
+    judge = WrittenScores({"Otters eat fish.": 0.25, "a": 0.5, "b": 0.0})
+    verdicts = GoldReward("ternary", 0.05).source(judge).score([request("a"), request("b")])
+    told = [verdict.reference_parts for verdict in verdicts]
+    assert told == [{"written": 0.25, "score": 0.25}] * 2
+    assert judge.asked.count("Otters eat fish.") == 1
+
+
+class Checking(WrittenScores):
+    """One that also says right or wrong, and what its criterion is of."""
+
+    criterion_kinds: ClassVar[dict[str, str]] = {"written": "content"}
+
+    def correct(self, example: Example, text: str, finished: bool) -> bool:
+        return finished and self.scores[text] == 1.0
+
+
+@pytest.mark.parametrize("mode", ["ternary", "score"])
+def test_what_a_judge_says_beside_its_score_is_passed_on(mode: Mode) -> None:
+    judge = Checking({"Otters eat fish.": 0.25, "a": 1.0, "b": 0.5})
+    source = GoldReward(mode, 0.05).source(judge)
+    asked = [request("a"), request("a", finished=False), request("b")]
+    assert [verdict.correct for verdict in source.score(asked)] == [True, False, False]
+    assert source.criteria == Criteria("score", {"written": "content"})
+    plain = GoldReward(mode, 0.05).source(WrittenScores({"Otters eat fish.": 0.0, "a": 1.0}))
+    assert (plain.criteria, plain.score([request("a")])[0].correct) == (None, None)
 
 
 def test_an_unfinished_answer_loses_whatever_it_says() -> None:

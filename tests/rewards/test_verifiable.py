@@ -117,7 +117,9 @@ def test_the_source_says_what_it_is_and_what_it_could_read():
     assert isinstance(source, RewardSource)
     assert (source.name, source.pairwise, source.tie_margin) == ("verifiable_gsm8k", False, 0.0)
     example = Example("e1", (), GOLD, None, "s")
-    parts = [verdict.parts for verdict in source.score([RewardRequest(example, text, True) for text in ("#### 18", "#### 1", "18")])]
+    said = [RewardRequest(example, text, True) for text in ("#### 18", "#### 1", "18")]
+    parts = [verdict.parts for verdict in source.score(said)]
+    assert [verdict.correct for verdict in source.score(said)] == [True, False, False]
     assert parts == [{"correct": 1.0, "parsed": 1.0}, {"correct": 0.0, "parsed": 1.0}, {"correct": 0.0, "parsed": 0.0}]
     assert source.fingerprint != spec("gsm8k", absolute_tolerance=0.1).build(ANY).fingerprint
 
