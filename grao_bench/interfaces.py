@@ -206,6 +206,32 @@ class DataSpec(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a policy without a model may see, besides the prompt and what its example holds.
+
+    train: the training examples. base: example id -> the base model's answer to that prompt.
+    unfinished: ids of those that the base did not end.
+    """
+
+    train: tuple[Example, ...]
+    base: Mapping[str, str]
+    unfinished: frozenset[str] = frozenset()
+
+
+Control = Callable[[Example, Seen], str]
+"""A policy without a model, for a row that says what a judge pays for: its answer to a prompt."""
+
+
+@runtime_checkable
+class ControlledData(Protocol):
+    """A data set that has control policies of its own."""
+
+    def controls(self) -> Mapping[str, Sequence[tuple[str, Control]]]:
+        """Kind -> its policies by name. Of a kind, the one that scores best is a row."""
+        ...
+
+
 @runtime_checkable
 class Codec(Protocol):
     """Text to ids and back, for one tokenizer: the ids of a prompt and of its answer, concatenated,
