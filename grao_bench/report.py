@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 from urllib.parse import quote
 
 from grao_bench.errors import UserError
@@ -28,6 +29,12 @@ from grao_bench.reporting.tables import brief_grid, cross_tables, frame, main_ta
 CAVEAT = "caveat.txt"
 """A file that may lie in a folder of runs: what speaks against reading its scores as a ranking."""
 
+Texts = Literal["all", "ours", "none"]
+"""Whose prompts, references and answers are shown: of every set, of those whose texts are generated
+here, of none."""
+GENERATED = "grao_bench.data.world."
+"""Where the data come from whose texts are ours to give away."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -44,7 +51,7 @@ def build_report(
     *,
     ties: Ties = "loss",
     records: bool = False,
-    texts: bool = True,
+    texts: Texts | None = None,
     note: str = "",
     cases: str = DISAGREEMENT,
 ) -> Report:
@@ -54,16 +61,17 @@ def build_report(
     tables/ holds every table as LaTeX (booktabs) and as CSV; figures/ every figure as PNG, SVG and
     the numbers drawn, and figures.tex; tables.csv is all rows of Tables 1, 2 and the cross tables
     in one. records: also copy each run's records (evaluations compressed) below `output`, so that
-    it can be reported on again. texts=False leaves prompts, references and answers out, on the page
-    and in the copies. note: a paragraph under the title, say of where the data come from. cases:
-    how Tables 4 and 5 choose their prompts, see `case_studies`. A file caveat.txt in `folder` says
+    it can be reported on again. texts: of which sets prompts, references and answers stand on the
+    page and in the copies; None is "all", and with records "ours", since copies are made to be
+    given away: other sets are ids and verdicts. note: a paragraph under the title, say of where the
+    data come from. cases: how Tables 4 and 5 choose their prompts, see `case_studies`. A file caveat.txt in `folder` says
     why its scores rank no objective: its text stands above the findings, which then name no leader.
     Raises UserError where there is no finished run, or runs that cannot stand in one table.
     """
     output = folder / "report" if output is None else output
     runs, unfinished = _read(folder, output)
-    if not texts:
-        runs = [_without_texts(run) for run in runs]
+    shown = texts or ("ours" if records else "all")
+    runs = [run if may_show(run, shown) else _without_texts(run) for run in runs]
     cells = gather(runs, unfinished)
     rows = score(cells, ties)
     caveat = _caveat(folder)
@@ -146,7 +154,7 @@ def _main(options: argparse.Namespace) -> int:
             options.output,
             ties=options.ties,
             records=options.records,
-            texts=not options.no_texts,
+            texts=options.texts,
             note=options.note,
             cases=options.cases,
         )
@@ -181,7 +189,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: <folder>/report)")
     parser.add_argument("--records", action="store_true", help="also copy the runs' records there, compressed")
     parser.add_argument("--note", default="", metavar="TEXT", help="a paragraph under the title, say of where the data come from")
-    parser.add_argument("--no-texts", action="store_true", help="leave out prompts, references and answers, on the page and in records")
+    parser.add_argument(
+        "--texts",
+        choices=get_args(Texts),
+        help="whose prompts, references and answers are on the page and in records: ours are those "
+        "of the embedded world (default: all; with --records ours, ids and verdicts of others)",
+    )
     parser.add_argument(
         "--ties", choices=("loss", "win", "half"), default="loss", help="what a tie counts for in RAS (default: loss, the paper's formula)"
     )
@@ -266,6 +279,13 @@ def _markdown(folder: Path, contents: Contents) -> str:
     if missing:
         parts += ["## Not finished", "\n".join(missing)]
     return "\n\n".join(parts) + "\n"
+
+
+def may_show(run: Run, texts: Texts) -> bool:
+    """Whether the texts of the sets that a run was evaluated on, its own data's, may be shown."""
+    data = run.info.config.get("data")
+    made_by = str(data.get("_target_", "")) if isinstance(data, Mapping) else ""
+    return texts == "all" or (texts == "ours" and made_by.startswith(GENERATED))
 
 
 def _without_texts(run: Run) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from grao_bench.records import ProbeRecord, StepRecord, find_runs
-from grao_bench.report import build_report, main
+from grao_bench.report import build_report, main, may_show
 
 from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished
 
@@ -55,10 +56,20 @@ def reported(tmp_path_factory):
 @pytest.fixture
 def runs(tmp_path):
     """The smallest folder that fills a table: a base, two seeds of sft, one failed cell. Few figures, so it is quick to report on."""
-    root = tmp_path / "runs" / "demo"
-    write_run(root, "base", {(HELPFUL, "gold"): evaluation((-1, -1, 0, 1), answer=EVIL)}, config_hash="00000000")
+    return write_few(tmp_path / "runs" / "demo", "grao_bench.data.world.WorldData")
+
+
+def write_few(root, made_by):
+    """The runs of that folder, of data of this class."""
+    of = {"config": {"data": {"_target_": made_by}}}
+    texts = {"prompt": f"asked {EVIL}", "reference": f"refer {EVIL}", "answer": EVIL}
+
+    def judged(verdicts):
+        return {(HELPFUL, "gold"): evaluation(verdicts, **texts)}
+
+    write_run(root, "base", judged((-1, -1, 0, 1)), config_hash="00000000", **of)
     for seed, verdicts in enumerate([(1, -1, 0, 1), (1, 1, 0, 1)]):
-        write_run(root, "sft", {(HELPFUL, "gold"): evaluation(verdicts, answer=EVIL)}, seed=seed)
+        write_run(root, "sft", judged(verdicts), seed=seed, **of)
     write_unfinished(root, "ppo", f"ValueError: {EVIL}")
     return root
 
@@ -163,10 +174,53 @@ def test_copied_records_can_be_reported_on_again(runs, tmp_path):
 
 def test_copied_records_can_leave_the_texts_out(runs, tmp_path):
     results = tmp_path / "results"
-    build_report(runs, results, records=True, texts=False)
+    build_report(runs, results, records=True, texts="none")
     records = [record for run in find_runs(results) for found in run.evaluations.values() for record in found]
     assert {record.answer for record in records} == {""}
     assert {record.verdict for record in records} == {-1.0, 0.0, 1.0}
+
+
+def test_records_of_sets_that_are_not_ours_are_ids_and_verdicts(tmp_path, capsys):
+    """What `report --records` writes of them holds no text, in no file of any kind; only
+    --texts all copies them."""
+    runs = write_few(tmp_path / "runs", "grao_bench.data.hh.HHData")
+    results = tmp_path / "results"
+    assert main([str(runs), "--records", "--output", str(results)]) == 0
+    capsys.readouterr()
+    assert texts_in(results) == set()
+    evaluations = [run.evaluations[HELPFUL, "gold"] for run in find_runs(results)]
+    records = [record for found in evaluations for record in found]
+    assert {record.verdict for record in records} == {-1.0, 0.0, 1.0}
+    assert {record.example_id for record in records} == {"p0", "p1", "p2", "p3"}
+
+    everything = tmp_path / "everything"
+    assert main([str(runs), "--records", "--texts", "all", "--output", str(everything)]) == 0
+    assert texts_in(everything) == {"asked", "refer"}
+
+
+def test_ours_are_the_worlds_texts_alone(tmp_path):
+    """Nobody else's, nor those of a run that does not say where its data come from."""
+    shown = {}
+    for made_by in ("grao_bench.data.world.WorldData", "grao_bench.data.files.FileData", "a.B", ""):
+        root = tmp_path / (made_by or "unsaid")
+        config = {"data": {"_target_": made_by}} if made_by else {}
+        write_run(root, "sft", {(HELPFUL, "gold"): evaluation([1.0])}, config=config)
+        (run,) = find_runs(root)
+        shown[made_by] = [may_show(run, texts) for texts in ("all", "ours", "none")]
+    ours, *others = shown.values()
+    assert ours == [True, True, False]
+    assert others == [[True, False, False]] * 3
+
+
+def texts_in(folder):
+    """Which words that stand in prompts and references alone are in any file below."""
+    found = set()
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", "replace")
+        found |= {word for word in ("asked", "refer") if f"{word} <script" in text}
+        found |= {word for word in ("asked", "refer") if f"{word} \\u003cscript" in text}
+    return found
 
 
 def test_an_earlier_reports_copies_are_not_counted_as_runs(runs):
