@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from grao_bench.errors import UserError
 from grao_bench.old_records import typed
+from grao_bench.pair_accuracy import PairAccuracy, read_accuracy
 from grao_bench.values import check_types
 
 PARTIAL = ".partial"
@@ -186,7 +187,8 @@ class JudgeCounts:
     replies that could not be read, texts that it refused, replies without their usage, tokens as
     reported, and cost, in the prices' currency, of every call through the cache over all runs that
     share it, calls of unknown cost at their bound. faults: by kind. other: what a source of the
-    user's own tells besides, by name.
+    user's own tells besides, by name. pair_accuracy: of a reward model, how it does on held-out
+    pairs; None where its folder does not say, as before it was recorded.
     """
 
     judged: int = 0
@@ -206,6 +208,7 @@ class JudgeCounts:
     cost: float | None = None
     faults: dict[str, int] = field(default_factory=dict)
     other: dict[str, float] = field(default_factory=dict)
+    pair_accuracy: PairAccuracy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,15 +354,21 @@ def read_info(folder: Path) -> RunInfo:
 
 def _info(written: dict[str, Any]) -> RunInfo:
     lengths = {name: Lengths(**values) for name, values in written.pop("lengths", {}).items()}
-    judges = {
-        purpose: {name: JudgeCounts(**values) for name, values in counts.items()} for purpose, counts in written.pop("judges", {}).items()
-    }
+    judges = {what: _counts(counts) for what, counts in written.pop("judges", {}).items()}
     criteria = {name: Criteria(**values) for name, values in written.pop("criteria", {}).items()}
     info = RunInfo(**written, lengths=lengths, judges=judges, criteria=criteria)
     counted = [one for counts in judges.values() for one in counts.values()]
     for part in (info, *lengths.values(), *counted, *criteria.values()):
         check_types(part)
     return info
+
+
+def _counts(written: dict[str, Any]) -> dict[str, JudgeCounts]:
+    found = {}
+    for name, values in written.items():
+        told = values.get("pair_accuracy")
+        found[name] = JudgeCounts(**{**values, "pair_accuracy": told and read_accuracy(told)})
+    return found
 
 
 def read_run(folder: Path) -> Run:

@@ -341,8 +341,9 @@ def judges_of(one: EvaluationSet, label: str = "") -> dict[str, RewardSource]:
 
 
 def evaluating(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, RewardSource]:
-    """The judge of each evaluation by the sets' own reward: "<set>/<reward><label>"."""
-    return {f"{one.name}/{one.reward.name}{label}": one.reward for one in sets}
+    """The judge of each evaluation: "<set>/<reward><label>"."""
+    judges = [judges_of(one, label) for one in sets]
+    return {name.replace("-", "/", 1): each for one in judges for name, each in one.items()}
 
 
 def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, str]:
@@ -575,7 +576,8 @@ def summary(folder: Path, bases: Sequence[Path]) -> dict[str, float]:
         named |= {f"{shown}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
         unknown = sum(record.verdict is None for record in records)
         named |= {f"{shown}/prompts without a reference": float(unknown)} if unknown else {}
-        named |= {f"{shown}/alarm: {alarm.rule.name}": alarm.value for alarm in alarms(run, records)}
+        fired = alarms(run, records, f"{name}/{reward}")
+        named |= {f"{shown}/alarm: {alarm.rule.name}": alarm.value for alarm in fired}
     return named
 
 
@@ -590,7 +592,7 @@ def alarm_lines(folder: Path) -> list[str]:
     """The alarms of a run, a line each, with the sets whose evaluation they come from; empty when all is well."""
     run = read_run(folder)
     found: dict[str, list[str]] = {}
-    for (name, _), records in run.evaluations.items():
-        for alarm in alarms(run, records):
+    for (name, reward), records in run.evaluations.items():
+        for alarm in alarms(run, records, f"{name}/{reward}"):
             found.setdefault(f"ALARM: {alarm.rule.text.format(alarm.value)}", []).append(name)
     return [f"{line} ({', '.join(sets)})" for line, sets in found.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,6 +38,7 @@ from grao_bench.rewards.reward_folder import (
     RECORD_FILE,
     TrainedAs,
     template_digest,
+    write_accuracy,
     write_pairs,
 )
 from grao_bench.training.bradley_terry import (
@@ -46,19 +46,16 @@ from grao_bench.training.bradley_terry import (
     RewardTrainer,
     RewardTraining,
     fit_reward_model,
-    pair_margins,
-    read_pairs,
 )
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
+from grao_bench.training.held_out import find_rivals, held_out, told_apart
+from grao_bench.training.length_balance import length_balanced
 from grao_bench.types import Example
 from grao_bench.values import describe
 
 Half = Literal["all", "training", "evaluation"]
 HALVES_SEED = 0
 """Of the split into halves: the same for every reward model, so that two halves are each other's."""
-
-BASELINE_KEYS = ("accuracy", "ece", "length_correlation", "agreement_with_gold")
-"""What is reported of the baseline, as bag_of_words_<key>."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +65,8 @@ class RewardExperiment:
     half: which of its training pairs. `training` and `evaluation` are disjoint halves, cut by
     dialogue (so equal prompts, and with them equal pairs, are on one side): a policy that is
     trained by a model of one can be evaluated by a model of the other.
+    length_balance: of its training pairs as many are left out as it takes for the longer answer to
+    be the chosen one in half of them (`training.length_balance`).
     baseline: a bag-of-words logistic regression is fitted on the same pairs, and measured beside the model.
     output: the checkpoint's folder; "{half}" in it stands for "-training", "-evaluation", or nothing for all.
     """
@@ -76,6 +75,7 @@ class RewardExperiment:
     data: DataSpec
     training: RewardTraining
     half: Half
+    length_balance: bool
     baseline: bool
     max_tokens: int
     seed: int
@@ -117,56 +117,45 @@ def train_reward_model(experiment: RewardExperiment, bars: Any) -> dict[str, int
     ends as if it had not been.
 
     metrics.json: `pairs`, `pairs_cut` (those whose prompt had to be cut), `pairs_equal` (left out,
-    as their answers are equal within max_tokens), and for dev and test what
-    `rewards.pair_metrics.measures` and the baseline say of them. Lengths are in characters.
+    as their answers are equal within max_tokens), `pairs_balanced_away` (by length_balance), and for
+    dev and test what `rewards.pair_metrics` and the baseline say of them. Lengths are in characters.
+    pair_accuracy.json: how it does on held-out pairs beside a rule of length alone and the baseline.
     pairs.json: digests of the training pairs, by which two reward models are seen to be disjoint.
     reward_model.json: how it was trained to read (`rewards.reward_folder.TrainedAs`).
     """
-    from grao_bench.rewards.bag_of_words import fit_bag_of_words
-
     experiment.check()
     folder, dataset = experiment.folder, experiment.data.build()
     splits = pairs_of(dataset, experiment.half)
     tell(dataset)
-    baseline = fit_bag_of_words(splits["train"], splits["dev"]) if experiment.baseline else None
+    train = splits["train"]
+    if experiment.length_balance:
+        train = length_balanced(train, stream_seed(experiment.seed, "length balance"))
+    rivals = find_rivals(splits, train, experiment.baseline)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     with process_settings(experiment.threads), lock:
         experiment.check()  # another process may have been quicker
         partial = folder.with_name(folder.name + PARTIAL)
-        scorer, codec = _start(experiment, splits["train"], partial, bars)
+        scorer, codec = _start(experiment, train, partial, bars)
         length = experiment.max_tokens
-        train, pairs = _told_apart(codec, splits["train"], length)
+        told, pairs = told_apart(codec, train, length)
         if not pairs:
             what = f"the answers of all pairs of data={dataset.name} are equal within it"
             raise UserError(f"max_tokens={length}: {what}; raise it")
-        cut, equal = codec.truncation.truncated_prompts, len(splits["train"]) - len(train)
+        metrics: dict[str, int | float] = {"pairs": len(pairs)}
+        metrics["pairs_cut"] = codec.truncation.truncated_prompts
+        metrics["pairs_equal"] = len(train) - len(told)
+        metrics["pairs_balanced_away"] = len(splits["train"]) - len(train)
         _fit(experiment, scorer, pairs, partial, f"reward model on {dataset.name}", bars)
-        metrics: dict[str, int | float] = {"pairs": len(pairs), "pairs_cut": cut}
-        metrics["pairs_equal"] = equal
         for name in ("dev", "test"):
-            held_out, pairs = _told_apart(codec, splits[name], length)
-            if held_out:
-                bound = experiment.training.tokens_per_forward
-                margins = pair_margins(scorer, pairs, bound)
-                metrics |= measured(name, held_out, margins, experiment.data)
-                if baseline is not None:
-                    margins = baseline.margins(held_out)
-                    metrics |= _of_baseline(measured(name, held_out, margins, experiment.data))
+            unseen = told_apart(codec, splits[name], length)
+            found = held_out(name, unseen, scorer, experiment.training, rivals, experiment.data)
+            if found:
+                metrics |= found[0]
+                write_accuracy(partial, found[1])
         _save(scorer, codec, metrics, partial)
         partial.rename(folder)
     return metrics
-
-
-def _told_apart(
-    codec: TextCodec,
-    examples: Sequence[Example],
-    max_tokens: int,
-) -> tuple[list[Example], list[Pair]]:
-    """The examples whose answers the model can tell apart, and how it reads them."""
-    pairs = read_pairs(codec, examples, max_tokens)
-    both = [(one, pair) for one, pair in zip(examples, pairs, strict=True) if not pair.equal]
-    return [one for one, _ in both], [pair for _, pair in both]
 
 
 def _start(
@@ -251,12 +240,6 @@ def _save(
     shutil.rmtree(partial / "checkpoint", ignore_errors=True)
 
 
-def _of_baseline(found: Mapping[str, float]) -> dict[str, float]:
-    """Of a split's measures those that are reported of the baseline, under its name."""
-    reported = {key: value for key, value in found.items() if key.split("/")[1] in BASELINE_KEYS}
-    return {key.replace("/", "/bag_of_words_"): value for key, value in reported.items()}
-
-
 def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -272,22 +255,6 @@ def pairs_of(dataset: Dataset, half: Half) -> dict[str, list[Example]]:
         if not splits["train"]:
             raise UserError(f"half={half}: none of the pairs of data={dataset.name} is in it; use a larger set")
     return splits
-
-
-def measured(split: str, pairs: Sequence[Example], margins: Any, data: DataSpec) -> dict[str, float]:
-    """What the margins are worth on a split's pairs; with the gold judge where the set has one. A figure that can't be had is left out."""
-    import numpy as np
-
-    from grao_bench.rewards.gold import JudgedData
-    from grao_bench.rewards.pair_metrics import measures
-
-    longer_by = np.array([len(example.reference) - len(example.rejected or "") for example in pairs], dtype=float)
-    gold = None
-    if isinstance(data, JudgedData):
-        judge = data.judge()
-        gold = [judge.score(e, e.reference, True)[0] - judge.score(e, e.rejected or "", True)[0] for e in pairs]
-    found: Mapping[str, float] = measures(np.asarray(margins, dtype=float), longer_by, gold)
-    return {f"{split}/{name}": value for name, value in found.items() if not math.isnan(value)}
 
 
 def task(cfg: DictConfig) -> None:

@@ -20,6 +20,7 @@ FLOORS = (
         "ops",
         "records",
         "old_records",
+        "pair_accuracy",
         "errors",
         "batching",
         "dialogue",

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from grao_bench.records import read_run
-from grao_bench.rewards.reward_folder import shared_pairs
+from grao_bench.rewards.reward_folder import accuracy_of, shared_pairs
 from grao_bench.train_reward import halves
 from grao_bench.types import Example, Turn
 from tests.cells import TINY_BASE, world_rows, write_rows
@@ -205,9 +205,41 @@ def test_the_report_of_a_reward_model(trained):
         assert f"{split}/agreement_with_gold" not in metrics, "data=jsonl has no gold judge"
         assert metrics[f"{split}/bag_of_words_accuracy"] == 1.0, "one word tells"
         assert f"{split}/bag_of_words_accuracy 1" in outcome.out
+    found = accuracy_of(str(folder))
+    assert found is not None
+    assert (found.split, found.pairs) == ("test", metrics["test/pairs"])
+    assert (found.prefers_longer, found.length_rule.value) == (True, 1.0)
+    assert (metrics["test/length_rule"], metrics["test/prefers_longer"]) == (1.0, 1.0)
+    assert metrics["test/accuracy_low"] == found.accuracy.low < found.accuracy.value
+    assert metrics["test/over_length_rule_high"] == found.over_length_rule.high
+    assert metrics["pairs_balanced_away"] == 0
     record = json.loads((folder / "pairs.json").read_text())
     assert record["half"] == "all"
     assert len(record["pairs"]) <= metrics["pairs"]
+
+
+def test_length_balance_leaves_pairs_out_and_says_how_many(pairs, tmp_path, command):
+    """Of 240 pairs every third has its answers swapped, so that the shorter one is chosen: as many
+    of the others go. With none swapped there is nothing to balance, which is said in a line."""
+    swapped = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} if n % 3 == 0 else row for n, row in enumerate(pairs)]
+    write_rows(tmp_path / "pairs.jsonl", swapped)
+    short = (*OWN_PAIRS, "training.epochs=1", "baseline=false", "length_balance=true")
+    outcome = command("train_reward", *short, "output=mine")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads((tmp_path / "mine" / "metrics.json").read_text())
+    trained = json.loads((tmp_path / "mine" / "pairs.json").read_text())["pairs"]
+    assert metrics["pairs"] == len(trained)
+    assert metrics["pairs"] % 2 == 0
+    assert 40 <= metrics["pairs_balanced_away"] <= 90
+    whole = metrics["pairs"] + metrics["pairs_balanced_away"]
+    assert whole + metrics["dev/pairs"] + metrics["test/pairs"] == len(pairs)
+    assert metrics["test/prefers_longer"] == 1.0, "the rule is of all pairs, balanced or not"
+
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    outcome = command("train_reward", *short, "output=other")
+    assert outcome.code == 2
+    assert outcome.err.startswith("grao_bench: length_balance=true: in no tenth of the")
+    assert outcome.err.count("\n") == 1
 
 
 def test_halves_are_disjoint_and_a_cell_is_evaluated_by_the_other(tmp_path, command):
@@ -233,6 +265,14 @@ def test_halves_are_disjoint_and_a_cell_is_evaluated_by_the_other(tmp_path, comm
     assert outcome.code == 0, outcome.err
     found = read_run(tmp_path / outcome.out.splitlines()[-1])
     assert ("world_helpful", "reward_model_sign") in found.evaluations
+    # the run says of both reward models how they do on held-out pairs, as their folders do
+    told = found.info.judges
+    trained_on = told["training"]["reward_model_score"]
+    assert trained_on.pair_accuracy == accuracy_of(str(folders[0]))
+    judge = told["world_helpful/reward_model_sign"]["reward_model_sign"]
+    assert judge.pair_accuracy == accuracy_of(str(folders[1]))
+    assert trained_on.pair_accuracy != judge.pair_accuracy
+    assert judge.judged >= 32, "the base's answers to 16 prompts, and the policy's"
 
     # the evaluation model, trained anew on all pairs, has seen the training reward's
     outcome = command("train_reward", *short, "output=runs/reward_models/everything")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from grao_bench.records import EvalRecord, Lengths, ProbeRecord, Run, StepRecord
+from grao_bench.reporting.reward_models import accuracies, shortfall
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,27 @@ PROMPTS = Rule(
     "{:.1f}% of a set's prompts cut",
     "More than 5% of the prompts of a set, in training or evaluation, were longer than budget.max_prompt_tokens and lost turns or words.",
 )
-RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION, PROMPTS, MINIBATCHES)
+LENGTH_RULE = Rule(
+    "no better than length",
+    0.0,
+    "its reward model is no better than a length rule (up to {:.1f} points under it)",
+    "On held-out pairs a reward model that trained the row, or judges it, is not shown to be right "
+    "more often than preferring the longer (or the shorter) answer is.",
+)
+WORDS_RULE = Rule(
+    "no better than words",
+    0.0,
+    "its reward model is no better than a bag of words (up to {:.1f} points under it)",
+    "On held-out pairs a reward model that trained the row, or judges it, is not shown to be right "
+    "more often than a bag of words from the same training pairs is.",
+)
+RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION, PROMPTS, MINIBATCHES, LENGTH_RULE, WORDS_RULE)
 
 
-def alarms(run: Run, records: Sequence[EvalRecord]) -> tuple[Alarm, ...]:
-    """The alarms of one run, judged on one evaluation's records. A quantity that was not measured raises none."""
+def alarms(run: Run, records: Sequence[EvalRecord], judge: str = "") -> tuple[Alarm, ...]:
+    """The alarms of one run, judged on the records of one evaluation, `judge` ("<set>/<reward>"). A
+    quantity that was not measured raises none."""
+    reward_models = accuracies([run], judge).values()
     measured = {
         REFERENCE: reference_drop(run.probes),
         ENTROPY: entropy_ratio(run.probes),
@@ -77,6 +94,8 @@ def alarms(run: Run, records: Sequence[EvalRecord]) -> tuple[Alarm, ...]:
         TRUNCATION: 100.0 * sum(not record.finished for record in records) / len(records) if records else math.nan,
         PROMPTS: prompts_cut(run.info.lengths.values()),
         MINIBATCHES: minibatches_short(run),
+        LENGTH_RULE: shortfall(reward_models, "length_rule"),
+        WORDS_RULE: shortfall(reward_models, "bag_of_words"),
     }
     return tuple(Alarm(rule, value) for rule, value in measured.items() if value > rule.limit)
 

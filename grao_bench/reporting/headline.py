@@ -10,8 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from grao_bench.records import Run
 from grao_bench.reporting.cells import BASE
 from grao_bench.reporting.comparisons import LIMITS, Difference, between
+from grao_bench.reporting.reward_models import accuracies, warnings
 from grao_bench.reporting.tables import Comparison, Row, Table, number, unequal_settings
 
 NAMED = 3
@@ -48,8 +50,11 @@ def _finding(table: Table, model: str, caveat: str) -> Finding:
     base = next((row for row in rows if row.cell.objective == BASE and row.scores), None)
     lost = [row.cell.label for row in rows if not row.scores]
     about = f"{table.set} ({model}), judged by {table.reward}"
+    behind = accuracies(_runs(scored), f"{table.set}/{table.reward}")
+    warned = [f"{text}." for text in warnings(behind)]
     if scored and not any("ras" in row.scores for row in scored):
-        return Finding(about, *_by_reward(rows))
+        verdict, text = _by_reward(rows, bool(warned))
+        return Finding(about, verdict, " ".join([text, *warned]))
     found = next((one for one in table.comparisons if (one.model, one.score) == (model, "ras")), None)
     against = doubts(scored, caveat)
     verdict, sentences = _compared(found, scored, against) if found else _alone(scored)
@@ -58,24 +63,37 @@ def _finding(table: Table, model: str, caveat: str) -> Finding:
         sentences.append(f"Beside them, trained elsewhere: {named}.")
     if base:
         sentences.append(f"The base has {_percent(base)}.")
+    sentences += warned
     if lost:
         sentences.append(f"No result for {_names(lost)}: see the table for the reason.")
     return Finding(about, verdict, " ".join(sentences))
 
 
+def _runs(rows: Sequence[Row]) -> list[Run]:
+    return [run for row in rows for run in row.cell.runs]
+
+
 def doubts(rows: Sequence[Row], caveat: str = "") -> list[str]:
-    """Why the scores of these rows rank no objective; empty where nothing is known against it."""
-    alarmed = [f"{row.cell.label} ({', '.join(row.alarms)})" for row in rows if row.alarms]
+    """Why the scores of these rows rank no objective; empty where nothing is known against it. An
+    alarm that all of them have is said once."""
+    first = rows[0].alarms if len(rows) > 1 else ()
+    common = [one for one in first if all(one in row.alarms for row in rows)]
+    left = {row.cell.label: [one for one in row.alarms if one not in common] for row in rows}
+    alarmed = [f"{label} ({', '.join(own)})" for label, own in left.items() if own]
     return [
         *(["the caveat above"] if caveat else []),
         *unequal_settings([row.cell for row in rows]),
+        *([f"alarms on every row ({', '.join(common)})"] if common else []),
         *([f"alarms on {', '.join(alarmed)}"] if alarmed else []),
     ]
 
 
-def _by_reward(rows: Sequence[Row]) -> tuple[str, str]:
-    """Of a set without references: the mean rewards, the highest first, and nothing tested."""
-    scored = sorted((row for row in rows if row.scores), key=lambda row: -row.scores["reward"].mean)
+def _by_reward(rows: Sequence[Row], warned: bool) -> tuple[str, str]:
+    """Of a set without references: the mean rewards, nothing tested; the highest first, but where
+    a reward model is warned of."""
+    scored = [row for row in rows if row.scores]
+    if not warned:
+        scored.sort(key=lambda row: -row.scores["reward"].mean)
     named = (f"{row.cell.label} {number(row.scores['reward'].mean, 3)}" for row in scored)
     text = f"There are no references in the set. Mean reward, not tested: {', '.join(named)}."
     return "RAS and NAG can't be computed", text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -177,7 +177,7 @@ def counted_facts(info: RunInfo) -> list[str]:
             found[f"dropped: {of}pairs equal within max_answer_tokens"] = lengths.equal_pairs
     for purpose, judges in info.judges.items():
         for judge, counts in judges.items():
-            told = asdict(counts)
+            told = asdict(replace(counts, pair_accuracy=None))  # which has a table of its own
             told |= {f"fault: {kind}": count for kind, count in told.pop("faults").items()} | told.pop("other")
             found |= {f"{purpose}: {judge}: {key}": value for key, value in told.items() if value is not None}
     if info.peak_memory is not None:

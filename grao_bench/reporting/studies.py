@@ -17,6 +17,7 @@ from grao_bench.reporting.columns import Line, cell_columns, folders, row_name, 
 from grao_bench.reporting.comparisons import Difference, detectable, holm, mcnemar, paired
 from grao_bench.reporting.dynamics import REFERENCES, SHARE, steps_frame
 from grao_bench.reporting.intervals import Interval, from_error, over_seeds
+from grao_bench.reporting.reward_models import reward_models
 from grao_bench.reporting.scores import reward_statistics
 from grao_bench.reporting.sheets import NONE, Sheet, grid_of
 from grao_bench.reporting.tables import (
@@ -48,7 +49,9 @@ def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Tabl
         made = (differences(table), ablation(table), two_stages(table, cells), rewards_spread(table), lengths(table))
         sheets += [main_sheet(table), *(sheet for sheet in made if sheet)]
     sheets += [cross_sheet(table) for table in crosses]
-    sheets += [sheet for sheet in (judges(rows), probes(cells), steps_to_best(cells), alignment_tax(cells), cost(cells)) if sheet]
+    behind = reward_models([run for cell in cells for run in cell.runs])
+    others = (probes(cells), steps_to_best(cells), alignment_tax(cells), cost(cells))
+    sheets += [sheet for sheet in (behind, judges(rows), *others) if sheet]
     return sheets
 
 

@@ -18,6 +18,7 @@ from grao_bench.reporting.alarms import alarms, summarise
 from grao_bench.reporting.cells import BASE, Cell, EvalKey, base_records, cell_order, check_comparable, differing, set_order
 from grao_bench.reporting.comparisons import Difference, all_pairs, between, detectable, pooled_sd
 from grao_bench.reporting.intervals import Interval, intervals, over_seeds
+from grao_bench.reporting.reward_models import accuracies, warnings
 from grao_bench.reporting.scores import Ties, per_prompt
 from grao_bench.reporting.sheets import NONE, Grid
 
@@ -143,7 +144,7 @@ def main_tables(rows: Sequence[Row], ties: Ties) -> list[Table]:
             number = paper.TABLE_NUMBER[subset] if subset else None
             ordered = tuple(sorted(shown, key=lambda row: cell_order(row.cell)))
             comparisons = compare(ordered)
-            notes = (*_notes([row.cell for row in trained], key[1]), *statistics_notes(comparisons))
+            notes = (*_notes([row.cell for row in trained], key), *statistics_notes(comparisons))
             tables.append(Table(number, *key, ties, ordered, notes, comparisons))
     return sorted(tables, key=lambda table: (set_order(table.set), table.reward))
 
@@ -356,7 +357,7 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         kl=over_seeds(kl) if kl and cell.objective != BASE else None,
         prompts=len(frames[0]) if frames else 0,
         seeds=tuple(run.info.seed for run in runs),
-        alarms=summarise([alarms(run, run.evaluations[key]) for run in runs]),
+        alarms=summarise([alarms(run, run.evaluations[key], "/".join(key)) for run in runs]),
         notes=tuple(notes),
         means={name: _by_seed(runs, frames, name) for name in (frames[0].columns if frames else ())},
     )
@@ -424,13 +425,17 @@ def _families(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return sorted(tuple(sorted(family, key=set_order)) for family in families)
 
 
-def _notes(cells: Sequence[Cell], reward: str) -> tuple[str, ...]:
-    """What makes a comparison unequal: another reward in training than here, and settings that differ besides the objective's own."""
+def _notes(cells: Sequence[Cell], key: EvalKey) -> tuple[str, ...]:
+    """What makes a comparison unequal or worth little: reward models no better than simple rules,
+    another reward in training than here, settings that differ besides the objective's own."""
     finished = [cell for cell in cells if cell.runs and cell.trained]
     beside = [cell for cell in cells if cell.runs and not cell.trained]
     asked = unequal_settings([*finished, *beside], ASKED) if beside else ()
-    others = sorted({run.info.reward for cell in finished for run in cell.runs} - {reward})
-    lines = [f"trained on the reward {', '.join(others)}, judged here by {reward}"] if others else []
+    runs = [run for cell in finished for run in cell.runs]
+    others = sorted({run.info.reward for run in runs} - {key[1]})
+    lines = warnings(accuracies(runs, "/".join(key)))
+    if others:
+        lines.append(f"trained on the reward {', '.join(others)}, judged here by {key[1]}")
     return (*lines, *dict.fromkeys((*unequal_settings(finished), *asked)))
 
 

@@ -13,12 +13,14 @@ import yaml
 
 from grao_bench.dialogue import render
 from grao_bench.errors import UserError
+from grao_bench.pair_accuracy import PairAccuracy, read_accuracy
 from grao_bench.types import Example
 from grao_bench.values import check_types
 
 PairFormat = Literal["hh", "chat", "pair"]
 """A policy's prompt formats, and `pair`: dialogue and answer as the tokenizer's two segments."""
 RECORD_FILE, CONFIG_FILE, PAIRS_FILE = "reward_model.json", "config.yaml", "pairs.json"
+ACCURACY_FILE = "pair_accuracy.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,27 @@ def _checked(record: TrainedAs) -> TrainedAs:
     if record.max_tokens < 2:
         raise UserError(f"max_tokens={record.max_tokens}: must be at least 2")
     return record
+
+
+def write_accuracy(folder: Path, found: PairAccuracy) -> None:
+    """Leave beside a reward model how it does on held-out pairs."""
+    text = json.dumps(asdict(found), indent=1) + "\n"
+    (folder / ACCURACY_FILE).write_text(text, encoding="utf-8")
+
+
+def accuracy_of(path: str) -> PairAccuracy | None:
+    """How the reward model in a folder does on held-out pairs; None for a hub id, or a folder that
+    does not say. UserError for a file that can't be read."""
+    file = Path(path) / ACCURACY_FILE
+    if not file.is_file():
+        return None
+    try:
+        found = read_accuracy(json.loads(file.read_text(encoding="utf-8")))
+        check_types(found)
+    except (ValueError, TypeError, AttributeError, RecursionError, UserError) as error:
+        what = f"{file}: does not say how a reward model does on held-out pairs ({error})"
+        raise UserError(f"{what}; remove it, or train its model anew") from None
+    return found
 
 
 def pair_digest(example: Example) -> str:

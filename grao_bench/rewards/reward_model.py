@@ -21,12 +21,15 @@ from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
 from grao_bench.models.scorer import Row, load_classifier
 from grao_bench.ops import sign_with_ties
+from grao_bench.pair_accuracy import PairAccuracy
 from grao_bench.process import loaded_once
 from grao_bench.provenance import content_digest, weights_fingerprint
+from grao_bench.records import JudgeCounts
 from grao_bench.rewards.readings import Read, Scores, Text, machines
 from grao_bench.rewards.reward_folder import (
     PairFormat,
     TrainedAs,
+    accuracy_of,
     read_record,
     require_disjoint,
     template_digest,
@@ -140,7 +143,7 @@ class RewardModel:
         template = template_digest(tokenizer, prompt_format)
         how = prompt_format, max_tokens, template, end  # which null leaves to the folder
         fingerprint = value_hash("reward model", weights_fingerprint(model), *how)
-        return RewardModelSource(self, *made, fingerprint)
+        return RewardModelSource(self, *made, fingerprint, accuracy_of(path))
 
     def _require_as_trained(self, path: str, record: TrainedAs | None) -> None:
         if record is None:
@@ -223,21 +226,39 @@ def _end_token(record: TrainedAs | None, tokenizer: Any) -> int | None:
 
 
 class RewardModelSource:
-    """Scores texts with a loaded reward model. fingerprint: of its weights and of how it reads."""
+    """Scores texts with a loaded reward model. fingerprint: of its weights and of how it reads.
+    pair_accuracy: how it does on held-out pairs, where its folder says so."""
 
-    def __init__(self, spec: RewardModel, read: Read, scores: Scores, fingerprint: str) -> None:
+    def __init__(
+        self,
+        spec: RewardModel,
+        read: Read,
+        scores: Scores,
+        fingerprint: str,
+        pair_accuracy: PairAccuracy | None = None,
+    ) -> None:
         self.spec, self.read, self.scores, self.fingerprint = spec, read, scores, fingerprint
+        self.pair_accuracy, self.judged = pair_accuracy, 0
         self.name = f"reward_model_{spec.mode}"
         self.pairwise = spec.mode == "sign"
         self.tie_margin = spec.tie_margin
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; parts hold the scores behind a sign."""
+        self.judged += len(requests)
         read = [self._read(request) for request in requests]
         found = self._scores([row for texts in read for rows in texts for row in rows])
         lowest = [[min(found[row] for row in rows) for rows in texts] for texts in read]
         pairs = zip(requests, lowest, strict=True)
         return [self._verdict(request, *scores) for request, scores in pairs]
+
+    def statistics(self) -> dict[str, JudgeCounts]:
+        """See `TellingSource`."""
+        return {self.name: JudgeCounts(judged=self.judged, pair_accuracy=self.pair_accuracy)}
+
+    def texts(self) -> dict[str, str]:
+        """See `TellingSource`: none."""
+        return {}
 
     def _read(self, request: RewardRequest) -> list[tuple[Row, ...]]:
         """The readings of the answer and, where they are compared, of its reference: together, as

@@ -8,7 +8,16 @@ from typing import Any
 
 import yaml
 
-from grao_bench.records import EvalRecord, ProbeRecord, RunInfo, StepRecord, TaskRecord, write_info, write_lines
+from grao_bench.records import (
+    EvalRecord,
+    JudgeCounts,
+    ProbeRecord,
+    RunInfo,
+    StepRecord,
+    TaskRecord,
+    write_info,
+    write_lines,
+)
 
 HELPFUL, HARMLESS = "world_helpful", "world_harmless"
 
@@ -45,6 +54,7 @@ def write_run(
     peak_memory: int | None = None,
     hash_version: int = 1,
     lm_eval: Sequence[TaskRecord] = (),
+    judges: Mapping[str, Mapping[str, JudgeCounts]] | None = None,
 ) -> Path:
     """Writes one finished run and returns its folder; `seconds` are those of each step."""
     folder = root / model / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}"
@@ -65,6 +75,7 @@ def write_run(
             environment,
             peak_memory=peak_memory,
             hash_version=hash_version,
+            judges={what: dict(counts) for what, counts in (judges or {}).items()},
         ),
     )
     for (name, source), records in evaluations.items():

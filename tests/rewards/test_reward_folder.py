@@ -192,6 +192,7 @@ def experiment(folder, **changed) -> RewardExperiment:
         "data": load("data/jsonl", train=str(folder / "pairs.jsonl")),
         "training": reward_training(tokens_per_forward=1, batch_size=8),
         "half": "all",
+        "length_balance": False,
         "baseline": False,
         "max_tokens": 300,
         "seed": 0,
