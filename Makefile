@@ -66,12 +66,15 @@ CORPUS := []
 ifdef HH
 export GRAO_BENCH_HH := $(HH)
 endif
+# each set's pairs in two halves: a reward model to train on as it comes, and another to judge by
+HH_SPLIT := HH-RLHF pairs from the folder HH. If that is a split of your own, say so beside every number.
 hh-tiny: $(VENV)/.installed
-	for set in helpful harmless; do for half in training evaluation; do \
-	  test -d runs/reward_models/hh_$$set-$$half || \
-	  $(PY) -m grao_bench.train_reward model=tiny_hh "model.corpus=$(CORPUS)" data=hh_$$set half=$$half max_tokens=256 || exit 2; done; done
+	for set in helpful harmless; do for half in training,false evaluation,true; do \
+	  test -d runs/reward_models/hh_$$set-$${half%,*} || \
+	  $(PY) -m grao_bench.train_reward model=tiny_hh "model.corpus=$(CORPUS)" data=hh_$$set half=$${half%,*} \
+	    length_balance=$${half#*,} max_tokens=256 || exit 2; done; done
 	$(PY) -m grao_bench.train +sweeps=hh_tiny "model.corpus=$(CORPUS)"
-	$(PY) -m grao_bench.report runs/hh_tiny --note "HH-RLHF pairs from the folder HH. If that is a split of your own, say so beside every number."
+	$(PY) -m grao_bench.report runs/hh_tiny --note "$(HH_SPLIT)"
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
