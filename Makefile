@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
+# kept: without it each of the tests' processes compiles every module again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all test-transformers lint types laptop tune studies sft-then-rl hh-tiny mutants clean
 
@@ -12,11 +14,11 @@ demo: $(VENV)/.installed
 	$(PY) -m grao_bench.report runs/demo
 
 test: lint types
-	$(PY) -m pytest -n 2 -q -m "not slow"
+	$(PY) -m pytest -n 2 --dist worksteal -q -m "not slow"
 
 # the slow tests too, the peers' own code beside ours (the extra "parity") and a real model server ("serving")
 test-all: lint types $(VENV)/.parity
-	$(PY) -m pytest -n 2 -q
+	$(PY) -m pytest -n 2 --dist worksteal -q
 
 # what meets transformers' own code, under the oldest we take, the newest below 5.20 (vLLM's CPU build
 # wants that) and the newest; an environment of its own for each, minutes a version

@@ -9,10 +9,14 @@ import pytest
 
 from tests.commands import Commands
 
+# threads that wait sleep: spinning, they take the core from another worker's test
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, so before it is
 
 
 def pytest_configure(config):
+    if getattr(config.option, "numprocesses", None):
+        return  # its workers run the tests
     import torch
     from transformers.utils import logging
 

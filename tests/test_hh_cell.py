@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not (FOLDER / "helpful-base").is_dir(), reason="
 def excerpt(tmp_path):
     """The first rows of the real files, in the upstream layout."""
     for subset in SUBSETS:
-        for split, rows in (("train", 240), ("test", 40)):
+        for split, rows in (("train", 120), ("test", 40)):
             name = f"{subset}-base/{split}.jsonl"
             source = next(path for path in (FOLDER / f"{name}.gz", FOLDER / name) if path.is_file())
             (tmp_path / "hh" / name).parent.mkdir(parents=True, exist_ok=True)

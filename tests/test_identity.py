@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from grao_bench.records import find_runs, read_info, read_run
 from grao_bench.run import evaluate_again, run
 from grao_bench.specs import load
 from tests.cells import SMALL_WORLD, cell, contents, small, snapshot, world_rows, write_rows
+from tests.commands import Command
 from tests.test_run import Stopped, stop_after
 
 REWARD = '''
@@ -351,18 +351,9 @@ def test_a_grid_knows_it_before_its_first_cell(written, tmp_path):
     before = snapshot(tmp_path / "runs" / "grid" / "tiny")
     reward = ("reward=python", "reward.function=users_reward.score")
     cells = ("-m", "objective=sft,grpo", "sweep=grid", *reward, *SMALL_WORLD)
-    here = str(Path(__file__).parents[1])
-    refused = subprocess.run(
-        [sys.executable, "-m", "grao_bench.train", *cells],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{tmp_path}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert refused.returncode == 2, refused.stderr
-    first, second = refused.stderr.splitlines()
+    refused = Command(tmp_path, "train", *cells).wait()
+    assert refused.code == 2, refused.err
+    first, second = refused.err.splitlines()
     assert first == "grao_bench: nothing was trained, because of"
     assert "objective=grpo" in second
     assert "reward.function=users_reward.score has changed since; give another sweep=" in second

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from grao_bench.process import loaded_once, process_settings
 from grao_bench.run import run
 from grao_bench.specs import load
 from tests.cells import RESULTS, cell, contents, small
+from tests.commands import begin
 
 
 def state():
@@ -89,11 +87,16 @@ def experiment(name, output):
     return cell(asked["objective"], output, threads=asked["threads"], **changed)
 
 
+def run_it(name, output):
+    run(experiment(name, output))
+
+
 def alone(name, output):
     """The cell's bytes in a fresh process, with a base of its own."""
-    code = f"from tests.test_process import *; run(experiment({name!r}, {str(output)!r}))"
-    cache = {"GRAO_BENCH_CACHE": str(output.parent / f"cache-{name}")}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, env=os.environ | cache)
+    cache = str(output.parent / f"cache-{name}")
+    process = begin(run_it, name, output, GRAO_BENCH_CACHE=cache)
+    process.join()
+    assert process.exitcode == 0
     return contents(experiment(name, output).folder, *RESULTS)
 
 

@@ -46,12 +46,18 @@ def weights(folder: Path) -> str:
     return weights_fingerprint(AutoModelForCausalLM.from_pretrained(folder / "model"))
 
 
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Where cells lie whose base is evaluated once."""
+    return tmp_path_factory.mktemp("together")
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_trains_evaluates_and_records(objective, tmp_path):
-    experiment = cell(objective, tmp_path)
+def test_every_objective_trains_evaluates_and_records(objective, together):
+    experiment = cell(objective, together)
     folder = run(experiment)
 
-    assert folder == tmp_path / "small" / "tiny" / "world_helpful" / f"{objective}-{experiment.config_hash}" / "seed0"
+    assert folder == together / "small" / "tiny" / "world_helpful" / f"{objective}-{experiment.config_hash}" / "seed0"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"config.yaml", "run.json", "steps.jsonl", "probes.jsonl", "timing.jsonl", "alarms.txt", "model/config.json"} <= files
     assert not any(name.startswith(("checkpoint", "best", "error")) for name in files)

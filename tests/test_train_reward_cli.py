@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from functools import partial
 
@@ -18,6 +16,7 @@ from grao_bench.rewards.reward_folder import accuracy_of, shared_pairs
 from grao_bench.train_reward import halves
 from grao_bench.types import Example, Turn
 from tests.cells import TINY_BASE, world_rows, write_rows
+from tests.commands import Command
 from tests.rewards.judge.checkpoint import tokenizer_for
 from tests.small import tiny_llama
 
@@ -83,25 +82,24 @@ def test_a_reward_model_that_rewards_a_cell(pairs, trained):
 def test_a_killed_training_goes_on_and_ends_the_same_to_the_byte(pairs, tmp_path, command):
     """Killed between two steps, like by a machine's end; begun again, its first step is a later
     one, and the folder's every file is the uninterrupted training's."""
-    slow = ("training.epochs=4", "training.checkpoint_every=1", "output=judges/mine")
+    slow = ("training.epochs=1", "baseline=false", "training.checkpoint_every=1", "output=judges/mine")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for home in (whole, cut):
         home.mkdir()
         write_rows(home / "pairs.jsonl", pairs)
-    run = partial(subprocess.Popen, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    line = [sys.executable, "-m", "grao_bench.train_reward", *OWN_PAIRS, *slow]
-    assert run(line, cwd=whole).wait(timeout=300) == 0
-    process = run(line, cwd=cut)
+    asked = ("train_reward", *OWN_PAIRS, *slow)
+    whole_outcome = Command(whole, *asked).wait()
+    assert whole_outcome.code == 0, whole_outcome.err
+    begun = Command(cut, *asked)
     while not (cut / "judges/mine.partial/checkpoint/state.pt").exists():
-        assert process.poll() is None, "it ended before it could be killed"
+        assert begun.process.is_alive(), "it ended before it could be killed"
         time.sleep(0.005)
-    process.kill()
-    process.wait()
+    begun.kill()
     assert not (cut / "judges" / "mine").exists()
 
-    again = subprocess.run(line, cwd=cut, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    first = re.search(r"step (\d+)/(\d+)", again.stderr)
+    again = Command(cut, *asked).wait()
+    assert again.code == 0, again.err
+    first = re.search(r"step (\d+)/(\d+)", again.err)
     assert first is not None
     assert int(first[1]) > 1
     files = {path.name: path.read_bytes() for path in (whole / "judges" / "mine").iterdir()}

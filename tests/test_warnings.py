@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SMOKE = "objective=grpo data=world_helpful budget=smoke budget.steps=1 evaluation.max_examples=2 model.steps=2 threads=1 output=runs"
+SMOKE = (
+    "objective=grpo data=world_helpful data.num_train=16 data.corpus_documents=200 budget=smoke "
+    "budget.steps=1 evaluation.sets=own evaluation.max_examples=2 model.steps=2 model.vocab_size=512 "
+    "threads=1 output=runs"
+)
 
 
 def test_a_cell_deprecates_nothing(tmp_path):

@@ -46,7 +46,7 @@ def online(hub):
         for name, value in hub[2].items():
             patch.setenv(name, value)
         patch.delenv("HF_TOKEN", raising=False)
-        commands = Commands()
+        commands = Commands("spawn")  # the address is read as the hub's library is imported
     with commands:
         yield commands
 
@@ -135,6 +135,7 @@ def said(environment, *words):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_what_is_in_the_cache_needs_no_hub(hub, tmp_path):
     """HF_HUB_OFFLINE: a model that was fetched before is found, another is one line, and the hub is
     not asked. Judges and reward models are refused as models are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 
 import torch
@@ -11,6 +10,7 @@ from grao_bench.models.policy import Policy
 from grao_bench.training.reference import ReferenceCache, _keys
 from grao_bench.types import Needs
 
+from ..commands import begin
 from ..small import rectangle, tiny_llama
 
 PAIRS = Needs(chosen=True, rejected=True, reference_logp=True)
@@ -95,10 +95,7 @@ def _fill(folder):
 
 
 def test_processes_may_share_a_file(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_fill, args=(tmp_path,)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
+    workers = [begin(_fill, tmp_path) for _ in range(2)]
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
