@@ -91,6 +91,7 @@ class CheckpointEvaluation:
             evaluation=self.evaluation,
             tracking=load("tracking/none"),
             save_model="none",
+            role=None,
             seed=0,
             threads=self.threads,
             output=self.output,

@@ -86,6 +86,8 @@ class Experiment:
     `adapter` the adapter alone, `none` nothing; None the adapter of a model that has one, else the
     whole model.
 
+    role: `control` puts the run's row below the objectives', in no test (SFT to saturation).
+
     The run is written to output/sweep/<model>/<data>/<objective>-<config_hash>/seed<seed>.
     """
 
@@ -99,6 +101,7 @@ class Experiment:
     evaluation: Evaluation
     tracking: TrackingSpec
     save_model: Literal["full", "adapter", "none"] | None
+    role: Literal["control"] | None
     seed: int
     threads: int
     output: str
@@ -107,8 +110,8 @@ class Experiment:
     @property
     def config_hash(self) -> str:
         """A cell's identity: 8 hex digits of the resolved configuration and of its classes'
-        revisions, without the data's and the output's paths, tracking, threads, seed and what is a
-        matter of memory, speed or cost alone (`field(compare=False)`), and of
+        revisions, without the data's and the output's paths, tracking, threads, seed, role and what is
+        a matter of memory, speed or cost alone (`field(compare=False)`), and of
         `values.HASH_VERSION`. What the configuration only names is in `identity.computed_by`."""
         # what the data are is in their fingerprint, wherever they lie
         data = replace(self.data, path=None) if hasattr(self.data, "path") else self.data  # type: ignore[type-var]

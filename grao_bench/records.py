@@ -240,7 +240,8 @@ class RunInfo:
     "<set>/<reward>"), and of each judge by its name what it counted. peak_memory: bytes that the
     process held at most. kept_step: whose policy was evaluated, where it is not the last one's.
     end_token: the text of the token that closes an answer. criteria: how the reward of an
-    evaluation ("<set>/<reward>") splits, where it has parts that add up.
+    evaluation ("<set>/<reward>") splits, where it has parts that add up. role: "control" of a row
+    that stands below the objectives' and in no test (`grao_bench.controls`), else "".
     """
 
     objective: str
@@ -262,6 +263,7 @@ class RunInfo:
     code: dict[str, str] = field(default_factory=dict)
     end_token: str = ""
     criteria: dict[str, Criteria] = field(default_factory=dict)
+    role: str = ""
 
 
 @dataclass(frozen=True)

@@ -72,10 +72,12 @@ def build_report(
     runs, unfinished = _read(folder, output)
     shown = texts or ("ours" if records else "all")
     runs = [run if may_show(run, shown) else _without_texts(run) for run in runs]
-    cells = gather(runs, unfinished)
-    rows = score(cells, ties)
+    every = gather(runs, unfinished)
+    cells = [cell for cell in every if not cell.control]
+    scored = score(every, ties)
+    rows = [row for row in scored if not row.cell.control]
     caveat = _caveat(folder)
-    tables, crosses = main_tables(rows, ties), cross_tables(rows, ties)
+    tables, crosses = main_tables(scored, ties), cross_tables(rows, ties)
     studies = case_studies(tables, cases)
     main_sheets = [main_sheet(table) for table in tables]
     names = {sheet.name for sheet in main_sheets}
@@ -101,7 +103,8 @@ def build_report(
     _write_figures(output / "figures", contents.drawings)
     _write_tables(output / "tables", contents)
     (output / "tables.md").write_text(_markdown(folder, contents), encoding="utf-8")
-    frame(rows, ties).to_csv(output / "tables.csv", index=False, float_format="%.6g", lineterminator="\n")
+    lines, path = frame(scored, ties), output / "tables.csv"
+    lines.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     (output / "report.html").write_text(page.render(contents, folder, link), encoding="utf-8")
     if records:
         _copy_all(runs, unfinished, folder, output)

@@ -199,6 +199,7 @@ def _info(cell: Cell, label: str, around: dict[str, str]) -> RunInfo:
         sweep=experiment.sweep,
         hash_version=HASH_VERSION,
         end_token=cell.codec.decoded([cell.codec.end_token]),
+        role=experiment.role or "",
     )
 
 

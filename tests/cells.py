@@ -47,6 +47,7 @@ def cell(objective: str, output: Path | str, **changed: Any) -> Experiment:
         "evaluation": small("evaluation/standard"),
         "tracking": load("tracking/none"),
         "save_model": None,
+        "role": None,
         "seed": 0,
         "threads": 1,
         "output": str(output),

@@ -181,7 +181,8 @@ def test_no_spec_hides_a_default_or_can_be_changed():
 
 def test_the_hash_ignores_where_and_how_a_cell_runs():
     base = value()
-    for override in ("seed=3", "threads=4", "output=elsewhere", "sweep=other", "tracking=wandb_offline"):
+    elsewhere = ("output=elsewhere", "sweep=other", "tracking=wandb_offline", "role=control")
+    for override in ("seed=3", "threads=4", *elsewhere):
         other = value(override)
         assert other != base, override
         assert other.config_hash == base.config_hash, override

@@ -18,6 +18,7 @@ from grao_bench.records import PARTIAL, EvalRecord, Run
 from grao_bench.reporting.paper import SUBSETS, subset_of
 
 BASE = "base"
+CONTROL = "control"
 METHOD_ORDER = (BASE, "sft", "dpo", "ppo", "grpo", "grao", "grao_clip0")
 
 ABLATIONS = {
@@ -29,7 +30,7 @@ ABLATIONS = {
 """Objectives that are GRAO without a part -> Table 3's name. Its "without exploration" has two readings: alpha = 0, which leaves the
 regulariser's lambda A_i J(o_i), and no J(o_i) at all."""
 
-NOT_IDENTITY = ("seed", "threads", "output", "sweep", "tracking")
+NOT_IDENTITY = ("seed", "threads", "output", "sweep", "tracking", "role")
 """Top-level configuration keys that a configuration's hash leaves out."""
 
 NOT_COMPUTED = {
@@ -93,6 +94,12 @@ class Cell:
     def trained(self) -> bool:
         """Whether it was trained here; not a base, nor a checkpoint that was evaluated alone."""
         return self.objective != BASE and self.config.get("objective", "") is not None
+
+    @property
+    def control(self) -> bool:
+        """Whether it is a control: a row below the objectives', in no test."""
+        role = self.runs[0].info.role if self.runs else self.config.get("role")
+        return role == CONTROL
 
     @property
     def first_stage(self) -> str:
@@ -300,10 +307,26 @@ def _config(partial: Path) -> Mapping[str, Any]:
 def _labelled(cells: Sequence[Cell]) -> list[Cell]:
     """Each cell with its label: the objective's name, and where it has several configurations, the settings that differ."""
     families: dict[tuple[str, str, str, str], list[Cell]] = defaultdict(list)
+    named = [replace(cell, label=_control_label(cell)) for cell in cells if cell.control]
     for cell in cells:
+        if cell.control:
+            continue
         apart = _base_and_sources(cell) if cell.objective == BASE else first_objective(cell.first_stage) if cell.first_stage else ""
         families[cell.model, cell.data, cell.objective, apart].append(cell)
-    return [replace(cell, label=label) for family in families.values() for cell, label in zip(family, _labels(family), strict=True)]
+    for family in families.values():
+        labels = _labels(family)
+        named += [replace(cell, label=label) for cell, label in zip(family, labels, strict=True)]
+    return named
+
+
+def _control_label(cell: Cell) -> str:
+    """What a control says of itself; of one that was trained, how long."""
+    told = cell.config.get(CONTROL)
+    if isinstance(told, Mapping) and "label" in told:
+        return str(told["label"])
+    budget = cell.config.get("budget")
+    steps = budget.get("steps") if isinstance(budget, Mapping) else None
+    return f"{cell.objective}, {steps} steps" if cell.trained and steps else cell.objective
 
 
 def _base_and_sources(cell: Cell) -> str:

@@ -125,9 +125,8 @@ def _view(sheet: Sheet, numbers: Mapping[Path, int], link: Link) -> TableView:
         folders = sheet.runs[i] if i < len(sheet.runs) else ()
         href = _address(folders, link)
         cells = [_cell(sheet, i, j, text, href) for j, text in enumerate(texts)]
-        rows.append(
-            RowView(cells, _row_kind(sheet, texts, cells), " ".join(str(numbers[folder]) for folder in folders if folder in numbers))
-        )
+        known = (str(numbers[folder]) for folder in folders if folder in numbers)
+        rows.append(RowView(cells, _row_kind(sheet, i, cells), " ".join(known)))
     numeric = [any(row.cells[j].kind == "number" for row in rows) for j in range(len(sheet.grid.header))]
     return TableView(sheet.name, sheet.title, list(zip(sheet.grid.header, numeric, strict=True)), rows, sheet.notes)
 
@@ -145,7 +144,10 @@ def _cell(sheet: Sheet, i: int, j: int, text: str, href: str) -> CellView:
     return CellView(parts["value"], parts["interval"] or "", parts["stars"] or "", best, href, "number")
 
 
-def _row_kind(sheet: Sheet, texts: Sequence[str], cells: Sequence[CellView]) -> str:
+def _row_kind(sheet: Sheet, i: int, cells: Sequence[CellView]) -> str:
+    texts = sheet.grid.rows[i]
+    if i in sheet.grid.headings:
+        return "heading"
     named = dict(zip(sheet.grid.header, texts, strict=True))
     failed = "not finished" in named.get("notes", "") or named.get("notes") == "not run"
     if failed and not any(cell.kind == "number" and cell.href for cell in cells):

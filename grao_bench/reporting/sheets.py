@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class Grid:
     bold: frozenset[tuple[int, int]] = frozenset()
     prose: frozenset[int] = frozenset()
     """Columns of running text, which LaTeX breaks into lines."""
+    headings: frozenset[int] = frozenset()
+    """Rows that only say what stands below them: a rule goes above each."""
 
     def markdown(self) -> str:
         """As a Markdown table."""
@@ -52,11 +54,21 @@ class Grid:
         frame = pd.DataFrame(texts, columns=pd.Index([tex(name) for name in self.header]))
         columns = "".join("p{0.6\\linewidth}" if i in self.prose else "r" if i and not self.prose else "l" for i in range(len(self.header)))
         text: str = frame.to_latex(index=False, escape=False, column_format=columns, caption=tex(caption), label=label, position="t")
+        text = _with_rules(text, self.headings)
         if self.prose:
             return text
         # as wide as the page at most, whatever the columns
         start, end = r"\begin{tabular}", r"\end{tabular}"
         return text.replace(start, rf"\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{{start}").replace(end, f"{end}}}")
+
+
+def _with_rules(latex: str, rows: Collection[int]) -> str:
+    """A rule above each of these rows of a booktabs table."""
+    lines = latex.split("\n")
+    first = lines.index(r"\midrule") + 1 if rows else 0
+    for row in sorted(rows, reverse=True):
+        lines.insert(first + row, r"\midrule")
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

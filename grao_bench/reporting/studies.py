@@ -58,7 +58,11 @@ def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Tabl
 def main_sheet(table: Table) -> Sheet:
     """Table 1 or 2, or its like on another set."""
     name = slug(f"main-{table.set}-{table.reward}")
-    return Sheet(name, table.title, table_grid(table), frame(table.rows, table.ties), table.notes, _folders(table.rows))
+    rows = (*table.rows, *table.controls)
+    runs = _folders(table.rows)
+    if table.controls:
+        runs = (*runs, (), *_folders(table.controls))
+    return Sheet(name, table.title, table_grid(table), frame(rows, table.ties), table.notes, runs)
 
 
 def cross_sheet(table: CrossTable) -> Sheet:

@@ -15,7 +15,17 @@ from grao_bench.errors import UserError
 from grao_bench.records import EvalRecord, ProbeRecord, Run, no_references
 from grao_bench.reporting import paper
 from grao_bench.reporting.alarms import alarms, summarise
-from grao_bench.reporting.cells import BASE, Cell, EvalKey, base_records, cell_order, check_comparable, differing, set_order
+from grao_bench.reporting.cells import (
+    BASE,
+    CONTROL,
+    Cell,
+    EvalKey,
+    base_records,
+    cell_order,
+    check_comparable,
+    differing,
+    set_order,
+)
 from grao_bench.reporting.comparisons import Difference, all_pairs, between, detectable, pooled_sd
 from grao_bench.reporting.intervals import Interval, intervals, over_seeds
 from grao_bench.reporting.reward_models import accuracies, warnings
@@ -34,6 +44,9 @@ ASKED = (
     "budget.max_answer_tokens",
 )
 """Settings that a checkpoint trained elsewhere shares with the runs that it stands beside."""
+
+CONTROLS = "controls, in no test:"
+"""Heading of the rows that no objective made: exploits, constant answers, the reference itself."""
 
 SCORE_NAMES = {"ras": "RAS", "nag_mean": "nag_mean"}
 
@@ -82,7 +95,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Table:
-    """Every method trained and evaluated on one set, by one reward. `number` is the paper's table, None for other sets."""
+    """Every method trained and evaluated on one set, by one reward.
+
+    number: the paper's table, None for other sets.
+    controls: rows below the methods', which nothing is compared with.
+    """
 
     number: int | None
     set: str
@@ -91,6 +108,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     comparisons: tuple[Comparison, ...] = ()
+    controls: tuple[Row, ...] = ()
 
     @property
     def title(self) -> str:
@@ -133,19 +151,22 @@ def main_tables(rows: Sequence[Row], ties: Ties) -> list[Table]:
     Raises UserError when rows of one table were trained on different data, or from different bases, of the same name.
     """
     tables = []
+    beside = [row for row in rows if row.cell.control and row.cell.data == row.set and row.scores]
+    rows = [row for row in rows if not row.cell.control]
     for key in sorted({(row.set, row.reward) for row in rows}):
         here = [row for row in rows if (row.set, row.reward) == key]
         trained = [row for row in here if row.cell.data == row.set and row.cell.objective != BASE]
         trained = _with_absent_seeds(trained) + _never_run(trained, rows)
         shown = trained + _bases(here, trained)
         if trained or not any(row.cell.objective != BASE for row in rows):
-            check_comparable([row.cell for row in shown], key[:1], key[1])
+            controls = _in_order([row for row in beside if (row.set, row.reward) == key])
+            check_comparable([row.cell for row in (*shown, *controls)], key[:1], key[1])
             subset = paper.subset_of(key[0])
             number = paper.TABLE_NUMBER[subset] if subset else None
             ordered = tuple(sorted(shown, key=lambda row: cell_order(row.cell)))
             comparisons = compare(ordered)
             notes = (*_notes([row.cell for row in trained], key), *statistics_notes(comparisons))
-            tables.append(Table(number, *key, ties, ordered, notes, comparisons))
+            tables.append(Table(number, *key, ties, ordered, notes, comparisons, controls))
     return sorted(tables, key=lambda table: (set_order(table.set), table.reward))
 
 
@@ -222,9 +243,9 @@ def table_grid(table: Table) -> Grid:
     if subset and any(_printed(row, subset, model) for row in table.rows for model in paper.MODELS):
         columns += [(f"paper's {model}: RAS / NAG", _printed_column(subset, model)) for model in paper.MODELS]
     columns.append(("KL to base", lambda row: with_sd(row.kl, 2)))
-    if any(row.alarms for row in table.rows):
+    if any(row.alarms for row in (*table.rows, *table.controls)):
         columns.append(("alarms", lambda row: "; ".join(row.alarms)))
-    if any(row.notes for row in table.rows):
+    if any(row.notes for row in (*table.rows, *table.controls)):
         columns.append(("notes", lambda row: "; ".join(row.notes)))
     columns += [
         ("win / tie / loss %", _win_tie_loss),
@@ -240,7 +261,7 @@ def table_grid(table: Table) -> Grid:
         for column, name in emphasised.items()
         if any((one.model, one.score, one.best) == (row.cell.model, name, row.cell.label) for one in table.comparisons)
     }
-    return replace(_grid(columns, table.rows), bold=frozenset(bold))
+    return replace(_with_controls(columns, table), bold=frozenset(bold))
 
 
 def brief_grid(table: Table) -> Grid:
@@ -254,7 +275,7 @@ def brief_grid(table: Table) -> Grid:
         ("seeds", seeds_text),
         ("alarms and notes", lambda row: "; ".join(row.alarms + row.notes)),
     ]
-    return _grid(columns, table.rows)
+    return _with_controls(columns, table)
 
 
 def cross_grid(table: CrossTable) -> Grid:
@@ -281,6 +302,7 @@ def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
     `<score>`, `<score>_sd`, `_low`, `_high` are mean, sd and 95% interval; `interval` says over what (seeds, or prompts only).
     """
     lines = []
+    controls = any(row.cell.control for row in rows)
     for row in rows:
         line: dict[str, object] = {
             "model": row.cell.model,
@@ -296,6 +318,7 @@ def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
             "interval": next((interval.kind for interval in row.scores.values()), ""),
             "alarms": "; ".join(row.alarms),
             "notes": "; ".join(row.notes),
+            **({"role": CONTROL if row.cell.control else ""} if controls else {}),
         }
         for name, interval in [*row.scores.items(), *([("kl", row.kl)] if row.kl else [])]:
             line |= {name: interval.mean, f"{name}_sd": interval.sd, f"{name}_low": interval.low, f"{name}_high": interval.high}
@@ -347,6 +370,9 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
     excluded = [sum(record.excluded for record in run.evaluations[key]) / len(run.evaluations[key]) for run in runs]
     if any(excluded):
         notes.append(f"{100 * sum(excluded) / len(excluded):.1f}% of answers excluded: the judge gave no readable verdict")
+    # what an alarm tells of an objective, a control was made to do
+    asked = [] if cell.control else runs
+    told = [alarms(run, run.evaluations[key], "/".join(key)) for run in asked]
     frames = [_frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)]
     kl = [probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics]
     return Row(
@@ -357,7 +383,7 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         kl=over_seeds(kl) if kl and cell.objective != BASE else None,
         prompts=len(frames[0]) if frames else 0,
         seeds=tuple(run.info.seed for run in runs),
-        alarms=summarise([alarms(run, run.evaluations[key], "/".join(key)) for run in runs]),
+        alarms=summarise(told),
         notes=tuple(notes),
         means={name: _by_seed(runs, frames, name) for name in (frames[0].columns if frames else ())},
     )
@@ -458,6 +484,27 @@ def ties_text(ties: Ties) -> str:
 
 def _grid(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row]) -> Grid:
     return Grid(tuple(name for name, _ in columns), tuple(tuple(text(row) for _, text in columns) for row in rows))
+
+
+def _with_controls(columns: Sequence[tuple[str, Callable[[Row], str]]], table: Table) -> Grid:
+    """The rows of a table, and the controls under a heading of their own."""
+    grid = _grid(columns, table.rows)
+    if not table.controls:
+        return grid
+    heading = (CONTROLS, *("" for _ in columns[1:]))
+    below = _grid(columns, table.controls).rows
+    rows = (*grid.rows, heading, *below)
+    return replace(grid, rows=rows, headings=frozenset([len(grid.rows)]))
+
+
+def _in_order(controls: Sequence[Row]) -> tuple[Row, ...]:
+    """The best first; of a set without references by the mean reward."""
+
+    def key(row: Row) -> tuple[object, ...]:
+        score = row.scores.get("ras") or row.scores["reward"]
+        return (row.cell.model, -score.mean, row.cell.label)
+
+    return tuple(sorted(controls, key=key))
 
 
 def _with_interval(name: str, digits: int) -> Callable[[Row], str]:
