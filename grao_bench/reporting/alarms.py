@@ -69,14 +69,14 @@ PROMPTS = Rule(
 LENGTH_RULE = Rule(
     "no better than length",
     0.0,
-    "its reward model is no better than a length rule (up to {:.1f} points under it)",
+    "its reward model is not shown better than a length rule (up to {:.1f} points under it)",
     "On held-out pairs a reward model that trained the row, or judges it, is not shown to be right "
     "more often than preferring the longer (or the shorter) answer is.",
 )
 WORDS_RULE = Rule(
     "no better than words",
     0.0,
-    "its reward model is no better than a bag of words (up to {:.1f} points under it)",
+    "its reward model is not shown better than a bag of words (up to {:.1f} points under it)",
     "On held-out pairs a reward model that trained the row, or judges it, is not shown to be right "
     "more often than a bag of words from the same training pairs is.",
 )

@@ -96,18 +96,19 @@ def reward_models(runs: Sequence[Run]) -> Sheet | None:
 
 def _warning(what: str, one: PairAccuracy) -> str:
     longer = "longer" if one.prefers_longer else "shorter"
+    rivals = (
+        (f"a length rule, the {longer} answer", one.length_rule, one.over_length_rule),
+        ("a bag of words", one.bag_of_words, one.over_bag_of_words),
+    )
     level = [
-        f"{name} ({_right(share)}, difference {_interval(over)} points)"
-        for name, share, over in (
-            (f"a length rule, the {longer} answer", one.length_rule, one.over_length_rule),
-            ("a bag of words", one.bag_of_words, one.over_bag_of_words),
-        )
+        f"{'is not shown to be' if over.value > 0 else 'is no'} better than {name} ({_right(share)}, difference {_interval(over)} points)"
+        for name, share, over in rivals
         if share is not None and over is not None and over.low <= 0
     ]
     if not level:
         return ""
     text = f"{what}: this reward model ({_right(one.accuracy)} of {one.pairs} held-out pairs)"
-    text = f"{text} is no better than {', nor than '.join(level)}"
+    text = f"{text} {' and '.join(level)}"
     if one.over_length_rule.low <= 0 and _follows_length(one):
         assert one.length_correlation is not None, "it follows it"
         how = f"its margins correlate {one.length_correlation.value:+.2f}"
