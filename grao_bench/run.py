@@ -596,4 +596,4 @@ def alarm_lines(folder: Path) -> list[str]:
     for (name, reward), records in run.evaluations.items():
         for alarm in alarms(run, records, f"{name}/{reward}"):
             found.setdefault(f"ALARM: {alarm.rule.text.format(alarm.value)}", []).append(name)
-    return [f"{line} ({', '.join(sets)})" for line, sets in found.items()]
+    return [f"{line} ({', '.join(dict.fromkeys(sets))})" for line, sets in found.items()]

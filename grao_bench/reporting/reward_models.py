@@ -43,13 +43,14 @@ def accuracies(runs: Iterable[Run], judge: str) -> dict[str, PairAccuracy]:
     """Of the reward models that these runs were trained by, and that judged the evaluation `judge`
     ("<set>/<reward>"): by what they were asked for and their name. A folder that does not say, as
     of other judges, is left out."""
-    found = {}
+    found: dict[tuple[str, PairAccuracy], dict[str, None]] = {}
     for run in runs:
-        for purpose, what in ((TRAINING, "trained by"), (judge, "judged by")):
+        for purpose, verb in ((TRAINING, "trained"), (judge, "judged")):
             for name, counts in run.info.judges.get(purpose, {}).items():
                 if counts.pair_accuracy is not None:
-                    found[f"{what} {name}"] = counts.pair_accuracy
-    return found
+                    found.setdefault((name, counts.pair_accuracy), {})[verb] = None
+    said = {key: " and ".join(verbs).capitalize() for key, verbs in found.items()}
+    return {f"{verb} by {name}": one for (name, one), verb in said.items()}
 
 
 def shortfall(found: Iterable[PairAccuracy], rule: str) -> float:

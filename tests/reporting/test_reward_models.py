@@ -70,7 +70,7 @@ def test_trained_or_judged_by_a_rule_of_length_is_no_ranking(tmp_path, training,
     assert found.verdict == "The scores rank no objective"
     assert RULE_OF_LENGTH in found.text
     assert "leads" not in found.text
-    said = "trained by rm_score" if training is LENGTH else "judged by rm"
+    said = "Trained by rm_score" if training is LENGTH else "Judged by rm"
     line = next(note for note in table.notes if RULE_OF_LENGTH in note)
     assert line.startswith(f"{said}: this reward model (right in 58.0% of 500 held-out pairs) is no")
     assert "a length rule, the longer answer (right in 60.0%, difference -2.0 [" in line
@@ -91,15 +91,21 @@ def test_no_better_than_words_is_said_without_a_word_of_length():
     """Better than length, level with a bag of words; and a model that does not follow length is not
     said to, though it is no better than a rule of it."""
     words = measured(0.80, 0.60, words=0.80)
-    (text,) = warnings({"judged by rm": words})
+    (text,) = warnings({"Judged by rm": words})
     assert "is no better than a bag of words (right in 80.0%" in text
-    (text,) = warnings({"judged by rm": measured(0.82, 0.60, words=0.80)})
+    (text,) = warnings({"Judged by rm": measured(0.82, 0.60, words=0.80)})
     assert "is not shown to be better than a bag of words (right in 80.0%" in text
     assert "length" not in text
-    (text,) = warnings({"judged by rm": measured(0.55, 0.5, words=0.4)})
+    (text,) = warnings({"Judged by rm": measured(0.55, 0.5, words=0.4)})
     assert "is no better than a length rule" in text
     assert RULE_OF_LENGTH not in text, "its margins don't go with the length"
-    assert warnings({"judged by rm": GOOD}) == []
+    assert warnings({"Judged by rm": GOOD}) == []
+
+
+def test_one_model_for_both_is_said_once(tmp_path):
+    told = {what: {"rm": JudgeCounts(pair_accuracy=LENGTH)} for what in ("training", f"{HELPFUL}/rm")}
+    write_run(tmp_path, "sft", {(HELPFUL, "rm"): share(50)}, judges=told)
+    assert accuracies(find_runs(tmp_path), f"{HELPFUL}/rm") == {"Trained and judged by rm": LENGTH}
 
 
 def test_each_table_is_told_of_its_own_judge(tmp_path):
@@ -111,7 +117,7 @@ def test_each_table_is_told_of_its_own_judge(tmp_path):
     assert alarms(run, share(50), f"{HELPFUL}/rm") == ()
     (alarm,) = alarms(run, share(50), f"{HARMLESS}/rm")
     assert alarm.rule.name == "no better than length"
-    assert set(accuracies([run], f"{HARMLESS}/rm")) == {"trained by rm_score", "judged by rm"}
+    assert set(accuracies([run], f"{HARMLESS}/rm")) == {"Trained by rm_score", "Judged by rm"}
 
 
 def test_the_page_shows_the_models_and_old_records_say_nothing(tmp_path):
