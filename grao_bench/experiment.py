@@ -306,14 +306,7 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     require_fit(experiment, dataset)
     models = experiment.model.build(ALONE, models_wanted(experiment, on_pretrain))
     policy, codec = models.policy, models.codec
-    sets = tuple(
-        replace(one, training_reward=_second_judge(experiment, of, one.examples))
-        for one, of in zip(
-            evaluation_sets(experiment, policy, codec),
-            experiment.evaluation_sets,
-            strict=True,
-        )
-    )
+    sets = judged_sets(experiment, policy, codec)
     config, seed = policy.model.config, experiment.seed
     examples, lengths = to_train_on(dataset.train, codec, config, budget, needs, seed)
     engine, reward = experiment.rollout.build(codec), experiment.reward.build(data)
@@ -424,6 +417,19 @@ def evaluation_sets(
         require_left(lengths, experiment.budget, data.name)
         sets.append(EvaluationSet(data.name, examples[: experiment.evaluation.max_examples], lengths, reward))
     return tuple(sets)
+
+
+def judged_sets(
+    experiment: Experiment,
+    policy: Policy,
+    codec: TextCodec,
+) -> tuple[EvaluationSet, ...]:
+    """The sets to evaluate on, each with its judge, and the training reward where it is another."""
+    read = evaluation_sets(experiment, policy, codec)
+    return tuple(
+        replace(one, training_reward=_second_judge(experiment, of, one.examples))
+        for one, of in zip(read, experiment.evaluation_sets, strict=True)
+    )
 
 
 def _second_judge(experiment: Experiment, data: DataSpec, examples: Sequence[Example]) -> RewardSource | None:

@@ -219,16 +219,25 @@ class Seen:
     unfinished: frozenset[str] = frozenset()
 
 
-Control = Callable[[Example, Seen], str]
-"""A policy without a model, for a row that says what a judge pays for: its answer to a prompt."""
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A policy without a model, for a row that says what a judge pays for.
+
+    label: the row's name. answer: the policy. of_base: it changes the base's answer, and leaves
+    one that is not finished unfinished.
+    """
+
+    label: str
+    answer: Callable[[Example, Seen], str]
+    of_base: bool = False
 
 
 @runtime_checkable
 class ControlledData(Protocol):
     """A data set that has control policies of its own."""
 
-    def controls(self) -> Mapping[str, Sequence[tuple[str, Control]]]:
-        """Kind -> its policies by name. Of a kind, the one that scores best is a row."""
+    def controls(self, examples: Sequence[Example], seen: Seen) -> Sequence[Control]:
+        """Those that stand below the table of these prompts, such as the best of each sort."""
         ...
 
 

@@ -421,7 +421,7 @@ def evaluate_untrained(
     Scores of lm-eval tasks that it lacks are added to it.
     """
     weights, fingerprints = weights_fingerprint(tested.policy.model), fingerprints_of(sets, label)
-    identity = _asked_of(experiment, tested, weights, fingerprints)
+    identity = asked_of(experiment, tested, weights, fingerprints)
     folder = runs / data / f"{name}-{identity}" / "seed0"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -451,7 +451,7 @@ def evaluate_untrained(
     return folder
 
 
-def _asked_of(
+def asked_of(
     experiment: Experiment,
     tested: Tested,
     weights: str,

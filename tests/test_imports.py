@@ -47,12 +47,13 @@ FLOORS = (
         "rehearsal",
         "first_batch",
         "checkpoints",
+        "control_policies",
         "run",
         "progress",
         "estimate",
         "estimate_table",
     ),
-    ("train", "evaluate", "train_reward", "show_data", "command_line", "report"),
+    ("train", "evaluate", "train_reward", "show_data", "command_line", "report", "controls"),
 )
 MACHINES = (1, 2, 3, 4)
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

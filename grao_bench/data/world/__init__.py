@@ -8,16 +8,18 @@ generator   seed -> pairs and corpus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
 from grao_bench.data.world.answers import BASE, CHOSEN, ORACLE, REJECTED, Profile, draw_answer
+from grao_bench.data.world.exploits import PERFECT, best_of_each_kind
 from grao_bench.data.world.generator import make_corpus, make_examples
 from grao_bench.data.world.judge import WorldJudge, content_of
 from grao_bench.data.world.prompts import Split, Subset, read_prompt, split_of
 from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
+from grao_bench.interfaces import Control, Dataset, Seen
 from grao_bench.types import Example
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 SUBSETS: tuple[Subset, ...] = ("helpful", "harmless")
+TIE_BAND = 0.05
+"""What the best exploit is chosen by, as in conf/reward/gold.yaml."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,15 @@ class WorldData:
     def judge(self) -> WorldJudge:
         """The gold judge, the same for every seed and subset."""
         return WorldJudge()
+
+    def controls(self, examples: Sequence[Example], seen: Seen) -> list[Control]:
+        """The oracle, and of each sort of policy without content the best on these prompts."""
+        best = best_of_each_kind(examples, seen, TIE_BAND)
+        named = [(f"{one.kind}: {one.name}", one) for one in best]
+        return [
+            Control("oracle", PERFECT.answer),
+            *(Control(label, one.answer, one.wraps == "base") for label, one in named),
+        ]
 
     def siblings(self) -> tuple[WorldData, ...]:
         """The helpful and the harmless set."""
