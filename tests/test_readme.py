@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 import grao_bench
-from grao_bench import report, show_data
+from grao_bench import controls, report, show_data
 from grao_bench.command_line import sweeps_parent, to_value, with_group
 from grao_bench.evaluate import config_name
 from grao_bench.specs import conf_dir
@@ -61,7 +61,8 @@ def _hydra(monkeypatch):
 
 def test_every_command_is_looked_at():
     known = [
-        *(f"python -m grao_bench.{name}" for name in ("train", "train_reward", "evaluate", "report", "data")),
+        *(f"python -m grao_bench.{name}" for name in ("train", "train_reward", "evaluate", "data")),
+        *(f"python -m grao_bench.{name}" for name in ("report", "controls")),
         "make",
         "pytest",
     ]
@@ -104,6 +105,8 @@ def test_the_data_commands_compose():
 def test_report_commands_are_understood():
     for arguments in of("python -m grao_bench.report"):
         report._parser().parse_args(arguments)
+    for arguments in of("python -m grao_bench.controls"):
+        controls._parser().parse_args(arguments)
     for option in re.findall(r"`report (--\w+)", README):
         assert option in report._parser().format_help()
 
