@@ -103,7 +103,8 @@ def test_no_better_than_words_is_said_without_a_word_of_length():
 
 
 def test_one_model_for_both_is_said_once(tmp_path):
-    told = {what: {"rm": JudgeCounts(pair_accuracy=LENGTH)} for what in ("training", f"{HELPFUL}/rm")}
+    counts = {"rm": JudgeCounts(pair_accuracy=LENGTH)}
+    told = {"training": counts, f"{HELPFUL}/rm": counts}
     write_run(tmp_path, "sft", {(HELPFUL, "rm"): share(50)}, judges=told)
     assert accuracies(find_runs(tmp_path), f"{HELPFUL}/rm") == {"Trained and judged by rm": LENGTH}
 
