@@ -160,6 +160,25 @@ def test_runs_that_were_evaluated_differently_are_told(tmp_path):
         add_controls(tmp_path / "small", 0)
 
 
+def test_the_table_of_the_worlds_card_is_made_from_a_sweep(tmp_path, command):
+    """RAS as in the records of the base, and of SFT to saturation, without which it is told."""
+    harmless = small("data/world_harmless")
+    trained = run(cell("sft", tmp_path, data=harmless))
+    missing = command("data.world.exploits.__main__", "small")
+    assert missing.code == 2
+    assert "holds no SFT to saturation on world_harmless" in missing.err
+    run(cell("sft", tmp_path, data=harmless, role="control", seed=1))
+    done = command("data.world.exploits.__main__", "small", "--tries", "12")
+    assert done.code in (0, 1), done.err
+    (base,) = (trained.parents[2] / "base").glob("*/seed0")
+    told = [line for line in records(base) if line.draw == 0]
+    wins, ties = (100 * sum(line.verdict == R for line in told) / len(told) for R in (1, 0))
+    assert f"| base | base | {wins:.1f} ({ties:.1f}) |" in done.out
+    assert "| constant | empty |" in done.out
+    assert done.out.count("search, world_harmless: ") == 2
+    assert "Limits that are broken: " in done.out
+
+
 @pytest.mark.parametrize(
     ("rewards", "best"),
     [
