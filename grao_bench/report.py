@@ -17,6 +17,7 @@ from grao_bench.reporting import page, paper
 from grao_bench.reporting.case_studies import DISAGREEMENT, RANDOM, case_studies
 from grao_bench.reporting.cells import check_same_evaluation, gather
 from grao_bench.reporting.drawing import Drawing
+from grao_bench.reporting.families import Questions, check_named
 from grao_bench.reporting.figures import draw_all
 from grao_bench.reporting.headline import findings
 from grao_bench.reporting.judge_prompts import judge_prompts, prompt_files
@@ -54,6 +55,7 @@ def build_report(
     texts: Texts | None = None,
     note: str = "",
     cases: str = DISAGREEMENT,
+    questions: Questions | None = None,
 ) -> Report:
     """Reads the runs below `folder` and writes tables.md, tables.csv, tables/, figures/ and report.html into `output`
     (<folder>/report by default).
@@ -64,7 +66,8 @@ def build_report(
     it can be reported on again. texts: of which sets prompts, references and answers stand on the
     page and in the copies; None is "all", and with records "ours", since copies are made to be
     given away: other sets are ids and verdicts. note: a paragraph under the title, say of where the
-    data come from. cases: how Tables 4 and 5 choose their prompts, see `case_studies`. A file caveat.txt in `folder` says
+    data come from. cases: how Tables 4 and 5 choose their prompts, see `case_studies`. questions:
+    what is compared with what, and the margin of "level". A file caveat.txt in `folder` says
     why its scores rank no objective: its text stands above the findings, which then name no leader.
     Raises UserError where there is no finished run, or runs that cannot stand in one table.
     """
@@ -77,7 +80,9 @@ def build_report(
     scored = score(every, ties)
     rows = [row for row in scored if not row.cell.control]
     caveat = _caveat(folder)
-    tables, crosses = main_tables(scored, ties), cross_tables(rows, ties)
+    if questions:
+        check_named(questions, rows)
+    tables, crosses = main_tables(scored, ties, questions), cross_tables(rows, ties)
     studies = case_studies(tables, cases)
     main_sheets = [main_sheet(table) for table in tables]
     names = {sheet.name for sheet in main_sheets}
@@ -88,7 +93,7 @@ def build_report(
         caveat=caveat,
         ties=ties,
         cells=cells,
-        findings=findings(tables, caveat),
+        findings=findings(tables, caveat, questions),
         main=main_sheets,
         sheets=others,
         drawings=draw_all(cells, rows, tables),
@@ -160,6 +165,7 @@ def _main(options: argparse.Namespace) -> int:
             texts=options.texts,
             note=options.note,
             cases=options.cases,
+            questions=Questions(tuple(options.against), options.margin, tuple(options.tuned)),
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -207,11 +213,32 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RULE",
         help=f"prompts of the case studies: {DISAGREEMENT} between the methods (default), {RANDOM}, or ids with commas between them",
     )
+    asked = Questions()
     parser.add_argument(
-        "--mcnemar", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="compare two runs' checkpoints prompt by prompt, and nothing else"
+        "--against",
+        nargs="+",
+        default=asked.references,
+        metavar="NAME",
+        help=f"the rest is tested against (default: {' '.join(asked.references)})",
     )
+    parser.add_argument(
+        "--margin",
+        type=_margin,
+        default=asked.margin,
+        metavar="POINTS",
+        help=f"RAS within it is level (default: {asked.margin:g})",
+    )
+    parser.add_argument("--tuned", nargs="+", default=(), metavar="KEY", help="settings that were tuned by one rule")
+    parser.add_argument("--mcnemar", type=Path, nargs=2, metavar=("RUN_A", "RUN_B"), help="compare two runs prompt by prompt, and no more")
     parser.add_argument("--paper", action="store_true", help="print the paper's own tables and recompute its claims from them")
     return parser
+
+
+def _margin(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 100.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100 points")
+    return value
 
 
 def _read(folder: Path, output: Path) -> tuple[list[Run], dict[Path, str]]:

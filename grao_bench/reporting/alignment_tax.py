@@ -61,7 +61,9 @@ class Compared:
     def detectable(self) -> float:
         """The smallest true difference from the base that these seeds would find: power 80%, two-sided 5%; nan for one seed."""
         found = self.difference
-        return detectable(found.sd, found.n) if found else math.nan
+        if found is None or found.n < 2:
+            return math.nan
+        return detectable(((found.sd / math.sqrt(found.n), found.n - 1.0),))
 
 
 def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:

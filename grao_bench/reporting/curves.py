@@ -6,7 +6,7 @@ Every frame starts with the columns model, data, method (the row's label), objec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
@@ -21,6 +21,8 @@ Axis = Literal["step", "generated_tokens", "forward_tokens", "seconds"]
 
 CELL = ["model", "data", "method", "objective", "config_hash"]
 BAND = ["mean", "sd", "low", "high", "seeds"]
+VALUES = "values"
+"""Column: each seed's own number, as text with blanks between them; the dots of a figure."""
 
 
 def probe_curve(cells: Sequence[Cell], metric: str = "reward", axis: Axis = "step") -> pd.DataFrame:
@@ -94,9 +96,9 @@ def settings_map(rows: Sequence[Row], keys: Mapping[str, str], score: str = "ras
             | {"set": row.set, "reward": row.reward}
             | values
             | {"mean": interval.mean, "sd": interval.sd, "low": interval.low, "high": interval.high, "seeds": len(row.seeds)}
-            | {"notes": "; ".join(row.notes)}
+            | {VALUES: _values(row.means.get(score, {}).values()), "notes": "; ".join(row.notes)}
         )
-    return pd.DataFrame(lines, columns=[*CELL, "set", "reward", *keys, *BAND, "notes"])
+    return pd.DataFrame(lines, columns=[*CELL, "set", "reward", *keys, *BAND, VALUES, "notes"])
 
 
 def beta_lambda_map(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:
@@ -119,7 +121,7 @@ def _curve(cells: Sequence[Cell], series: Callable[[Run], pd.Series], axis: Axis
         spent = pd.DataFrame({run.info.seed: _spent(run, axis).reindex(band.index) for run in cell.runs}).mean(axis=1)
         if len(band) and spent.notna().all() and spent.max() > 0:
             frames.append(_tagged(cell, band.assign(x=spent).reset_index(names="step")))
-    return _joined(frames, [*CELL, "step", "x", *BAND])
+    return _joined(frames, [*CELL, "step", "x", *BAND, VALUES])
 
 
 def _band(by_seed: Mapping[int, pd.Series]) -> pd.DataFrame:
@@ -127,7 +129,12 @@ def _band(by_seed: Mapping[int, pd.Series]) -> pd.DataFrame:
     table = pd.DataFrame(dict(by_seed)).dropna()
     intervals = [over_seeds(values.tolist()) for _, values in table.iterrows()]
     lines = [[one.mean, one.sd, one.low, one.high, one.n] for one in intervals]
-    return pd.DataFrame(lines, columns=BAND, index=table.index)
+    each = [_values(values.tolist()) for _, values in table.iterrows()]
+    return pd.DataFrame(lines, columns=BAND, index=table.index).assign(**{VALUES: each})
+
+
+def _values(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
 
 
 def _spent(run: Run, axis: Axis) -> pd.Series:

@@ -13,7 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from grao_bench.reporting.cells import ABLATIONS, BASE, METHOD_ORDER, Cell, first_objective
-from grao_bench.reporting.curves import Axis, beta_lambda_map, component_shares, group_size_curve, kl_points, probe_curve, step_curve
+from grao_bench.reporting.curves import (
+    VALUES,
+    Axis,
+    beta_lambda_map,
+    component_shares,
+    group_size_curve,
+    kl_points,
+    probe_curve,
+    step_curve,
+)
 from grao_bench.reporting.drawing import INK, WIDTH, Drawing, Sketch, finish, sketch
 from grao_bench.reporting.intervals import Interval
 from grao_bench.reporting.studies import COUNTED, rewards_spread, spent_before
@@ -40,7 +49,7 @@ MOST_POINTS = 150
 MOST_ROWS = 40
 """A figure with a line per method is left out for a table with more: the table itself is easier to read."""
 
-BAND = "Line: mean over seeds; band: ± 1 sd over seeds, where there are several."
+BAND = "Line: mean over seeds; band: ± 1 sd over seeds, where there are several; dots at its end: the seeds."
 FIGURE_2, FIGURE_3 = "Figure 2: reward during training", "Figure 3: GRAO without its parts"
 FIGURE_4, FIGURE_5 = "Figure 4: training loss", "Figure 5: shares of the loss"
 SCORES, SPREAD = "Scores", "Reward over the test prompts"
@@ -94,12 +103,14 @@ def score_intervals(table: Table) -> Drawing | None:
             look = looks.get(_key(row.cell), Look("#7f7f7f", "-", ""))
             found = row.scores["ras"]
             if not math.isnan(found.low):
-                low, high = max(0.0, found.low), min(100.0, found.high)
-                axes.plot([low, high], [i, i], color=look.color, linewidth=2, solid_capstyle="butt")
+                ends = [found.low, found.high]
+                axes.plot(ends, [i, i], color=look.color, linewidth=2, solid_capstyle="butt")
+            if wide := row.crossed.get("ras"):
+                axes.plot([wide.low, wide.high], [i, i], color=look.color, linewidth=0.8)
             for seed, value in row.means["ras"].items():
-                axes.plot([value], [i], "|", color=look.color, markersize=8, markeredgewidth=1)
-                drawn.point(axes, value, i, f"{row.cell.label}, seed {seed}: RAS {value:.1f}%")
-            axes.plot([found.mean], [i], "o", color=look.color, markersize=6)
+                _dots(axes, [value], [i + 0.22], look.color)
+                drawn.point(axes, value, i + 0.22, f"{row.cell.label}, seed {seed}: RAS {value:.1f}%")
+            axes.plot([found.mean], [i], "D", color=look.color, markersize=5)
             drawn.point(axes, found.mean, i, f"{row.cell.label}: RAS {with_interval(found, 1)}%, {_over(found)}")
             if row.cell.objective == BASE:
                 axes.axvline(found.mean, color="#7f7f7f", linewidth=1, linestyle=":")
@@ -112,8 +123,8 @@ def score_intervals(table: Table) -> Drawing | None:
             f"scores-{table.set}-{table.reward}",
             SCORES,
             f"RAS: {table.set}, judged by {table.reward}",
-            "Dot: mean; bar: 95% interval (t over seeds; with one seed, a bootstrap over prompts only), cut at 0 and 100; ticks: seeds;"
-            " dotted: the base.",
+            "Diamond: mean; bar: 95% interval over seeds (with one seed, over prompts only); thin line: over seeds and prompts; dots:"
+            " seeds; dotted: the base.",
             pd.DataFrame([{"model": row.cell.model, "method": row.cell.label} | _numbers(row.scores["ras"]) for row in rows]),
         )
 
@@ -232,7 +243,8 @@ def kl_frontier(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
             kept = group[group["kept"].astype(bool)]
             x, y, n = kept["kl"].mean(), kept["reward"].mean(), len(kept)
             sd = kept["reward"].std(ddof=1) if n > 1 else 0.0
-            axes.errorbar([x], [y], yerr=[sd], fmt="o", color=look.color, markersize=5, elinewidth=1, label=look.name or None)
+            axes.errorbar([x], [y], yerr=[sd], fmt="D", color=look.color, markersize=5, elinewidth=1, label=look.name or None)
+            _dots(axes, kept["kl"].tolist(), kept["reward"].tolist(), look.color)
             drawn.point(axes, x, y, f"{method}, evaluated: reward {y:.3g} ± {sd:.2g} at KL {x:.3g} ({n} seeds)")
         if frame["kl"].max() > 50:
             axes.set_xscale("symlog", linthresh=1)
@@ -243,8 +255,8 @@ def kl_frontier(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
             f"reward_vs_kl-{model}-{data}",
             FRONTIER,
             f"Reward against distance from the base: {data} ({model})",
-            "Each line follows one configuration through training, means over seeds; the dot is the policy that was evaluated, its bar"
-            " ± 1 sd of the reward over seeds. Higher at the same KL is better.",
+            "Each line follows one configuration through training, means over seeds; the diamond is the policy that was evaluated,"
+            " its bar ± 1 sd of the reward over seeds, the dots its seeds. Higher at the same KL is better.",
             frame,
         )
 
@@ -299,12 +311,15 @@ def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
         axes = drawn.figure.axes[0]
         for objective, group in frame.groupby("objective", sort=False):
             color, once = colors[str(objective)], group["group_size"].is_unique
-            half = (group["high"] - group["mean"]).fillna(0.0)
+            ends = [group["mean"] - group["low"], group["high"] - group["mean"]]
+            half = [end.fillna(0.0) for end in ends]
             axes.errorbar(
-                group["group_size"], group["mean"], yerr=half, fmt="o-" if once else "o", color=color, capsize=3, label=str(objective)
+                group["group_size"], group["mean"], yerr=half, fmt="D-" if once else "D", color=color, capsize=3, label=str(objective)
             )
             for one in group.to_dict("records"):
                 drawn.point(axes, one["group_size"], one["mean"], _settings_text(one))
+                each = [float(value) for value in one[VALUES].split()]
+                _dots(axes, [one["group_size"]] * len(each), each, color)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(sorted(frame["group_size"].unique())))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -316,7 +331,8 @@ def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
             f"group_size-{model}-{name}-{reward}",
             GROUPS,
             f"RAS against group size: {name}, judged by {reward} ({model})",
-            "Mean over seeds, bar: 95% t interval. What else the group size changes (prompts per step, tokens) stands in the cost table.",
+            "Diamond: mean over seeds; bar: 95% interval over seeds; dots: seeds. What else the"
+            " group size changes (prompts per step, tokens) stands in the cost table.",
             frame,
         )
 
@@ -406,8 +422,16 @@ def _lines(drawn: Sketch, axes: Axes, frame: pd.DataFrame, looks: Mapping[Key, L
         axes.plot(x, mean, color=look.color, linestyle=look.dash, linewidth=width, alpha=alpha, label=look.name or None)
         if sd.notna().any() and not look.crowd:
             axes.fill_between(x, mean - sd, mean + sd, color=look.color, alpha=0.15, linewidth=0)
+        last = [float(value) for value in str(group[VALUES].iloc[-1]).split()]
+        if len(last) > 1:
+            _dots(axes, [float(x.iloc[-1])] * len(last), last, look.color)
         texts = [_point_text(one) for one in group.to_dict("records")]
         drawn.points(axes, x.tolist(), mean.tolist(), texts, most=6 if look.crowd else 26)
+
+
+def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], color: str) -> None:
+    """The seeds, which a mean and a bar can hide."""
+    axes.plot(x, y, "o", color=color, markersize=3.5, markerfacecolor="none", markeredgewidth=0.8)
 
 
 def _point_text(one: Mapping[Any, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,23 @@ from grao_bench.reporting import paper
 from grao_bench.reporting.alignment_tax import alignment_tax
 from grao_bench.reporting.cells import ABLATIONS, BASE, Cell, cell_order, differing, first_objective, slug
 from grao_bench.reporting.columns import Line, cell_columns, folders, row_name, spread, tidy
-from grao_bench.reporting.comparisons import Difference, detectable, holm, mcnemar, paired
+from grao_bench.reporting.comparisons import Difference, adjust, mcnemar, paired
+from grao_bench.reporting.differences import (
+    DETECTABLE,
+    TESTED,
+    difference_numbers,
+    difference_texts,
+    differences,
+    least_text,
+    p_text,
+)
 from grao_bench.reporting.dynamics import REFERENCES, SHARE, steps_frame
-from grao_bench.reporting.intervals import Interval, from_error, over_seeds
+from grao_bench.reporting.families import difference_of
+from grao_bench.reporting.intervals import PERCENT, Interval, from_error, over_seeds
 from grao_bench.reporting.reward_models import reward_models
 from grao_bench.reporting.scores import reward_statistics
 from grao_bench.reporting.sheets import NONE, Sheet, grid_of
 from grao_bench.reporting.tables import (
-    SCORE_NAMES,
     CrossTable,
     Row,
     Table,
@@ -35,11 +43,6 @@ from grao_bench.reporting.tables import (
     with_interval,
     with_sd,
 )
-
-MOST_PAIRS = 28
-"""A text table of differences shows all pairs up to this many, else those with the best; the CSV has all."""
-
-DETECTABLE = "smallest detectable: the true difference that this pair's seeds find with power 80%, two-sided 5%, before Holm"
 
 
 def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table], crosses: Sequence[CrossTable]) -> list[Sheet]:
@@ -73,39 +76,6 @@ def cross_sheet(table: CrossTable) -> Sheet:
     return Sheet(name, table.title, cross_grid(table), frame(rows, table.ties), notes, tuple(folders(cell) for cell, _ in table.rows))
 
 
-def differences(table: Table) -> Sheet | None:
-    """Every pair of a table's methods: the difference, its interval, p, p after Holm, and the smallest that its own sd could show.
-
-    None where no pair could be tested.
-    """
-    lines: list[Line] = []
-    texts = []
-    runs = []
-    of = {(row.cell.model, row.cell.label): folders(row.cell) for row in table.rows}
-    for one in table.comparisons:
-        for found in one.differences:
-            lines.append({"model": one.model, "score": one.score, **_numbers(found), "detectable": detectable(found.sd, found.seeds)})
-            if len(one.differences) <= MOST_PAIRS or one.best in (found.first, found.second):
-                pair = f"{found.first} - {found.second}"
-                texts.append([pair, one.model, SCORE_NAMES[one.score], *difference_texts(found), _p(found.p), _least(found)])
-                runs.append(of[one.model, found.first] + of[one.model, found.second])
-    if not any(one.tested for one in table.comparisons):
-        return None
-    columns = ["pair", "model", "score", "difference", "seeds", "p (Holm)", "p", "smallest detectable"]
-    return Sheet(
-        slug(f"differences-{table.set}-{table.reward}"),
-        f"Differences between methods: {table.set}, judged by {table.reward}",
-        tidy(columns, texts),
-        pd.DataFrame(lines),
-        (
-            "difference: mean [95% t interval] over the seeds that both have, in points; stars by p after Holm, over all pairs of one"
-            " model and score",
-            DETECTABLE,
-        ),
-        tuple(runs),
-    )
-
-
 def ablation(table: Table) -> Sheet | None:
     """Table 3: GRAO without each of its parts, as the drop in nag_mean against full GRAO; None where no part was taken out."""
     lines: list[Line] = []
@@ -119,7 +89,8 @@ def ablation(table: Table) -> Sheet | None:
         if not any(variants.values()):
             continue
         pairs = [(row, _nearest(row, full)) for rows in variants.values() for row in rows]
-        tested = holm([one for row, other in pairs if other and (one := _paired(other, row, "nag_mean"))])
+        gaps = [difference_of(other, row, "nag_mean") for row, other in pairs if other]
+        tested = adjust([one for one in gaps if one])
         by_label = {one.second: one for one in tested}
         named: list[tuple[str, Row | None]] = [("full GRAO", row) for row in full or (None,)]
         named += [(ABLATIONS[name], row) for name, rows in variants.items() for row in rows or (None,)]
@@ -134,8 +105,8 @@ def ablation(table: Table) -> Sheet | None:
                     model,
                     *_pair_of_scores(row),
                     _drop(found),
-                    _p(found.p_holm) if found else NONE,
-                    _least(found),
+                    p_text(found.p_adjusted) if found else NONE,
+                    least_text(found),
                     with_interval(relative, 1),
                     *printed,
                     row.cell.label if row else NONE,
@@ -143,11 +114,11 @@ def ablation(table: Table) -> Sheet | None:
                 ]
             )
             runs.append(folders(row.cell) if row else ())
-            lines.append({"variant": name, "model": model, **_row_numbers(row, ("nag_mean", "ras"))} | _numbers(found, "drop_"))
+            lines.append({"variant": name, "model": model, **_row_numbers(row, ("nag_mean", "ras"))} | difference_numbers(found, "drop_"))
             lines[-1] |= spread("relative_drop", relative) | {"notes": notes}
     if not texts:
         return None
-    columns = ["variant", "model", "nag_mean %", "RAS %", "drop in nag_mean", "p (Holm)", "smallest detectable", "relative drop %"]
+    columns = ["variant", "model", "nag_mean %", "RAS %", "drop in nag_mean", "p (adjusted)", "smallest detectable", "relative drop %"]
     columns += [*(f"paper's {model}: NAG (drop %)" for model in paper.MODELS), "method", "notes"]
     return Sheet(
         slug(f"ablation-{table.set}-{table.reward}"),
@@ -155,7 +126,9 @@ def ablation(table: Table) -> Sheet | None:
         tidy(columns, texts),
         pd.DataFrame(lines),
         (
-            "drop: full GRAO minus the variant, paired by seed, [95% t interval]; Holm over the variants of one model",
+            "drop: full GRAO minus the variant, paired by seed and prompt, [simultaneous 95% interval"
+            " over seeds and prompts]; the tests are the variants of one model",
+            TESTED,
             DETECTABLE,
             "relative drop: 1 - nag_mean of the variant / that of full GRAO, per seed; none where full GRAO gained nothing in one",
             '"without exploration" is alpha = 0, which leaves lambda A_i J(o_i) in the regulariser; "at all" takes that out too:'
@@ -177,17 +150,18 @@ def two_stages(table: Table, cells: Sequence[Cell]) -> Sheet | None:
     for row in shown:
         rivals = [other for other in table.rows if other.cell.objective == "grao" and not other.cell.first_stage]
         rival = _nearest(row, [other for other in rivals if other.cell.model == row.cell.model])
-        found = _paired(row, rival, "ras") if rival and rival is not row else None
+        found = difference_of(row, rival, "ras") if rival and rival is not row else None
         counts = [_both_stages(run, cells) for run in row.cell.runs]
         known = [count for count in counts if count is not None]
         budget = {name: over_seeds([one[name] for one in known]) for name in COUNTED} if known and len(known) == len(counts) else {}
         lost = [] if len(known) == len(counts) else ["the first stage's run is not in this folder, so its cost is not known"]
         notes = "; ".join([*row.notes, *lost])
         cost_texts = [number(budget[name].mean, 0) if budget else NONE for name in COUNTED]
-        vs = [difference_texts(found)[0], _p(found.p), _least(found)] if found else [NONE, NONE, NONE]
+        vs = [difference_texts(found)[0], p_text(found.p), least_text(found)] if found else [NONE, NONE, NONE]
         texts.append([row.cell.label, row.cell.model, *_pair_of_scores(row)[::-1], seeds_text(row), *vs, *cost_texts, notes])
         lines.append({"method": row.cell.label, "model": row.cell.model, **_row_numbers(row, ("ras", "nag_mean"))})
-        lines[-1] |= _numbers(found, "vs_grao_") | {name: budget[name].mean if budget else None for name in COUNTED} | {"notes": notes}
+        lines[-1] |= difference_numbers(found, "vs_grao_") | {"notes": notes}
+        lines[-1] |= {name: budget[name].mean if budget else None for name in COUNTED}
     columns = ["method", "model", "RAS %", "nag_mean %", "seeds", "RAS: minus GRAO", "p", "smallest detectable", *COUNTED.values(), "notes"]
     return Sheet(
         slug(f"two_stages-{table.set}-{table.reward}"),
@@ -197,7 +171,8 @@ def two_stages(table: Table, cells: Sequence[Cell]) -> Sheet | None:
         (
             "steps and tokens are of both stages together, means over seeds: read a difference beside them, it is one at equal budget only"
             " where they agree",
-            "minus GRAO: paired by seed, [95% t interval]; p of that test alone, not adjusted",
+            "minus GRAO: paired by seed and prompt, [95% interval over seeds and prompts]; interval and"
+            " p are of that test alone, not adjusted",
             DETECTABLE,
         ),
         _folders(shown),
@@ -269,12 +244,12 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
         started = _started(row, rows, own[0], where)
         by_judge = _base_ras(row, rows, row.reward)
         beyond = NONE if started is None or by_judge is None else number(started.mean - by_judge.mean, 1)
-        ours = over_seeds(list(trained.values())) if trained else None
+        ours = over_seeds(list(trained.values()), PERCENT) if trained else None
         texts.append([*row_name(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), with_interval(started, 1)])
         texts[-1] += [row.reward, with_interval(row.scores["ras"], 1), difference_texts(gap)[0] if gap else NONE, beyond]
         runs.append(folders(row.cell))
         lines.append(cell_columns(row.cell) | {"set": row.set, "training_reward": own[0], "training_reward_on": where, "judge": row.reward})
-        lines[-1] |= spread("ras_by_training_reward", ours) | spread("ras_by_judge", row.scores["ras"]) | _numbers(gap, "gap_")
+        lines[-1] |= spread("ras_by_training_reward", ours) | spread("ras_by_judge", row.scores["ras"]) | difference_numbers(gap, "gap_")
         lines[-1] |= {"base_by_training_reward": started.mean if started else None, "base_by_judge": by_judge.mean if by_judge else None}
     if not texts:
         return None
@@ -450,7 +425,7 @@ def mcnemar_sheet(first: Run, second: Run) -> Sheet:
         found = mcnemar(first.evaluations[name, reward], second.evaluations[name, reward])
         prompts = found.only_first + found.only_second + found.both + found.neither
         counts = [found.only_first, found.only_second, found.both, found.neither]
-        texts.append([name, reward, str(prompts), *map(str, counts), _p(found.p)])
+        texts.append([name, reward, str(prompts), *map(str, counts), p_text(found.p)])
         lines.append({"set": name, "reward": reward, "prompts": prompts, "only_first": counts[0], "only_second": counts[1]})
         lines[-1] |= {"both": counts[2], "neither": counts[3], "p": found.p}
     return Sheet(
@@ -470,13 +445,6 @@ def mcnemar_sheet(first: Run, second: Run) -> Sheet:
 def peak_memory(run: Run) -> float | None:
     """MiB; None where it was not recorded."""
     return None if run.info.peak_memory is None else run.info.peak_memory / 2**20
-
-
-def difference_texts(found: Difference) -> list[str]:
-    """The difference with its interval and stars, the number of seeds, and p after Holm."""
-    interval = "" if math.isnan(found.p) else f" [{number(found.low, 1)}, {number(found.high, 1)}]"
-    stars = f" {found.stars}" if found.stars else ""
-    return [f"{number(found.mean, 1)}{interval}{stars}", str(found.seeds), _p(found.p_holm)]
 
 
 def _per_run_sheet(
@@ -520,10 +488,6 @@ def _unlike(row: Row | None, full: Sequence[Row]) -> list[str]:
     other = _nearest(row, full)
     keys = _other_settings(row.cell, other.cell) if row and other else []
     return [f"differs from full GRAO also in {', '.join(keys)}"] if keys else []
-
-
-def _paired(one: Row, other: Row, score: str) -> Difference | None:
-    return paired(one.cell.label, other.cell.label, one.means.get(score, {}), other.means.get(score, {}))
 
 
 def _relative_drop(full: Row | None, variant: Row) -> Interval | None:
@@ -598,7 +562,7 @@ def _started(row: Row, rows: Sequence[Row], reward: str, where: str) -> Interval
     if where == "test":
         return _base_ras(row, rows, reward)
     start = _dev_ras(row.cell.runs, first=True)
-    return over_seeds(list(start.values())) if start else None
+    return over_seeds(list(start.values()), PERCENT) if start else None
 
 
 def _base_ras(row: Row, rows: Sequence[Row], reward: str) -> Interval | None:
@@ -639,11 +603,6 @@ def _row_numbers(row: Row | None, names: Sequence[str]) -> Line:
     return found
 
 
-def _numbers(found: Difference | None, prefix: str = "") -> Line:
-    names = ("first", "second", "mean", "low", "high", "sd", "seeds", "p", "p_holm")
-    return {f"{prefix}{name}": getattr(found, name) if found else None for name in names}
-
-
 def _flat_intervals(line: Mapping[Any, object]) -> Line:
     flat: Line = {}
     for key, value in ((str(name), entry) for name, entry in line.items()):
@@ -652,13 +611,3 @@ def _flat_intervals(line: Mapping[Any, object]) -> Line:
         else:
             flat[key] = value
     return flat
-
-
-def _p(p: float) -> str:
-    return NONE if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _least(found: Difference | None) -> str:
-    """The smallest true difference that a pair's seeds would find."""
-    value = detectable(found.sd, found.seeds) if found else math.nan
-    return NONE if math.isnan(value) else number(value, 1)

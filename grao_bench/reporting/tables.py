@@ -26,14 +26,24 @@ from grao_bench.reporting.cells import (
     differing,
     set_order,
 )
-from grao_bench.reporting.comparisons import Difference, all_pairs, between, detectable, pooled_sd
-from grao_bench.reporting.intervals import Interval, intervals, over_seeds
+from grao_bench.reporting.families import (
+    COMPARED,
+    Comparison,
+    Questions,
+    compare,
+    statistics_notes,
+)
+from grao_bench.reporting.intervals import (
+    MIN_SEEDS,
+    Interval,
+    crossed,
+    intervals,
+    over_seeds,
+    two_groups,
+)
 from grao_bench.reporting.reward_models import accuracies, warnings
 from grao_bench.reporting.scores import Ties, per_prompt
 from grao_bench.reporting.sheets import NONE, Grid
-
-COMPARED = ("ras", "nag_mean")
-"""The scores whose differences are tested; each is a Holm family of its own."""
 
 ASKED = (
     "rollout",
@@ -48,12 +58,14 @@ ASKED = (
 CONTROLS = "controls, in no test:"
 """Heading of the rows that no objective made: exploits, constant answers, the reference itself."""
 
-SCORE_NAMES = {"ras": "RAS", "nag_mean": "nag_mean"}
-
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration on one set by one reward: its scores by name (empty when nothing finished), alarms, what is missing and why."""
+    """One configuration on one set by one reward: its scores by name (empty when nothing finished), alarms, what is missing and why.
+
+    scores: over seeds, or with one over prompts. crossed: over both at once, empty with one seed.
+    frames: each seed's scores per prompt.
+    """
 
     cell: Cell
     set: str
@@ -65,32 +77,8 @@ class Row:
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
     means: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # score -> seed -> its mean over the prompts
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Every pair of one model's objectives in one table, by one score: one Holm family. `best` has the highest mean ("" for none)."""
-
-    model: str
-    score: str
-    best: str
-    differences: tuple[Difference, ...]
-
-    @property
-    def tested(self) -> int:
-        """How many pairs could be tested: the size of the Holm family."""
-        return sum(not math.isnan(one.p) for one in self.differences)
-
-    def stars(self, label: str) -> str:
-        """The stars of a row: its difference from the best one's."""
-        found = between(self.differences, label, self.best)
-        return found.stars if found else ""
-
-    @property
-    def smallest(self) -> float:
-        """The smallest true difference that these seeds would find: power 80%, two-sided 5%, sd pooled over the pairs; nan for none."""
-        seeds = min((one.seeds for one in self.differences if not math.isnan(one.p)), default=0)
-        return detectable(pooled_sd(self.differences), seeds)
+    crossed: Mapping[str, Interval] = field(default_factory=dict)
+    frames: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -145,7 +133,7 @@ def score(cells: Sequence[Cell], ties: Ties) -> list[Row]:
     return rows
 
 
-def main_tables(rows: Sequence[Row], ties: Ties) -> list[Table]:
+def main_tables(rows: Sequence[Row], ties: Ties, questions: Questions | None = None) -> list[Table]:
     """A table per (set, reward): what was trained on the set, with its base. The paper's sets first, in its order.
 
     Raises UserError when rows of one table were trained on different data, or from different bases, of the same name.
@@ -164,47 +152,14 @@ def main_tables(rows: Sequence[Row], ties: Ties) -> list[Table]:
             subset = paper.subset_of(key[0])
             number = paper.TABLE_NUMBER[subset] if subset else None
             ordered = tuple(sorted(shown, key=lambda row: cell_order(row.cell)))
-            comparisons = compare(ordered)
-            notes = (*_notes([row.cell for row in trained], key), *statistics_notes(comparisons))
+            comparisons = compare(ordered, questions)
+            notes = (
+                *_notes([row.cell for row in trained], key),
+                *interval_notes(ordered),
+                *statistics_notes(comparisons),
+            )
             tables.append(Table(number, *key, ties, ordered, notes, comparisons, controls))
     return sorted(tables, key=lambda table: (set_order(table.set), table.reward))
-
-
-def compare(rows: Sequence[Row]) -> tuple[Comparison, ...]:
-    """The pairwise comparisons of one table's trained rows: a family per model and score, seeds paired."""
-    found = []
-    for model in dict.fromkeys(row.cell.model for row in rows):
-        for name in COMPARED:
-            here = [row for row in rows if row.cell.model == model and row.cell.trained]
-            members = [row for row in here if name in row.scores]
-            if len(members) > 1:
-                best = max(members, key=lambda row: row.scores[name].mean)
-                pairs = all_pairs({row.cell.label: row.means.get(name, {}) for row in members})
-                found.append(Comparison(model, name, best.cell.label, tuple(pairs)))
-    return tuple(found)
-
-
-def statistics_notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """What the stars mean, and how small a difference the design could see: the lines under a table."""
-    lines = []
-    for one in comparisons:
-        of = f"{one.model}, {SCORE_NAMES[one.score]}" if len({other.model for other in comparisons}) > 1 else SCORE_NAMES[one.score]
-        if one.tested:
-            lines.append(
-                f"{of}: a difference smaller than {number(one.smallest, 1)} points would go unseen (power 80%, two-sided 5%, one"
-                f" comparison, before Holm; sd of the paired seed differences {number(pooled_sd(one.differences), 1)}, pooled over"
-                f" {one.tested} pairs)"
-            )
-    if any(one.tested for one in comparisons):
-        lines.append(
-            "bold: the best mean. *, **, ***: differs from it at p < 0.05, 0.01, 0.001 by a t test paired over seeds, adjusted by Holm over"
-            " all pairs of the table's methods; no star means not shown to differ, not equal"
-        )
-    elif comparisons:
-        lines.append(
-            "bold: the best mean. No difference is tested, which takes two seeds that both methods have, and differences that vary"
-        )
-    return tuple(lines)
 
 
 def cross_tables(rows: Sequence[Row], ties: Ties) -> list[CrossTable]:
@@ -237,8 +192,10 @@ def table_grid(table: Table) -> Grid:
         (f"RAS %{ties_text(table.ties)}", _with_stars(table, "ras")),
         ("nag_mean %", _with_stars(table, "nag_mean")),
         ("seeds", seeds_text),
+        ("RAS %, seeds and prompts", _crossed("ras")),
+        ("nag_mean %, seeds and prompts", _crossed("nag_mean")),
     ]
-    emphasised = {len(columns) - 3: "ras", len(columns) - 2: "nag_mean"}
+    emphasised = {len(columns) - 5: "ras", len(columns) - 4: "nag_mean"}
     subset = paper.subset_of(table.set)
     if subset and any(_printed(row, subset, model) for row in table.rows for model in paper.MODELS):
         columns += [(f"paper's {model}: RAS / NAG", _printed_column(subset, model)) for model in paper.MODELS]
@@ -322,6 +279,11 @@ def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
         }
         for name, interval in [*row.scores.items(), *([("kl", row.kl)] if row.kl else [])]:
             line |= {name: interval.mean, f"{name}_sd": interval.sd, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        for name in (name for name in COMPARED if name in row.crossed):
+            interval = row.crossed[name]
+            ends = {"error": interval.sd, "low": interval.low, "high": interval.high}
+            line |= {f"{name}_crossed_{end}": value for end, value in ends.items()}
+            line |= {f"{name}_design_effect": interval.design}
         lines.append(line)
     return pd.DataFrame(lines).convert_dtypes()
 
@@ -374,6 +336,7 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
     asked = [] if cell.control else runs
     told = [alarms(run, run.evaluations[key], "/".join(key)) for run in asked]
     frames = [_frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)]
+    notes += _group_notes(frames)
     kl = [probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics]
     return Row(
         cell=cell,
@@ -386,7 +349,44 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         alarms=summarise(told),
         notes=tuple(notes),
         means={name: _by_seed(runs, frames, name) for name in (frames[0].columns if frames else ())},
+        crossed=crossed(frames),
+        frames={run.info.seed: frame for run, frame in zip(runs, frames, strict=True)},
     )
+
+
+def _group_notes(frames: Sequence[pd.DataFrame]) -> list[str]:
+    """A note where the seeds' RAS fall into two groups: no t interval tells the truth of those."""
+    found = two_groups([float(one["ras"].mean()) for one in frames if "ras" in one])
+    if found is None:
+        return []
+    lower, upper = (", ".join(number(value, 1) for value in group) for group in found)
+    return [f"RAS in two groups of seeds: {lower} and {upper}"]
+
+
+def interval_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    """What the two kinds of intervals say, and what is known against them here."""
+    clustered = [row for row in rows if "ras" in row.crossed]
+    crosses = [row.crossed["ras"] for row in clustered]
+    lines = []
+    if crosses:
+        together = any(row.crossed["ras"].clusters < row.prompts for row in clustered)
+        effects = [one.design for one in crosses if together and not math.isnan(one.design)]
+        counted = "each prompt by itself"
+        if effects:
+            clusters = max(one.clusters for one in crosses)
+            effect = f"design effect {min(effects):.1f} to {max(effects):.1f}"
+            counted = f"{clusters} clusters of prompts, {effect}"
+        lines.append(
+            'intervals beside a mean are over seeds, for this base and these prompts; "seeds and'
+            f' prompts" is over other prompts too, for this base ({counted})'
+        )
+    few = [row.cell.label for row in rows if 1 < len(row.seeds) < MIN_SEEDS and row.cell.trained]
+    if few:
+        lines.append(
+            f"fewer than {MIN_SEEDS} seeds ({', '.join(few)}): in no sentence; a t interval over 3"
+            " seeds that fall into two groups covers 76%, not 95%"
+        )
+    return tuple(lines)
 
 
 def _by_seed(runs: Sequence[Run], frames: Sequence[pd.DataFrame], name: str) -> dict[int, float]:
@@ -422,9 +422,15 @@ def _never_run(trained: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
 
 def _frame(run: Run, records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None, ties: Ties) -> pd.DataFrame:
     try:
-        return per_prompt(records, base, ties)
+        found = per_prompt(records, base, ties)
     except UserError as error:
         raise UserError(f"{run.folder}: {error}") from None
+    if "cluster" in found.index.names:
+        return found
+    together = {one.example_id: one.cluster or one.example_id for one in records}
+    clusters = pd.Index([together[str(name)] for name in found.index])
+    names = ["cluster", "example_id"]
+    return found.set_axis(pd.MultiIndex.from_arrays([clusters, found.index], names=names))
 
 
 def _bases(rows: Sequence[Row], trained: Sequence[Row]) -> list[Row]:
@@ -515,6 +521,16 @@ def _with_stars(table: Table, name: str) -> Callable[[Row], str]:
     def text(row: Row) -> str:
         stars = [one.stars(row.cell.label) for one in table.comparisons if (one.model, one.score) == (row.cell.model, name)]
         return " ".join([with_interval(row.scores.get(name), 1), *(star for star in stars if star and row.cell.objective != BASE)])
+
+    return text
+
+
+def _crossed(name: str) -> Callable[[Row], str]:
+    """ "[55.1, 67.0]": over seeds and prompts."""
+
+    def text(row: Row) -> str:
+        found = row.crossed.get(name)
+        return f"[{number(found.low, 1)}, {number(found.high, 1)}]" if found else NONE
 
     return text
 

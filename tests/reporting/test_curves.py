@@ -114,7 +114,7 @@ def test_maps_over_settings(tmp_path):
 
 
 def test_no_records_give_empty_frames_with_their_columns():
-    assert list(probe_curve([]).columns)[-5:] == ["mean", "sd", "low", "high", "seeds"]
+    assert list(probe_curve([]).columns)[-6:] == ["mean", "sd", "low", "high", "seeds", "values"]
     assert component_shares([]).empty
     assert kl_points([]).empty
     assert beta_lambda_map([]).empty

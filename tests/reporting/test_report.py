@@ -97,7 +97,7 @@ def test_report_end_to_end(reported):
     assert "62.5 ± 17.7" in out  # RAS of the seeds: 50 and 75
     markdown = (runs / "report" / "tables.md").read_text()
     assert "## Table 1: trained and evaluated on world_helpful, judged by gold" in markdown
-    assert "62.5 ± 17.7 [-96.3, 221.3]" in markdown  # t(0.975, 1) = 12.706; 12.706 * 17.678 / sqrt(2) = 158.8
+    assert "62.5 ± 17.7 [0.2, 99.9]" in markdown  # t(0.975, 1) = 12.706; 12.706 * 12.5 / (62.5 * 0.375) = 6.776 logits about 0.511
     assert "75.0 ± 35.4" in markdown  # nag_mean 50 and 100
     assert "30.95 / 0.28" in markdown
     assert "seed 0 not finished: ValueError" in markdown

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from grao_bench.errors import UserError
 from grao_bench.records import ProbeRecord, find_runs, find_unfinished
+from grao_bench.report import main as report_main
 from grao_bench.reporting.cells import gather, identity_of
+from grao_bench.reporting.families import Questions
 from grao_bench.reporting.markdown import markdown
 from grao_bench.reporting.tables import cross_grid, cross_tables, frame, main_tables, number, score, table_grid
 
@@ -37,8 +43,8 @@ def test_mean_sd_and_interval_over_seeds_by_hand(tmp_path):
         )
     (table,) = main_tables(rows_of(tmp_path), "loss")
     found = line(table_grid(table), "grpo")
-    assert found["RAS %"] == "75.0 ± 25.0 [12.9, 137.1]"  # 4.3027 * 25 / sqrt(3) = 62.1
-    assert found["nag_mean %"] == "100.0 ± 50.0 [-24.2, 224.2]"
+    assert found["RAS %"] == "75.0 ± 25.0 [9.9, 98.8]"  # on the logit scale: 1.0986 -+ 4.3027 * 0.14434 / 0.1875
+    assert found["nag_mean %"] == "100.0 ± 50.0 [-54.3, 176.1]"  # of -200 .. 200, so 0.75 too: error 0.07217
     assert found["nag_net %"].startswith("50.0 ± 25.0")
     assert found["KL to base"] == "2.00 ± 1.00"
     assert found["win / tie / loss %"] == "75.0 / 0.0 / 25.0"
@@ -255,24 +261,88 @@ def write_three(root, **seeds):
             write_run(root, objective, {KEY: share(value)}, seed=seed)
 
 
-def test_best_in_bold_and_stars_by_the_paired_test_after_holm(tmp_path):
-    # grao - sft: 40 41 39, t = 40 / (1 / sqrt 3) = 69.3, p = 0.0002; grao - ppo: 2 -2 3, p = 0.58; ppo - sft: 38 43 36, p = 0.0029
+def test_best_in_bold_and_stars_by_the_adjusted_test_against_the_method_under_study(tmp_path):
+    # over seeds: grao - sft 40 41 39, grao - ppo 2 -2 3. By prompt, of 100, grao - sft has a mean of 1 on 30, 2/3 on 9, 1/3
+    # on 12: of 0.4, and of its squares (30 + 4 + 12 / 9) / 100 = 106 / 300
     write_three(tmp_path, sft=(20, 30, 25), ppo=(58, 73, 61), grao=(60, 71, 64))
     (table,) = main_tables(rows_of(tmp_path), "loss")
     grid = table_grid(table)
     assert line(grid, "sft")["RAS %"].endswith("] ***")
     assert not line(grid, "ppo")["RAS %"].endswith("*")
     ras = table.comparisons[0]
-    assert (ras.score, ras.best, ras.tested) == ("ras", "grao", 3)
-    pairs = {(one.first, one.second): one for one in ras.differences}
-    assert pairs["sft", "grao"].p == pytest.approx(0.000208, rel=0.01)
-    assert pairs["sft", "grao"].p_holm == pytest.approx(3 * 0.000208, rel=0.01)
-    assert pairs["sft", "ppo"].p_holm == pytest.approx(2 * pairs["sft", "ppo"].p)
+    assert (ras.score, ras.best, ras.tested, ras.against) == ("ras", "grao", 2, "grao")
+    assert [(one.first, one.second) for one in ras.differences] == [("grao", "sft"), ("grao", "ppo")]
+    sft = ras.differences[0]
+    seeds, both = sft.errors
+    assert seeds == (pytest.approx(1 / math.sqrt(3)), 2.0)
+    assert both[0] == pytest.approx(100 * math.sqrt((106 / 300 - 0.16) / 99))
+    assert sft.p_adjusted == pytest.approx(2 * sft.p)
+    assert sft.p == pytest.approx(0.000208, rel=0.01), "that over seeds alone is the larger one"
     assert grid.bold == {(3, 1), (3, 2)}
-    assert "**65.0 ± 5.6 [51.2, 78.8]**" in grid.markdown()
-    # sd 1, 3.61 and 2.65 pooled: sqrt((1 + 13 + 7) / 3) = 2.646; 3.264 sd at 3 seeds
-    assert table.notes[0].startswith("RAS: a difference smaller than 8.6 points would go unseen")
-    assert "adjusted by Holm over" in table.notes[-1]
+    cell = line(grid, "grao")["RAS %"]
+    assert f"**{cell}**" in grid.markdown()
+    notes = "\n".join(table.notes)
+    assert "RAS: 2 tests (grao against each other method), adjusted together." in notes
+    assert "fewer than 5 seeds (sft, ppo, grao): in no sentence" in notes
+    assert "differs from grao at p < 0.05, 0.01, 0.001, over seeds and prompts, adjusted by Bonferroni" in notes
+    assert "for this base (each prompt by itself)" in notes
+
+
+def names(pairs):
+    return [(one.cell.label, other.cell.label) for one, other in pairs]
+
+
+def test_which_pairs_a_table_asks_about(tmp_path):
+    write_three(tmp_path, sft=(20, 30), dpo=(21, 31), grpo=(40, 45), grao=(60, 71))
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    rows = [row for row in table.rows if row.cell.objective != "base"]
+    pairs, words = Questions().pairs(rows)
+    assert names(pairs) == [("grao", "sft"), ("grao", "dpo"), ("grao", "grpo"), ("grpo", "sft"), ("grpo", "dpo")]
+    assert words == "grao and grpo against each other method"
+    assert names(Questions(("dpo",)).pairs(rows)[0]) == [("dpo", "sft"), ("dpo", "grpo"), ("dpo", "grao")]
+    own, words = Questions(("elsewhere",)).pairs(rows[:3])
+    assert (names(own), words) == ([("sft", "dpo"), ("sft", "grpo"), ("dpo", "grpo")], "all pairs")
+
+
+def test_a_map_of_settings_asks_nothing_until_told(tmp_path):
+    for beta, config_hash in ((0.1, "11111111"), (0.5, "22222222")):
+        for seed in (0, 1):
+            run = {KEY: share(50 + 10 * beta + seed * 5 * beta)}
+            write_run(tmp_path, "grao", run, seed=seed, config={"objective": {"beta": beta}}, config_hash=config_hash)
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert table.comparisons[0].differences == ()
+    assert any("none: grao has several configurations here" in note for note in table.notes)
+    (table,) = main_tables(rows_of(tmp_path), "loss", Questions(("grao (beta=0.1)",)))
+    assert [one.second for one in table.comparisons[0].differences] == ["grao (beta=0.5)"]
+
+
+def test_a_name_that_no_row_has_is_one_clear_line(tmp_path, capsys):
+    write_three(tmp_path, sft=(20, 30), dpo=(21, 31))
+    assert report_main([str(tmp_path), "--against", "grop"]) == 2
+    assert capsys.readouterr().err == "error: --against 'grop': no such method here; there are dpo, sft\n"
+    with pytest.raises(SystemExit):
+        report_main([str(tmp_path), "--margin", "-1"])
+    assert "-1 is not between 0 and 100 points" in capsys.readouterr().err
+
+
+def test_ablations_are_asked_in_table_3_and_not_here_too(tmp_path):
+    write_three(tmp_path, sft=(20, 30), grao=(60, 71), grao_no_imitation=(50, 60))
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    assert [one.second for one in table.comparisons[0].differences] == ["sft"]
+
+
+def test_prompts_of_one_cluster_are_counted_as_such(tmp_path):
+    """100 prompts in 10 clusters of 10, each won or lost as a whole: as sure as 10 prompts."""
+    for seed in range(2):
+        for name, won in (("grao", 6), ("sft", 3 + seed)):
+            records = evaluation(np.repeat([1.0] * won + [-1.0] * (10 - won), 10).tolist())
+            together = [replace(one, cluster=f"c{i // 10}") for i, one in enumerate(records)]
+            write_run(tmp_path, name, {KEY: together}, seed=seed)
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    grao = table.rows[-1].crossed["ras"]
+    assert (grao.clusters, grao.sd) == (10, pytest.approx(100 * math.sqrt(0.6 * 0.4 / 9)))
+    assert grao.design == pytest.approx(11, rel=0.01)  # 10 * 99 / 100 * 10 / 9
+    assert any("(10 clusters of prompts, design effect 11.0 to " in note for note in table.notes)
 
 
 def test_one_seed_has_no_stars_and_says_so(tmp_path):
