@@ -331,6 +331,19 @@ def test_ablations_are_asked_in_table_3_and_not_here_too(tmp_path):
     assert [one.second for one in table.comparisons[0].differences] == ["sft"]
 
 
+def test_nag_over_seeds_and_prompts_carries_the_bases_own_error(tmp_path):
+    """Three seeds that win everywhere: no seed differs, and nag_mean is as sure as the base's answers to 100 prompts are."""
+    write_run(tmp_path, "base", {KEY: share(20)}, config_hash="00000000")
+    for seed in range(3):
+        write_run(tmp_path, "grao", {KEY: share(100)}, seed=seed)
+    (table,) = main_tables(rows_of(tmp_path), "loss")
+    row = table.rows[-1]
+    assert (row.scores["nag_mean"].mean, row.scores["nag_mean"].sd) == (160, 0)
+    assert row.crossed["nag_mean"].sd == pytest.approx(200 * math.sqrt(0.2 * 0.8 / 99))
+    assert row.crossed["ras"].sd == 0
+    assert (row.crossed["ras"].low, row.crossed["ras"].high) == pytest.approx((96.4, 100), abs=0.05)  # 0.025^(1 / 100)
+
+
 def test_prompts_of_one_cluster_are_counted_as_such(tmp_path):
     """100 prompts in 10 clusters of 10, each won or lost as a whole: as sure as 10 prompts."""
     for seed in range(2):
