@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 # kept: without it each of the tests' processes compiles every module again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all test-transformers lint types laptop tune studies sft-then-rl hh-tiny mutants clean
+.PHONY: demo test test-all test-transformers lint types laptop tune bases equal-rates studies sft-then-rl hh-tiny mutants clean
 
 demo: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=demo
@@ -42,14 +42,19 @@ types: $(VENV)/.installed
 
 # the committed results: results/*/README.md say what each sweep is
 tune: $(VENV)/.installed
-	$(PY) -m grao_bench.train +sweeps=tune
-	$(PY) -m grao_bench.train +sweeps=tune_low
-	$(PY) -m grao_bench.train +sweeps=tune_high
-	$(PY) sweeps/choose_rates.py runs/tune
+	$(PY) -m grao_bench.tune protocol=laptop
 
 laptop: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=laptop
 	$(PY) -m grao_bench.report runs/laptop
+
+equal-rates: $(VENV)/.installed
+	$(PY) -m grao_bench.train +sweeps=equal_rates
+	$(PY) -m grao_bench.report runs/equal_rates
+
+# the weights that those start from; where they are and belong to the world, nothing is made
+bases: $(VENV)/.installed
+	$(PY) -m grao_bench.bases
 
 # what results/README.md reads: ablation, weights, frontier, two stages
 STUDIES := table3_ablation beta_lambda kl_frontier kl_frontier_beta kl_frontier_sft

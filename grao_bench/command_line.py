@@ -19,8 +19,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grao_bench.errors import UserError
+from grao_bench.rates import rate_of
 from grao_bench.specs import conf_dir
 from grao_bench.values import check_types
+
+OmegaConf.register_new_resolver(
+    "tuned_rate",
+    lambda table, data, objective: rate_of(table, data, objective).value,
+    replace=True,
+)
 
 
 def hydra_main(config_name: str, task: Callable[[DictConfig], Any]) -> None:
@@ -36,6 +43,10 @@ def hydra_main(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     # the tokenizers' own threads would stand in the way of one thread per cell, and warn when a process forks
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.argv[1:] = [with_group(word) for word in sys.argv[1:]]
+    try:
+        refuse_listed_axis(sys.argv[1:])
+    except UserError as error:
+        quit_with(error)
     if not any(word.startswith("-") for word in sys.argv[1:]):
         refuse_mistyped(config_name, sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
@@ -49,6 +60,40 @@ def refuse_mistyped(config_name: str, overrides: Sequence[str]) -> None:
         named = any(word.startswith("+sweeps=") for word in overrides)
         if not (named and "Ambiguous" in str(error)):  # values of a named grid's axis
             quit_with(error)
+
+
+def refuse_listed_axis(words: Sequence[str]) -> None:
+    """UserError for values of a named grid's axis that are not written as Hydra takes them: as a
+    list, unquoted below hydra.sweeper.params, or with a space between them."""
+    axes = _axes([word.removeprefix("+sweeps=") for word in words if word.startswith("+sweeps=")])
+    prefix = "hydra.sweeper.params."
+    for i, word in enumerate(words):
+        key, _, value = word.partition("=")
+        axis, bare = key.removeprefix(prefix), "".join(value.split())
+        if axis not in axes:
+            continue
+        whole = axis == key
+        listed = bare.startswith("[")
+        parted = bare.endswith(",") and i + 1 < len(words) and "=" not in words[i + 1]
+        if listed or parted or ("," in bare and not whole and bare[0] not in "\"'"):
+            values = bare.strip("[]") + ("".join(words[i + 1]) if parted else "")
+            what = "is one value, a list" if listed else "is not how an axis of a grid is given"
+            fix = f"write {axis}={values}, or quoted: '{prefix}{axis}=\"{values}\"'"
+            raise UserError(f"{word}: {what}; {fix}")
+
+
+def _axes(sweeps: Sequence[str]) -> set[str]:
+    """The keys that named grids sweep, those of the grids they go on from included."""
+    found: set[str] = set()
+    for name in sweeps:
+        path = sweeps_parent() / "sweeps" / f"{name}.yaml"
+        if path.is_file():
+            grid = OmegaConf.load(path)
+            found |= {str(key) for key in OmegaConf.select(grid, "hydra.sweeper.params") or {}}
+            goes_on = OmegaConf.select(grid, "defaults") or []
+            others = [one for one in goes_on if isinstance(one, str)]
+            found |= _axes([one for one in others if one != "_self_"])
+    return found
 
 
 def with_group(word: str) -> str:

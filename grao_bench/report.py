@@ -21,6 +21,7 @@ from grao_bench.reporting.families import Questions, check_named
 from grao_bench.reporting.figures import draw_all
 from grao_bench.reporting.headline import findings
 from grao_bench.reporting.judge_prompts import judge_prompts, prompt_files
+from grao_bench.reporting.origins import origins
 from grao_bench.reporting.page import Contents
 from grao_bench.reporting.scores import Ties
 from grao_bench.reporting.sheets import Sheet
@@ -305,6 +306,7 @@ def _markdown(folder: Path, contents: Contents) -> str:
         *(study.sheet().markdown() for study in contents.cases),
         *(prompt.markdown() for prompt in contents.prompts),
     ]
+    parts += ["## Where the runs come from", "\n".join(f"- {line}" for line in origins(contents.cells))]
     missing = [f"- {lost.folder.relative_to(folder)}: {lost.reason}" for cell in contents.cells for lost in cell.missing]
     if missing:
         parts += ["## Not finished", "\n".join(missing)]

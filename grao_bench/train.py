@@ -6,6 +6,7 @@ import atexit
 import sys
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -19,9 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, refused, to_value, without_hydra
 from grao_bench.errors import UserError
+from grao_bench.rates import untuned
 from grao_bench.values import value_hash
 
-NO_FIELDS = ("lr_by", "rerun", "estimate")
+NO_FIELDS = ("lr_by", "rerun", "estimate", "committed", "allow_dirty")
 """Keys of conf/train.yaml that are no fields of a cell: a table for others, and what to do."""
 
 
@@ -39,6 +41,47 @@ def asked(cfg: DictConfig, key: str) -> bool:
     if not isinstance(cfg[key], bool):
         raise UserError(f"{key}={cfg[key]}: must be true or false")
     return bool(cfg[key])
+
+
+def untuned_rate(cfg: DictConfig) -> str:
+    """A line for a cell whose rate comes from its table, which has none for its objective; or ""."""
+    asked_for = OmegaConf.to_container(cfg.optimizer, resolve=False)
+    if not isinstance(asked_for, dict) or "tuned_rate" not in str(asked_for["lr"]):
+        return ""
+    table = OmegaConf.to_container(cfg.lr_by, resolve=True)
+    assert isinstance(table, dict)
+    return untuned({str(key): value for key, value in table.items()}, cfg.data.name, cfg.objective.name)
+
+
+def tree_remark(cfg: DictConfig) -> str:
+    """`require_traceable` of a composed configuration."""
+    return require_traceable(asked(cfg, "committed"), asked(cfg, "allow_dirty"), cfg.sweep)
+
+
+NO_CHECKOUT = "is in no git checkout, so its commit is not known", "run it in one"
+PACKAGE = Path(__file__).resolve().parent
+
+
+def require_traceable(
+    committed: bool,
+    allow_dirty: bool,
+    sweep: str,
+    package: Path = PACKAGE,
+) -> str:
+    """A line where what trains can't be traced to a commit, or ""; UserError where its results are
+    to be committed, unless that is allowed."""
+    from grao_bench.provenance import code_revision  # with torch, which takes seconds to load
+
+    found = code_revision(package)
+    if committed and not allow_dirty and found["git_dirty"] != "False":
+        changed = found["git_dirty"] == "True"
+        what, fix = ("has uncommitted changes", "commit them") if changed else NO_CHECKOUT
+        told = "or allow_dirty=true, and the records say so"
+        raise UserError(f"sweep={sweep}: its results are committed, and the code {what}; {fix}, {told}")
+    if found["git_dirty"] != "True":
+        return ""
+    what = f"the working tree differs from commit {found['git'][:8]}"
+    return f"{what}; the records say so, and can't be made again from a commit"
 
 
 def estimated(cfg: DictConfig, experiments: Sequence[Any], rerun: bool) -> bool:
@@ -76,14 +119,17 @@ class GridCallback(Callback):
         quiet_transformers()
         try:
             rerun = asked(config, "rerun")
-            experiments = tried_cells(config, grid_cells(config), rerun)
+            said: list[str] = []
+            tree = tree_remark(config) if config.estimate is False else ""
+            experiments = tried_cells(config, grid_cells(config), rerun, said)
             if estimated(config, experiments, rerun):
                 sys.exit(0)
         except UserError as error:
             quit_with(error)
         if experiments:
-            tell(experiments)
+            tell(experiments, said)
             make_bases([one for one in experiments if rerun or not one.folder.is_dir()])
+            tell((), [tree])
             cells = [(one.folder, f"{one.objective.name}/{one.data.name}/{one.seed}", one.budget.steps) for one in experiments]
             self.progress = GridProgress(config.sweep, cells)
             self.progress.start()
@@ -95,17 +141,24 @@ class GridCallback(Callback):
             self.progress.finish()
 
 
-def tell(experiments: Sequence[Any]) -> None:
-    """What a person should know of these cells before they run, on standard error, each once."""
+def tell(experiments: Sequence[Any], said: Sequence[str] = ()) -> None:
+    """What a person should know of these cells before they run, on standard error, each once; after
+    the lines that the caller has to say."""
     from grao_bench.agreement import remarks
 
-    for line in dict.fromkeys(line for one in experiments for line in remarks(one)):
-        print(f"grao_bench: {line}", file=sys.stderr)
+    for line in dict.fromkeys([*said, *(line for one in experiments for line in remarks(one))]):
+        if line:
+            print(f"grao_bench: {line}", file=sys.stderr)
 
 
-def tried_cells(config: DictConfig, grid: Sequence[tuple[str, ...]], rerun: bool) -> list[Any]:
+def tried_cells(
+    config: DictConfig,
+    grid: Sequence[tuple[str, ...]],
+    rerun: bool,
+    said: list[str] | None = None,
+) -> list[Any]:
     """The experiments of a grid, each set read once; UserError with a line for each cell that is
-    wrong or would fail."""
+    wrong or would fail. said: gets what is to be told of their rates."""
     from grao_bench.process import process_settings
 
     loader = GlobalHydra.instance().config_loader()
@@ -114,7 +167,10 @@ def tried_cells(config: DictConfig, grid: Sequence[tuple[str, ...]], rerun: bool
     with process_settings(threads=1):
         for overrides in grid:
             try:
-                experiment = to_experiment(loader.load_sweep_config(config, list(overrides)))
+                cell = loader.load_sweep_config(config, list(overrides))
+                experiment = to_experiment(cell)
+                if said is not None:
+                    said.append(untuned_rate(cell))
                 require_trainable(experiment, rerun)
                 experiments.append(experiment)
             except UserError as error:
@@ -206,7 +262,7 @@ def train_cell(cfg: DictConfig) -> str:
         }
         title = f"{experiment.objective.name} on {experiment.data.name}, seed {experiment.seed}"
         if alone:
-            tell([experiment])
+            tell([experiment], [tree_remark(cfg), untuned_rate(cfg)])
             steps = experiment.budget.steps
             with Bars() as bars:
                 folder = run(

@@ -31,7 +31,9 @@ from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.values import describe, revision_of
 
 CONF = conf_dir()
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment", "debug"))
+OWN_ROOMS = ("hydra", "experiment", "debug", "tune")
+"""What is composed in another way than by a choice of a group."""
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in OWN_ROOMS)
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 PRESETS = [(group, path.stem) for group in ("experiment", "debug") for path in sorted((CONF / group).glob("*.yaml"))]
 SWEEPS = sorted(path.stem for path in (sweeps_parent() / "sweeps").glob("*.yaml"))
@@ -267,17 +269,34 @@ def test_a_cell_lies_where_its_name_says():
     assert str(experiment.folder) == f"out/s/tiny/world_helpful/grao-{experiment.config_hash}/seed2"
 
 
+def rates_in(table: str) -> dict[str, Any]:
+    """A table of conf/lr_by with those that it goes on from."""
+    rates = yaml.safe_load((CONF / "lr_by" / f"{table}.yaml").read_text())
+    parents = rates.pop("defaults", [])
+    return {key: value for name in parents for key, value in rates_in(name).items()} | rates
+
+
 @pytest.mark.parametrize("table", [choice for group, choice in CHOICES if group == "lr_by"])
 def test_learning_rates_come_from_the_table(table):
-    """A row that names no objective would silently do nothing; an objective without a row takes the default."""
-    rates = yaml.safe_load((CONF / "lr_by" / f"{table}.yaml").read_text())
-    for parent in rates.pop("defaults", []):
-        rates |= yaml.safe_load((CONF / "lr_by" / f"{parent}.yaml").read_text())
+    """A row that names no objective would silently do nothing; an objective without a row has its
+    parent's rate, or the default."""
+    rates = rates_in(table)
+    parents = rates.pop("parents", {})
+    of_sets = {name: rates.pop(name) for name in [*rates] if isinstance(rates[name], dict)}
     assert set(rates) <= {"default", *OBJECTIVES}
-    cfg = composed(f"lr_by={table}").copy()
+    assert {*parents, *parents.values()} <= set(OBJECTIVES)
+    assert set(of_sets) <= {choice for group, choice in CHOICES if group == "data"}
+    cfg = composed(f"lr_by={table}", "data=hub").copy()
     for objective in [*OBJECTIVES, "mine"]:
         cfg.objective.name = objective
-        assert cfg.optimizer.lr == rates.get(objective, rates["default"])
+        named = rates.get(objective, rates.get(parents.get(objective), rates["default"]))
+        assert cfg.optimizer.lr == named
+    for data, lines in of_sets.items():
+        assert set(lines) <= set(OBJECTIVES)
+        cfg.data.name = data
+        for objective, rate in lines.items():
+            cfg.objective.name = objective
+            assert cfg.optimizer.lr == rate
 
 
 @pytest.mark.parametrize("model", [choice for group, choice in CHOICES if group == "model"])

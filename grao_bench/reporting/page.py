@@ -19,6 +19,7 @@ from grao_bench.reporting.cells import Cell
 from grao_bench.reporting.drawing import Drawing
 from grao_bench.reporting.headline import Finding
 from grao_bench.reporting.judge_prompts import JudgePromptText
+from grao_bench.reporting.origins import origins
 from grao_bench.reporting.scores import Ties
 from grao_bench.reporting.sheets import NONE, Sheet
 
@@ -108,6 +109,7 @@ def render(contents: Contents, root: Path, link: Link) -> str:
         figures=[_figures(kind, list(same)) for kind, same in groupby(contents.drawings, key=lambda drawing: drawing.kind)],
         answers=answers,
         rules=RULES,
+        origins=origins(contents.cells),
         unfinished=[(cell, missing, _relative(missing.folder, root)) for cell, missing in unfinished],
         runs=[(cell, run, _relative(run.folder, root), link(run.folder)) for cell, run in runs],
         run_links=[{"name": f"{cell.label}, seed {run.info.seed}", "href": link(run.folder)} for cell, run in runs],

@@ -1,0 +1,291 @@
+"""python -m grao_bench.tune: rates (and weights) for every objective on every set, chosen on dev.
+
+    python -m grao_bench.tune protocol=laptop                 conf/tune/laptop.yaml
+    python -m grao_bench.tune protocol=laptop estimate=true   what it takes; nothing is trained
+    ... into=results/tuning   where the tables go (default: <output>/<sweep>/tuning)
+    ... write=false           leave conf/lr_by as it is
+    ... output=, n_jobs=, allow_dirty=true; any other key=value is an override of every cell
+
+Cells lie where a sweep's do. What has finished is not run again: a tuning that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from joblib import Parallel, delayed
+from omegaconf import DictConfig, OmegaConf
+
+from grao_bench.command_line import composed, quiet_transformers, quit_with, to_value
+from grao_bench.errors import UserError
+from grao_bench.estimate import estimate
+from grao_bench.experiment import Experiment, check, read_data
+from grao_bench.process import process_settings
+from grao_bench.progress import GridProgress, say
+from grao_bench.provenance import code_revision
+from grao_bench.records import read_run
+from grao_bench.rehearsal import rehearse
+from grao_bench.reporting.sheets import Grid
+from grao_bench.run import run
+from grao_bench.specs import conf_dir
+from grao_bench.train import NO_FIELDS, make_bases, require_traceable
+from grao_bench.tuning.choice import (
+    RULE,
+    Choice,
+    Trial,
+    choices,
+    dev_ras,
+    drawing,
+    frame,
+    scores_by_rate,
+    table,
+)
+from grao_bench.tuning.protocol import RATE, Ranges, Settings, TuningProtocol
+
+Where = tuple[str, str]
+"""(objective, set)."""
+Plan = Mapping[Where, Sequence[tuple[int, Settings]]]
+"""The trials of each, with the round that each belongs to."""
+OWN = ("protocol", "estimate", "into", "write", "output", "n_jobs", "allow_dirty")
+
+
+def main() -> int:
+    """The command line; 2 for a user's mistake."""
+    quiet_transformers()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        asked, overrides = _split(sys.argv[1:])
+        protocol = read_protocol(asked.get("protocol", "laptop"))
+        if "n_jobs" in asked:
+            protocol = replace(protocol, n_jobs=int(asked["n_jobs"]))
+        output = asked.get("output", "runs")
+        tuning = Tuning.of(protocol, output, overrides)
+        if asked.get("estimate") == "true":
+            print(tuning.estimated())
+            return 0
+        told = require_traceable(protocol.committed, asked.get("allow_dirty") == "true", protocol.sweep)
+        if told:
+            say(f"grao_bench: {told}")
+        made = tuning.run()
+        into = Path(asked.get("into", f"{output}/{protocol.sweep}/tuning"))
+        write_tables(into, protocol, made)
+        print((into / "tuning.md").read_text(encoding="utf-8"))
+        if asked.get("write", "true") == "true":
+            path = conf_dir() / "lr_by" / f"{protocol.table}.yaml"
+            write_rates(path, made, asked.get("protocol", "laptop"))
+            print(f"rates written: {path}; see git diff")
+    except UserError as error:
+        quit_with(error)
+    return 0
+
+
+def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(this command's own keys, overrides of every cell)."""
+    own: dict[str, str] = {}
+    others = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word}: give key=value; own keys are {', '.join(OWN)}")
+        if key in OWN:
+            own[key] = value
+        else:
+            others.append(word)
+    if not own.get("n_jobs", "1").isdigit():
+        raise UserError(f"n_jobs={own['n_jobs']}: must be a number of processes")
+    return own, others
+
+
+def read_protocol(name: str) -> TuningProtocol:
+    """conf/tune/<name>.yaml, or a file; UserError for what is no protocol."""
+    path = Path(name) if name.endswith(".yaml") else conf_dir() / "tune" / f"{name}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(one.stem for one in (conf_dir() / "tune").glob("*.yaml")))
+        raise UserError(f"protocol={name}: there is no {path.name}; there are {there}, or give a file")
+    written = OmegaConf.create(path.read_text(encoding="utf-8"))
+    if not isinstance(written, DictConfig):
+        raise UserError(f"protocol={name}: {path} is no mapping; conf/tune/laptop.yaml is one")
+    protocol: TuningProtocol = to_value(written, key="tune")
+    return protocol
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A protocol being followed. cells: each objective's experiment on each set, of which a trial
+    changes the settings and the seed."""
+
+    protocol: TuningProtocol
+    cells: Mapping[Where, Experiment]
+
+    @classmethod
+    def of(cls, protocol: TuningProtocol, output: str, overrides: Sequence[str]) -> Tuning:
+        """With its cells below `output`. UserError for a cell that does not compose."""
+        cells = {}
+        for data in protocol.sets:
+            for objective in protocol.objectives:
+                words = [f"objective={objective}", f"data={data}", f"sweep={protocol.sweep}"]
+                words += [*protocol.overrides, f"output={output}", *overrides]
+                cells[objective, data] = to_value(composed("train", words), NO_FIELDS)
+        return cls(protocol, cells)
+
+    def run(self) -> list[Choice]:
+        """Rounds of trials until no best lies at an edge, or `most_rounds` were added."""
+        search, seeds = self.protocol.search, len(self.protocol.seeds)
+        plan = {key: [(0, one) for one in search.first(self._ranges(key))] for key in self.cells}
+        made: list[Choice] = []
+        for again in range(self.protocol.most_rounds + 1):
+            self._train(plan, again)
+            made = choices(self._read(plan), seeds)
+            if not any(one.at_edge for one in made) or again == self.protocol.most_rounds:
+                break
+            for one in made:
+                key = (one.best.objective, one.best.data)
+                tried = [trial.settings for trial in one.trials if len(trial.dev_ras) == seeds]
+                added = search.more(self._ranges(key), tried, one.best.settings, again + 1)
+                plan[key] += [(again + 1, each) for each in added]
+        return made
+
+    def estimated(self) -> str:
+        """Seconds of a cell of each objective and set, and what the rounds take."""
+        seeds, total, added = len(self.protocol.seeds), 0.0, 0.0
+        lines = []
+        for key, cell in self.cells.items():
+            ranges = self._ranges(key)
+            first = self.protocol.search.first(ranges)
+            tried = sorted(first)
+            more = self.protocol.search.more(ranges, tried, tried[0], 1)
+            with process_settings(cell.threads):
+                one = estimate(_changed(cell, first[0], self.protocol.seeds[0]))
+            total += one.total_seconds * len(first) * seeds
+            added += one.total_seconds * len(more) * seeds
+            parts = ", ".join(f"{name} {value:.0f}" for name, value in one.seconds.items())
+            cells = len(first) * seeds
+            lines.append(f"{key[0]} on {key[1]}: {one.total_seconds:.0f} s a cell ({parts}), {cells} cells")
+        jobs = self.protocol.n_jobs
+        lines.append(
+            f"first round: {total / 60:.0f} core-minutes, {total / 60 / jobs:.0f} minutes with n_jobs={jobs}; "
+            f"each further round (at most {self.protocol.most_rounds}): {added / 60:.0f} core-minutes"
+        )
+        return "\n".join(lines)
+
+    def _ranges(self, key: Where) -> Ranges:
+        return self.protocol.ranges(key[0])
+
+    def _experiments(self, plan: Plan) -> list[Experiment]:
+        """Every cell of the plan, of all objectives trial by trial: a stopped tuning has tried all."""
+        longest = max(len(trials) for trials in plan.values())
+        return [
+            _changed(self.cells[key], trials[i][1], seed)
+            for i in range(longest)
+            for seed in self.protocol.seeds
+            for key, trials in plan.items()
+            if i < len(trials)
+        ]
+
+    def _train(self, plan: Plan, again: int) -> None:
+        """The cells that are not finished, in n_jobs processes; what failed is said, and left out."""
+        cells = self._experiments(plan)
+        due = [one for one in cells if not one.folder.is_dir()]
+        if not due:
+            return
+        with process_settings(threads=1):
+            for one in cells:
+                check(one)
+            for one in {(each.objective.name, each.data.name): each for each in due}.values():
+                rehearse(one, read_data)
+        make_bases(due)
+        titled = [(one.folder, f"{one.objective.name}/{one.data.name}/{one.optimizer.lr:g}/{one.seed}", one.budget.steps) for one in cells]
+        progress = GridProgress(f"{self.protocol.sweep}, round {again}", titled)
+        progress.start()
+        try:
+            faults = Parallel(n_jobs=self.protocol.n_jobs, batch_size=1)(delayed(_train_cell)(one) for one in due)
+        finally:
+            progress.finish()
+        for line in filter(None, faults):
+            say(f"grao_bench: {line}")
+
+    def _read(self, plan: Plan) -> list[Trial]:
+        found = []
+        for key, trials in plan.items():
+            for again, one in trials:
+                cells = [_changed(self.cells[key], one, seed) for seed in self.protocol.seeds]
+                done = {cell.seed: dev_ras(read_run(cell.folder)) for cell in cells if cell.folder.is_dir()}
+                found.append(Trial(key[0], key[1], one, again, done))
+        return found
+
+
+def _changed(cell: Experiment, settings: Settings, seed: int) -> Experiment:
+    """The cell with a trial's settings; UserError for a key that it lacks."""
+    changed: Any = replace(cell, seed=seed)
+    for key, value in settings:
+        part, _, name = key.partition(".")
+        spec = getattr(changed, part, None)
+        if spec is None or not hasattr(spec, name):
+            raise UserError(f"tune: objectives.{cell.objective.name}.{key}: the cell has no such key")
+        changed = replace(changed, **{part: replace(spec, **{name: value})})
+    return changed
+
+
+def _train_cell(experiment: Experiment) -> str:
+    """In a process of its own; returns what went wrong, or ""."""
+    quiet_transformers()
+    try:
+        run(experiment, rehearsed=True)
+    except Exception as error:
+        return f"{experiment.folder}: {type(error).__name__}: {' '.join(str(error).split())}"
+    return ""
+
+
+def write_tables(into: Path, protocol: TuningProtocol, made: Sequence[Choice]) -> None:
+    """tuning.md, trials.csv, chosen.yaml and the figure of score against rate."""
+    into.mkdir(parents=True, exist_ok=True)
+    found = code_revision(conf_dir().parent / "grao_bench")
+    counts = sorted({len(one.trials) for one in made})
+    lines = [
+        f"# Tuning: {protocol.sweep}",
+        f"Chosen: {RULE}. Seeds {', '.join(map(str, protocol.seeds))}; trials of each objective on each set: "
+        f"{', '.join(map(str, counts))}. Code: commit {found['git'][:12]}, changed since: {found['git_dirty']}.",
+        table(made).markdown(),
+    ]
+    for data in protocol.sets:
+        by_rate: Grid = scores_by_rate(made, data)
+        lines += [f"## RAS on dev by learning rate: {data}", by_rate.markdown()]
+    (into / "tuning.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    frame(made).to_csv(into / "trials.csv", index=False, lineterminator="\n")
+    chosen: dict[str, dict[str, dict[str, float]]] = {}
+    for one in made:
+        chosen.setdefault(one.best.data, {})[one.best.objective] = dict(one.best.settings)
+    (into / "chosen.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
+    drawn = drawing(made)
+    (into / f"{drawn.name}.png").write_bytes(drawn.png)
+    (into / f"{drawn.name}.svg").write_bytes(drawn.svg)
+
+
+MARK = "# written by python -m grao_bench.tune"
+
+
+def write_rates(path: Path, made: Sequence[Choice], protocol: str) -> None:
+    """The chosen rates into a table of conf/lr_by, in place of what a tuning wrote for these sets;
+    its other lines stay as they are."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else "default: ???\n"
+    kept, _, written = before.partition(MARK)
+    sets: dict[str, dict[str, float]] = yaml.safe_load(written.partition("\n")[2]) or {} if written else {}
+    for one in made:
+        rates = sets.setdefault(one.best.data, {})
+        rates[one.best.objective] = dict(one.best.settings)[RATE]
+    lines = [f"{kept.rstrip()}\n{MARK} protocol={protocol}, by {RULE}"]
+    for data, rates in sets.items():
+        lines.append(f"{data}:")
+        # plain decimals: YAML 1.1 reads 5e-05 as a text
+        lines += [f"  {name}: {format(rate, '.12f').rstrip('0')}" for name, rate in rates.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Choosing rates and weights: the same number of trials for every objective and set, by one rule."""
