@@ -262,12 +262,19 @@ def train_cell(cfg: DictConfig) -> str:
         }
         title = f"{experiment.objective.name} on {experiment.data.name}, seed {experiment.seed}"
         if alone:
-            tell([experiment], [tree_remark(cfg), untuned_rate(cfg)])
+            tree = tree_remark(cfg)
+            tell([experiment], [untuned_rate(cfg)])
             steps = experiment.budget.steps
             with Bars() as bars:
+
+                def show(record: Any) -> None:
+                    if record.step == 1:  # what is wrong with the input comes alone
+                        tell((), [tree])
+                    bars.show(title, record.step, steps, step_note(record))
+
                 folder = run(
                     experiment,
-                    lambda record: bars.show(title, record.step, steps, step_note(record)),
+                    show,
                     bars.on_pretrain,
                     files,
                     lambda what, done, total: bars.show(what, done, total, ""),
