@@ -55,7 +55,17 @@ FLOORS = (
         "estimate",
         "estimate_table",
     ),
-    ("train", "evaluate", "train_reward", "show_data", "command_line", "report") + ("controls", "tune", "bases"),
+    (
+        "train",
+        "evaluate",
+        "train_reward",
+        "show_data",
+        "command_line",
+        "report",
+        "controls",
+        "tune",
+        "bases",
+    ),
 )
 MACHINES = (1, 2, 3, 4)
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
