@@ -139,7 +139,7 @@ def test_a_run_records_its_seeds_and_its_configurations_hash(recorded):
     assert {part: config[part]["seed"] for part in ("model", "data", "evaluation")} == {"model": 0, "data": 0, "evaluation": 0}
     parts = [config[key] for key in ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")]
     for part in (*parts, config["evaluation"]["lm_eval"]):
-        part["_revision_"] = 1
+        part["_revision_"] = 2 if part is config["data"] else 1
     for key in ("tokens_per_forward", "gradient_checkpointing", "checkpoint_every"):
         del config["budget"][key]
     del config["rollout"]["answers_per_call"]
@@ -160,6 +160,7 @@ def test_the_data_fingerprint_is_the_sha256_of_the_examples(recorded):
             json.dumps(
                 {
                     "chosen": one.chosen,
+                    "cluster": one.cluster,
                     "id": one.id,
                     "prompt": [{"role": turn.role, "text": turn.text} for turn in one.prompt],
                     "rejected": one.rejected,

@@ -25,7 +25,7 @@ from grao_bench.values import HASH_VERSION, value_hash
 from tests.cells import OBJECTIVES, RESULTS, cell, contents, small, snapshot
 from tests.small import tiny_llama, word_tokenizer
 
-SETS = ("world_helpful", "world_harmless")
+SETS = ("world_helpful", "world_harmless", "world_helpful_new")
 
 
 class Stopped(Exception):

@@ -19,7 +19,7 @@ Numbers = list[Any]
 
 
 def parts(base: Path, scratch: Path) -> dict[str, tuple[Any, Callable[[], Numbers]]]:
-    """Name -> (the spec, what it says)."""
+    """Name -> (the specs whose numbers they are, what they say)."""
     world, files = small("data/world_helpful"), write_rows(scratch / "rows.jsonl", world_rows(40))
     rewards = {name: load(f"reward/{name}") for name in ("gold", "gold_score", "gold_free_text", "mixture", "routed")}
     rewards["verifiable"] = load("reward/verifiable", rule="exact_words")
@@ -29,10 +29,10 @@ def parts(base: Path, scratch: Path) -> dict[str, tuple[Any, Callable[[], Number
     return {
         "world_helpful": (world, partial(_data, world)),
         "world_harmless": (small("data/world_harmless"), partial(_data, small("data/world_harmless"))),
-        "files": (load("data/files", train=str(files)), partial(_data, load("data/files", train=str(files)))),
-        **{name: (spec, partial(_rewards, spec, world)) for name, spec in rewards.items()},
-        "shared_prefix": (engine, partial(_answers, engine, base, world)),
-        "tiny": (tiny, partial(_losses, tiny, world)),
+        "files": ((load("data/files", train=str(files)), world), partial(_data, load("data/files", train=str(files)))),
+        **{name: ((spec, world), partial(_rewards, spec, world)) for name, spec in rewards.items()},
+        "shared_prefix": ((engine, world), partial(_answers, engine, base, world)),
+        "tiny": ((tiny, world), partial(_losses, tiny, world)),
     }
 
 

@@ -58,7 +58,7 @@ def save_base(folder: Path) -> None:
     Its weights come from Python's generator, whose uniform numbers are the same on every machine.
     """
     model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=258, n_positions=256, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=256, pad_token_id=257)
+        GPT2Config(vocab_size=258, n_positions=384, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=256, pad_token_id=257)
     ).double()
     numbers = random.Random("golden base")
     with torch.no_grad():
@@ -94,7 +94,7 @@ def golden_cell(
         data=data,
         model=load("model/hf", **fields),
         rollout=ScriptedRollout(answers=script, temperature=temperature, top_p=1.0),
-        budget=load("budget/smoke", steps=STEPS, answers_per_step=16, max_answer_tokens=96, tokens_per_forward=2048, probe_every=0),
+        budget=load("budget/smoke", steps=STEPS, answers_per_step=16, max_answer_tokens=224, tokens_per_forward=2048, probe_every=0),
         optimizer=load("optimizer/adamw", lr=0.002, warmup_steps=0, schedule="linear"),
     )
 

@@ -49,7 +49,7 @@ def test_ternary_wins_ties_and_loses_against_the_reference() -> None:
     assert [verdict.reward for verdict in verdicts] == [1.0, 0.0, -1.0, -1.0]
     assert (source.name, source.pairwise, source.tie_margin) == ("gold", True, 0.05)
     assert verdicts[0].source == "gold"
-    assert verdicts[0].parts == {"coverage": 0.75, "score": 0.75, "reference_score": 0.375}
+    assert verdicts[0].parts == {"coverage": 1.0, "score": 1.0, "reference_score": 0.5}
 
 
 def test_the_references_own_parts_are_told_and_it_is_judged_once() -> None:
@@ -83,7 +83,7 @@ def test_what_a_judge_says_beside_its_score_is_passed_on(mode: Mode) -> None:
 def test_an_unfinished_answer_loses_whatever_it_says() -> None:
     (verdict,) = GoldReward("ternary", 0.05).source(WorldJudge()).score([request(FULL, finished=False)])
     assert verdict.reward == -1.0
-    assert verdict.parts["score"] == pytest.approx(0.75 - 0.20)
+    assert verdict.parts["score"] == pytest.approx(1.0 - 0.20)
     assert verdict.parts["unfinished"] == -0.20
 
 
@@ -133,13 +133,13 @@ def test_an_example_of_the_same_id_with_another_reference_is_another_example() -
 def test_score_mode_gives_the_judges_number() -> None:
     source = GoldReward("score", 0.05).source(WorldJudge())
     verdicts = source.score([request(FULL), request(FULL, finished=False), request(OTTERS.chosen)])
-    assert [verdict.reward for verdict in verdicts] == pytest.approx([0.75, 0.55, 0.375])
+    assert [verdict.reward for verdict in verdicts] == pytest.approx([1.0, 0.8, 0.5])
     assert (source.name, source.pairwise, source.tie_margin) == ("gold_score", False, 0.05)
-    assert verdicts[1].parts == {"coverage": 0.75, "unfinished": -0.20, "score": 0.55}
+    assert verdicts[1].parts == {"coverage": 1.0, "unfinished": -0.20, "score": 0.8}
 
 
 def test_the_set_offers_its_own_judge() -> None:
-    world = WorldData("world_helpful", "helpful", 0, 5, 5, 5, 0.0, 5)
+    world = WorldData("world_helpful", "helpful", 0, 5, 5, 5, 0.0, 5, "known")
     reward = GoldReward("ternary", 0.05)
     assert isinstance(reward, RewardSpec)
     reward.check(world)

@@ -23,7 +23,7 @@ from grao_bench.specs import conf_dir, load
 from grao_bench.train import NO_FIELDS
 from tests.cells import SMALL_WORLD
 
-WORLD = WorldData("world_helpful", "helpful", 0, 5, 5, 5, 0.0, 5)
+WORLD = WorldData("world_helpful", "helpful", 0, 5, 5, 5, 0.0, 5, "known")
 
 
 def composed(*overrides: str):

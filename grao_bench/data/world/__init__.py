@@ -11,9 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from grao_bench.data.world.answers import BASE, CHOSEN, ORACLE, REJECTED, Profile, draw_answer
+from grao_bench.data.world.answers import (
+    BASE,
+    CHOSEN,
+    HARMFUL,
+    ORACLE,
+    REJECTED,
+    Profile,
+    draw_answer,
+)
 from grao_bench.data.world.exploits import PERFECT, best_of_each_kind
 from grao_bench.data.world.generator import make_corpus, make_examples
 from grao_bench.data.world.judge import WorldJudge, content_of
@@ -25,6 +33,7 @@ from grao_bench.types import Example
 __all__ = [
     "BASE",
     "CHOSEN",
+    "HARMFUL",
     "ORACLE",
     "REJECTED",
     "Profile",
@@ -36,33 +45,38 @@ __all__ = [
     "split_of",
 ]
 
-SUBSETS: tuple[Subset, ...] = ("helpful", "harmless")
+SUBSETS: tuple[Literal["helpful", "harmless"], ...] = ("helpful", "harmless")
 TIE_BAND = 0.05
 """What the best exploit is chosen by, as in conf/reward/gold.yaml."""
 
 
 @dataclass(frozen=True)
 class WorldData:
-    """One subset of the embedded world. Both subsets of a seed share one corpus, so that one base serves both.
+    """One subset of the embedded world. Those of a seed share one corpus: one base serves them all.
 
-    label_noise: the probability that a pair's chosen and rejected are swapped. corpus_documents: size of the pre-training corpus.
+    label_noise: the probability that a pair's chosen and rejected are swapped. corpus_documents:
+    size of the pre-training corpus. entities: `new` are those that only the corpus's plain
+    documents tell of; helpful questions about them are a set of their own, with a test split alone.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     provides: ClassVar[frozenset[str]] = frozenset({"chosen", "rejected"})
 
     name: str
-    subset: Subset
+    subset: Literal["helpful", "harmless"]
     seed: int
     num_train: int
     num_dev: int
     num_test: int
     label_noise: float
     corpus_documents: int
+    entities: Literal["known", "new"]
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
-            raise UserError(f"data.subset={self.subset}: not a subset of the embedded world; choose helpful or harmless")
+            raise UserError(f"data.subset={self.subset}: not a subset of the embedded world; choose {', '.join(SUBSETS)}")
+        if self.entities == "new" and self.subset != "helpful":
+            raise UserError("data.entities=new: only the helpful subset has new entities")
         for field in ("num_train", "num_dev", "num_test", "corpus_documents"):
             if getattr(self, field) < 1:
                 raise UserError(f"data.{field}={getattr(self, field)}: must be at least 1")
@@ -98,11 +112,18 @@ class WorldData:
         ]
 
     def siblings(self) -> tuple[WorldData, ...]:
-        """The helpful and the harmless set."""
-        return tuple(self if subset == self.subset else replace(self, name=f"world_{subset}", subset=subset) for subset in SUBSETS)
+        """The helpful and the harmless set, and the helpful one about new entities."""
+        known = [replace(self, name=f"world_{subset}", subset=subset, entities="known") for subset in SUBSETS]
+        new = replace(self, name="world_helpful_new", subset="helpful", entities="new")
+        alike = (self.subset, self.entities)
+        return tuple(self if (one.subset, one.entities) == alike else one for one in (*known, new))
 
     def _examples(self, split: Split, count: int) -> tuple[Example, ...]:
-        return make_examples(self.name, self.subset, split, count, self.seed, self.label_noise)
+        new = self.entities == "new"
+        if new and split != "test":
+            return ()
+        asked: Subset = "helpful_new" if new else self.subset
+        return make_examples(self.name, asked, split, count, self.seed, self.label_noise)
 
 
 def profile_answer(example: Example, profile: Profile, rng: Random) -> str:

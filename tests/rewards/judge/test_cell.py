@@ -51,7 +51,8 @@ def test_from_the_command_line_to_the_report(tmp_path, command):
 
     folder = tmp_path / first.out.splitlines()[-1]
     run = read_run(folder)
-    assert set(run.evaluations) == {("world_helpful", "routed"), ("world_harmless", "routed")}
+    sets = {"world_helpful", "world_harmless", "world_helpful_new"}
+    assert set(run.evaluations) == {(name, "routed") for name in sets}
     records = [record for found in run.evaluations.values() for record in found]
     assert {record.excluded for record in records} == {True, False}
     for record in records:
