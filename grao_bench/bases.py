@@ -61,7 +61,11 @@ def make_all(arguments: Sequence[str]) -> list[Path]:
     given = [word for word in arguments if not word.startswith("output=")]
     output = [word.removeprefix("output=") for word in arguments if word.startswith("output=")]
     root = Path(output[-1] if output else plan["output"])
-    return [_made(root / name, how, [*plan["overrides"], f"model.seed={how['seed']}"], given) for name, how in plan["bases"].items()]
+    made = []
+    for name, how in plan["bases"].items():
+        own = [*plan["overrides"], f"model.seed={how['seed']}"]
+        made.append(_made(root / name, how, own, given))
+    return made
 
 
 def _made(

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from joblib import Parallel, delayed
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,22 +30,12 @@ from grao_bench.progress import GridProgress, say
 from grao_bench.provenance import code_revision
 from grao_bench.records import read_run
 from grao_bench.rehearsal import rehearse
-from grao_bench.reporting.sheets import Grid
 from grao_bench.run import run
 from grao_bench.specs import conf_dir
-from grao_bench.train import NO_FIELDS, make_bases, require_traceable
-from grao_bench.tuning.choice import (
-    RULE,
-    Choice,
-    Trial,
-    choices,
-    dev_ras,
-    drawing,
-    frame,
-    scores_by_rate,
-    table,
-)
-from grao_bench.tuning.protocol import RATE, Ranges, Settings, TuningProtocol
+from grao_bench.train import NO_FIELDS, PACKAGE, make_bases, require_traceable
+from grao_bench.tuning.choice import Choice, Trial, choices, dev_ras
+from grao_bench.tuning.protocol import Ranges, Settings, TuningProtocol
+from grao_bench.tuning.written import write_rates, write_tables
 
 Where = tuple[str, str]
 """(objective, set)."""
@@ -69,12 +58,12 @@ def main() -> int:
         if asked.get("estimate") == "true":
             print(tuning.estimated())
             return 0
-        told = require_traceable(protocol.committed, asked.get("allow_dirty") == "true", protocol.sweep)
-        if told:
+        allowed = asked.get("allow_dirty") == "true"
+        if told := require_traceable(protocol.committed, allowed, protocol.sweep):
             say(f"grao_bench: {told}")
         made = tuning.run()
         into = Path(asked.get("into", f"{output}/{protocol.sweep}/tuning"))
-        write_tables(into, protocol, made)
+        write_tables(into, protocol, made, code_revision(PACKAGE))
         print((into / "tuning.md").read_text(encoding="utf-8"))
         if asked.get("write", "true") == "true":
             path = conf_dir() / "lr_by" / f"{protocol.table}.yaml"
@@ -107,7 +96,8 @@ def read_protocol(name: str) -> TuningProtocol:
     path = Path(name) if name.endswith(".yaml") else conf_dir() / "tune" / f"{name}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(one.stem for one in (conf_dir() / "tune").glob("*.yaml")))
-        raise UserError(f"protocol={name}: there is no {path.name}; there are {there}, or give a file")
+        what = f"there is no {path.name}; there are {there}, or give a file"
+        raise UserError(f"protocol={name}: {what}")
     written = OmegaConf.create(path.read_text(encoding="utf-8"))
     if not isinstance(written, DictConfig):
         raise UserError(f"protocol={name}: {path} is no mapping; conf/tune/laptop.yaml is one")
@@ -139,14 +129,15 @@ class Tuning:
         search, seeds = self.protocol.search, len(self.protocol.seeds)
         plan = {key: [(0, one) for one in search.first(self._ranges(key))] for key in self.cells}
         made: list[Choice] = []
+        failed: set[Path] = set()
         for again in range(self.protocol.most_rounds + 1):
-            self._train(plan, again)
+            self._train(plan, again, failed)
             made = choices(self._read(plan), seeds)
             if not any(one.at_edge for one in made) or again == self.protocol.most_rounds:
                 break
             for one in made:
                 key = (one.best.objective, one.best.data)
-                tried = [trial.settings for trial in one.trials if len(trial.dev_ras) == seeds]
+                tried = [trial.settings for trial in one.trials]
                 added = search.more(self._ranges(key), tried, one.best.settings, again + 1)
                 plan[key] += [(again + 1, each) for each in added]
         return made
@@ -165,20 +156,21 @@ class Tuning:
             total += one.total_seconds * len(first) * seeds
             added += one.total_seconds * len(more) * seeds
             parts = ", ".join(f"{name} {value:.0f}" for name, value in one.seconds.items())
-            cells = len(first) * seeds
-            lines.append(f"{key[0]} on {key[1]}: {one.total_seconds:.0f} s a cell ({parts}), {cells} cells")
-        jobs = self.protocol.n_jobs
-        lines.append(
-            f"first round: {total / 60:.0f} core-minutes, {total / 60 / jobs:.0f} minutes with n_jobs={jobs}; "
-            f"each further round (at most {self.protocol.most_rounds}): {added / 60:.0f} core-minutes"
-        )
+            a_cell = f"{one.total_seconds:.0f} s a cell ({parts})"
+            lines.append(f"{key[0]} on {key[1]}: {a_cell}, {len(first) * seeds} cells")
+        jobs, most = self.protocol.n_jobs, self.protocol.most_rounds
+        lines += [
+            f"first round: {total / 60:.0f} core-minutes ({jobs} processes at once)",
+            f"each further round, of which there are at most {most}: {added / 60:.0f} core-minutes",
+            "seconds are as timed here and now: other work on this machine stretches them",
+        ]
         return "\n".join(lines)
 
     def _ranges(self, key: Where) -> Ranges:
         return self.protocol.ranges(key[0])
 
     def _experiments(self, plan: Plan) -> list[Experiment]:
-        """Every cell of the plan, of all objectives trial by trial: a stopped tuning has tried all."""
+        """Every cell of the plan, trial by trial: a stopped tuning has tried all objectives."""
         longest = max(len(trials) for trials in plan.values())
         return [
             _changed(self.cells[key], trials[i][1], seed)
@@ -188,10 +180,11 @@ class Tuning:
             if i < len(trials)
         ]
 
-    def _train(self, plan: Plan, again: int) -> None:
-        """The cells that are not finished, in n_jobs processes; what failed is said, and left out."""
+    def _train(self, plan: Plan, again: int, failed: set[Path]) -> None:
+        """The cells that are not finished, in n_jobs processes. What failed is said, and added to
+        `failed`, whose cells are not tried again."""
         cells = self._experiments(plan)
-        due = [one for one in cells if not one.folder.is_dir()]
+        due = [one for one in cells if not one.folder.is_dir() and one.folder not in failed]
         if not due:
             return
         with process_settings(threads=1):
@@ -200,22 +193,26 @@ class Tuning:
             for one in {(each.objective.name, each.data.name): each for each in due}.values():
                 rehearse(one, read_data)
         make_bases(due)
-        titled = [(one.folder, f"{one.objective.name}/{one.data.name}/{one.optimizer.lr:g}/{one.seed}", one.budget.steps) for one in cells]
+        titled = [(one.folder, _title(one), one.budget.steps) for one in cells]
         progress = GridProgress(f"{self.protocol.sweep}, round {again}", titled)
         progress.start()
         try:
-            faults = Parallel(n_jobs=self.protocol.n_jobs, batch_size=1)(delayed(_train_cell)(one) for one in due)
+            workers = Parallel(n_jobs=self.protocol.n_jobs, batch_size=1)
+            faults = workers(delayed(_train_cell)(one) for one in due)
         finally:
             progress.finish()
-        for line in filter(None, faults):
-            say(f"grao_bench: {line}")
+        for one, fault in zip(due, faults, strict=True):
+            if fault:
+                failed.add(one.folder)
+                say(f"grao_bench: {one.folder}: {fault}")
 
     def _read(self, plan: Plan) -> list[Trial]:
         found = []
         for key, trials in plan.items():
             for again, one in trials:
                 cells = [_changed(self.cells[key], one, seed) for seed in self.protocol.seeds]
-                done = {cell.seed: dev_ras(read_run(cell.folder)) for cell in cells if cell.folder.is_dir()}
+                finished = [cell for cell in cells if cell.folder.is_dir()]
+                done = {cell.seed: dev_ras(read_run(cell.folder)) for cell in finished}
                 found.append(Trial(key[0], key[1], one, again, done))
         return found
 
@@ -227,7 +224,8 @@ def _changed(cell: Experiment, settings: Settings, seed: int) -> Experiment:
         part, _, name = key.partition(".")
         spec = getattr(changed, part, None)
         if spec is None or not hasattr(spec, name):
-            raise UserError(f"tune: objectives.{cell.objective.name}.{key}: the cell has no such key")
+            where = f"tune: objectives.{cell.objective.name}.{key}"
+            raise UserError(f"{where}: the cell has no such key")
         changed = replace(changed, **{part: replace(spec, **{name: value})})
     return changed
 
@@ -238,53 +236,13 @@ def _train_cell(experiment: Experiment) -> str:
     try:
         run(experiment, rehearsed=True)
     except Exception as error:
-        return f"{experiment.folder}: {type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""
 
 
-def write_tables(into: Path, protocol: TuningProtocol, made: Sequence[Choice]) -> None:
-    """tuning.md, trials.csv, chosen.yaml and the figure of score against rate."""
-    into.mkdir(parents=True, exist_ok=True)
-    found = code_revision(conf_dir().parent / "grao_bench")
-    counts = sorted({len(one.trials) for one in made})
-    lines = [
-        f"# Tuning: {protocol.sweep}",
-        f"Chosen: {RULE}. Seeds {', '.join(map(str, protocol.seeds))}; trials of each objective on each set: "
-        f"{', '.join(map(str, counts))}. Code: commit {found['git'][:12]}, changed since: {found['git_dirty']}.",
-        table(made).markdown(),
-    ]
-    for data in protocol.sets:
-        by_rate: Grid = scores_by_rate(made, data)
-        lines += [f"## RAS on dev by learning rate: {data}", by_rate.markdown()]
-    (into / "tuning.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
-    frame(made).to_csv(into / "trials.csv", index=False, lineterminator="\n")
-    chosen: dict[str, dict[str, dict[str, float]]] = {}
-    for one in made:
-        chosen.setdefault(one.best.data, {})[one.best.objective] = dict(one.best.settings)
-    (into / "chosen.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
-    drawn = drawing(made)
-    (into / f"{drawn.name}.png").write_bytes(drawn.png)
-    (into / f"{drawn.name}.svg").write_bytes(drawn.svg)
-
-
-MARK = "# written by python -m grao_bench.tune"
-
-
-def write_rates(path: Path, made: Sequence[Choice], protocol: str) -> None:
-    """The chosen rates into a table of conf/lr_by, in place of what a tuning wrote for these sets;
-    its other lines stay as they are."""
-    before = path.read_text(encoding="utf-8") if path.is_file() else "default: ???\n"
-    kept, _, written = before.partition(MARK)
-    sets: dict[str, dict[str, float]] = yaml.safe_load(written.partition("\n")[2]) or {} if written else {}
-    for one in made:
-        rates = sets.setdefault(one.best.data, {})
-        rates[one.best.objective] = dict(one.best.settings)[RATE]
-    lines = [f"{kept.rstrip()}\n{MARK} protocol={protocol}, by {RULE}"]
-    for data, rates in sets.items():
-        lines.append(f"{data}:")
-        # plain decimals: YAML 1.1 reads 5e-05 as a text
-        lines += [f"  {name}: {format(rate, '.12f').rstrip('0')}" for name, rate in rates.items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _title(one: Experiment) -> str:
+    """Of a cell in the display."""
+    return f"{one.objective.name}/{one.data.name}/{one.optimizer.lr:g}/{one.seed}"
 
 
 if __name__ == "__main__":

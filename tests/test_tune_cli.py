@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ import yaml
 
 from grao_bench.records import find_runs
 from grao_bench.specs import conf_dir
-from grao_bench.tune import read_protocol
+from grao_bench.tune import Tuning, read_protocol
 
 PROTOCOL = """
 _target_: grao_bench.tuning.protocol.TuningProtocol
@@ -102,6 +103,25 @@ def test_an_estimate_trains_nothing(tune, tmp_path):
     assert "6 cells" in outcome.out
     assert "first round: " in outcome.out
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_told_once_and_its_trial_not_chosen(tune, tmp_path):
+    alone = PROTOCOL.replace("  dpo: {optimizer.lr: [0.01, 0.04]}\n", "")
+    (tmp_path / "toy.yaml").write_text(alone)
+    protocol = read_protocol(str(tmp_path / "toy.yaml"))
+    (cell,) = Tuning.of(protocol, str(tmp_path / "runs"), ()).cells.values()
+    broken = replace(cell, seed=100, optimizer=replace(cell.optimizer, lr=0.001)).folder
+    broken.parent.mkdir(parents=True)
+    broken.with_name("seed100.partial").write_text("a file where the run's folder belongs")
+    outcome = tune(tmp_path, "write=false")
+    assert outcome.code == 0, outcome.err
+    said = outcome.err.count(f"{broken.relative_to(tmp_path)}: FileExistsError")
+    assert said == 1, "two rounds, and tried in the first alone"
+    table = pd.read_csv(tmp_path / "runs/toy/tuning/trials.csv")
+    assert len(table[table["optimizer.lr"] == 0.001]) == 1, "one seed of it, in one round"
+    assert table["optimizer.lr"].nunique() in (3, 4)
+    assert not table[table["optimizer.lr"] == 0.001]["chosen"].any()
 
 
 @pytest.mark.parametrize(

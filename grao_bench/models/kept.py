@@ -51,7 +51,7 @@ class KeptModel:
     revision: ClassVar[int] = 1
 
     name: str
-    path: str = field(metadata={READS: lambda spec, sets: content_digest(str(spec.folder))})
+    path: str = field(metadata={READS: lambda spec, sets: _digest(spec)})
     start_from: str | None = field(metadata={READS: lambda spec, sets: start_digest(spec)})
     prompt_format: Literal["hh", "chat"]
     dtype: Literal["float32", "float64"]
@@ -101,6 +101,12 @@ class KeptModel:
     def build(self, ranks: Ranks, wanted: ModelsWanted) -> Models:
         """See `build_models`; every process holds the whole models."""
         return build_models(self, wanted)
+
+
+def _digest(spec: KeptModel) -> dict[str, str]:
+    """Of the folder's content, by the name that the configuration gives it: the same wherever the
+    project lies."""
+    return dict.fromkeys([spec.path], *content_digest(str(spec.folder)).values())
 
 
 def corpus_digest(documents: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where a folder's runs come from: commits, clean or not, and processors, in words. Needs no torch."""
+"""Where a folder's runs come from, in words: commits, clean or not, and processors."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def origins(cells: Sequence[Cell]) -> list[str]:
         + (" All from a clean commit." if not dirty and not unknown else "")
     ]
     processors = Counter(processor(run) for run in runs)
-    lines.append(f"Processors: {', '.join(f'{name} ({n})' for name, n in processors.most_common())}.")
+    names = ", ".join(f"{name} ({count})" for name, count in processors.most_common())
+    lines.append(f"Processors: {names}.")
     return lines + mixed_machines(cells)
 
 
 def mixed_machines(cells: Sequence[Cell]) -> list[str]:
-    """A line for each model and set of which the rows of one seed were made on different processors:
+    """A line for each model and set of which rows of one seed were made on different processors:
     the last bits of training differ between them, so such rows are no pairs."""
     seen: dict[tuple[str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for cell in cells:
@@ -48,7 +49,8 @@ def mixed_machines(cells: Sequence[Cell]) -> list[str]:
             names = ", ".join(sorted(set().union(*mixed.values())))
             which = ", ".join(map(str, sorted(mixed)))
             what = f"rows of seed {which} were made on different processors ({names})"
-            lines.append(f"WARNING: {model} on {data}: {what}; run a seed's objectives on one machine.")
+            fix = "run a seed's objectives on one machine"
+            lines.append(f"WARNING: {model} on {data}: {what}; {fix}.")
     return lines
 
 

@@ -1,1 +1,1 @@
-"""Choosing rates and weights: the same number of trials for every objective and set, by one rule."""
+"""Choosing rates and weights, by one rule: every objective and set has as many trials."""

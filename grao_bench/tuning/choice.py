@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from grao_bench.errors import UserError
 from grao_bench.records import Run
@@ -18,7 +19,7 @@ from grao_bench.reporting.drawing import Drawing, finish, sketch
 from grao_bench.reporting.sheets import Grid, grid_of
 from grao_bench.tuning.protocol import RATE, Settings, edges
 
-RULE = "the highest mean RAS on dev over the seeds, after the last step; of equal ones the lowest rate"
+RULE = "highest RAS on dev after the last step, mean over the seeds; of equal ones the lowest rate"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def best(trials: Sequence[Trial], seeds: int) -> Trial:
     whole = [one for one in trials if len(one.dev_ras) == seeds]
     if not whole:
         where = f"{trials[0].objective} on {trials[0].data}"
-        raise UserError(f"tune: no trial of {where} finished with all seeds; see error.txt in its folders")
+        what = f"no trial of {where} finished with all seeds"
+        raise UserError(f"tune: {what}; see error.txt in its folders")
     return min(whole, key=lambda one: (-round(one.mean(), 9), _order(one.settings)))
 
 
@@ -77,8 +79,8 @@ def choices(trials: Iterable[Trial], seeds: int) -> list[Choice]:
     found = []
     for same in grouped.values():
         chosen = best(same, seeds)
-        whole = [one.settings for one in same if len(one.dev_ras) == seeds]
-        found.append(Choice(chosen, tuple(same), edges(whole, chosen.settings)))
+        tried = [one.settings for one in same]  # a trial that failed is one that did no better
+        found.append(Choice(chosen, tuple(same), edges(tried, chosen.settings)))
     return found
 
 
@@ -105,7 +107,7 @@ def table(made: Sequence[Choice]) -> Grid:
     """A line per objective and set: what was chosen, its score, the runner-up's, and the count."""
     rows = []
     for one in made:
-        others = sorted((trial.mean() for trial in one.trials if trial is not one.best and trial.dev_ras), reverse=True)
+        others = [each.mean() for each in one.trials if each is not one.best and each.dev_ras]
         edge = ", ".join(f"{key} {where}" for key, where in one.at_edge.items()) or "no"
         by_seed = ", ".join(f"{value:.1f}" for value in one.best.dev_ras.values())
         rows.append(
@@ -115,13 +117,13 @@ def table(made: Sequence[Choice]) -> Grid:
                 ", ".join(f"{key}={value:g}" for key, value in one.best.settings),
                 f"{one.best.mean():.1f}",
                 by_seed,
-                f"{others[0]:.1f}" if others else "-",
+                f"{max(others):.1f}" if others else "-",
                 str(len(one.trials)),
                 edge,
             )
         )
-    header = ("objective", "set", "chosen", "RAS on dev", "by seed", "second best", "trials", "at an edge")
-    return grid_of(header, rows)
+    scores = ("RAS on dev", "by seed", "second best")
+    return grid_of(("objective", "set", "chosen", *scores, "trials", "at an edge"), rows)
 
 
 def scores_by_rate(made: Sequence[Choice], data: str) -> Grid:
@@ -133,7 +135,8 @@ def scores_by_rate(made: Sequence[Choice], data: str) -> Grid:
     for one in here:
         cells = []
         for rate in rates:
-            means = [trial.mean() for trial in one.trials if trial.dev_ras and dict(trial.settings)[RATE] == rate]
+            tried = [each for each in one.trials if dict(each.settings)[RATE] == rate]
+            means = [each.mean() for each in tried if each.dev_ras]
             cells.append(f"{max(means):.1f}" if means else "")
         rows.append((one.best.objective, *cells))
     return grid_of(("objective", *(f"{rate:g}" for rate in rates)), rows)
@@ -153,13 +156,13 @@ def drawing(made: Sequence[Choice]) -> Drawing:
         return finish(drawn, "score_against_rate", "tuning", title, caption, frame(made))
 
 
-def _line(axes: object, one: Choice, colour: str) -> None:
+def _line(axes: Axes, one: Choice, colour: str) -> None:
     found = [(dict(trial.settings)[RATE], trial) for trial in one.trials if trial.dev_ras]
     points = sorted(found, key=lambda point: point[0])
     xs, ys = [x for x, _ in points], [trial.mean() for _, trial in points]
-    axes.plot(xs, ys, color=colour, label=one.best.objective)  # type: ignore[attr-defined]
+    axes.plot(xs, ys, color=colour, label=one.best.objective)
     for x, trial in points:
         seeds = list(trial.dev_ras.values())
-        axes.plot([x] * len(seeds), seeds, ".", color=colour, markersize=4)  # type: ignore[attr-defined]
-    at, ring = dict(one.best.settings)[RATE], {"markersize": 10, "fillstyle": "none"}
-    axes.plot([at], [one.best.mean()], "o", color=colour, **ring)  # type: ignore[attr-defined]
+        axes.plot([x] * len(seeds), seeds, ".", color=colour, markersize=4)
+    at = dict(one.best.settings)[RATE]
+    axes.plot([at], [one.best.mean()], "o", color=colour, markersize=10, fillstyle="none")

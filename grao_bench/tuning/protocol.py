@@ -8,9 +8,9 @@ many trials as any other.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from grao_bench.errors import UserError
@@ -30,7 +30,13 @@ class Search(Protocol):
         """The trials of the first round."""
         ...
 
-    def more(self, ranges: Ranges, tried: Sequence[Settings], best: Settings, again: int) -> list[Settings]:
+    def more(
+        self,
+        ranges: Ranges,
+        tried: Sequence[Settings],
+        best: Settings,
+        again: int,
+    ) -> list[Settings]:
         """Those of round `again` (from 1), as many for any `tried` and `best`."""
         ...
 
@@ -67,7 +73,13 @@ class GridSearch:
         ratio = self._ratio(low, high)
         return [settings({key: low * ratio**i}) for i in range(self.points)]
 
-    def more(self, ranges: Ranges, tried: Sequence[Settings], best: Settings, again: int) -> list[Settings]:
+    def more(
+        self,
+        ranges: Ranges,
+        tried: Sequence[Settings],
+        best: Settings,
+        again: int,
+    ) -> list[Settings]:
         """One trial."""
         key, low, high = self._only(ranges)
         value, at = dict(best)[key], edges(tried, best).get(key)
@@ -81,7 +93,8 @@ class GridSearch:
 
     def _only(self, ranges: Ranges) -> tuple[str, float, float]:
         if len(ranges) != 1 or self.points < 3:
-            raise UserError("tune: a grid has one key and at least 3 points; draw several keys with RandomSearch")
+            fix = "draw several keys with RandomSearch"
+            raise UserError(f"tune: a grid has one key and at least 3 points; {fix}")
         ((key, (low, high)),) = ranges.items()
         return key, low, high
 
@@ -106,7 +119,13 @@ class RandomSearch:
         """Draws from the whole ranges."""
         return self._draws(ranges, self.trials, 0)
 
-    def more(self, ranges: Ranges, tried: Sequence[Settings], best: Settings, again: int) -> list[Settings]:
+    def more(
+        self,
+        ranges: Ranges,
+        tried: Sequence[Settings],
+        best: Settings,
+        again: int,
+    ) -> list[Settings]:
         """Draws beyond the edges and around the best."""
         at, around = edges(tried, best), {}
         for key, value in best:
@@ -121,7 +140,8 @@ class RandomSearch:
         """By the key's place among the objective's, so that every rate is drawn at the same place
         of its range."""
         found = []
-        places = [random.Random(stream_seed(self.seed, "tune", str(again), str(i))) for i in range(len(ranges))]
+        names = [str(i) for i in range(len(ranges))]
+        places = [Random(stream_seed(self.seed, "tune", str(again), name)) for name in names]
         ordered = sorted(ranges.items(), key=lambda one: (one[0] != RATE, one[0]))
         for _ in range(count):
             drawn = {}
@@ -160,7 +180,8 @@ class TuningProtocol:
         for objective, ranges in self.objectives.items():
             for key, pair in ranges.items():
                 if len(pair) != 2 or not 0 < pair[0] < pair[1]:
-                    raise UserError(f"tune: objectives.{objective}.{key}={list(pair)}: must be [low, high], above 0")
+                    where = f"tune: objectives.{objective}.{key}={list(pair)}"
+                    raise UserError(f"{where}: must be [low, high], above 0")
 
     def ranges(self, objective: str) -> Ranges:
         """Of one objective."""

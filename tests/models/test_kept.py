@@ -68,6 +68,10 @@ def test_a_run_starts_from_it_and_its_base_row_is_its(made, bases):
     assert outcome.code == 0, outcome.err
     info = read_info(made / outcome.out.splitlines()[-1])
     assert info.fingerprints["base"] == read_kept(made / "results/bases/tiny_seed1", "key").weights
+    # by the configuration's name for it, whatever folder this is
+    (digest,) = (info.code[key] for key in info.code if key.startswith("model.path "))
+    assert info.code["model.path results/bases/tiny_seed1"] == digest
+    assert not [key for key in info.code if str(made) in key]
     (base,) = (made / "runs/single/tiny_seed1/base").glob("*/seed0")
     assert read_info(base).fingerprints["base"] == info.fingerprints["base"]
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from grao_bench.errors import UserError
-from grao_bench.tune import write_rates, write_tables
 from grao_bench.tuning.choice import Trial, best, choices, scores_by_rate
 from grao_bench.tuning.protocol import (
     RATE,
@@ -19,6 +18,7 @@ from grao_bench.tuning.protocol import (
     edges,
     settings,
 )
+from grao_bench.tuning.written import write_rates, write_tables
 
 RATES = {RATE: (0.001, 0.016)}
 
@@ -48,6 +48,13 @@ def test_a_trial_without_all_its_seeds_is_not_chosen():
     assert best(trials, 2) is trials[1]
     with pytest.raises(UserError, match="no trial of mine on helpful finished with all seeds"):
         best(trials[:1], 2)
+
+
+def test_beyond_an_edge_that_failed_is_no_further_edge():
+    trials = [trial(0.001), trial(0.002, 30, 30), trial(0.004, 10, 10)]
+    (made,) = choices(trials, 2)
+    assert made.best is trials[1]
+    assert made.at_edge == {}
 
 
 def test_a_grid_is_at_equal_ratios_with_both_ends():
@@ -129,11 +136,12 @@ def test_a_range_is_two_rising_numbers():
 def test_the_tables_say_what_was_tried_and_chosen(tmp_path):
     trials = [trial(0.001, 20, 24), trial(0.002, 30, 31), trial(0.004, 3.5), trial(0.001, 7, 7, data="harmless")]
     made = choices(trials, 2)
-    write_tables(tmp_path, protocol(), made)
+    write_tables(tmp_path, protocol(), made, {"git": "a" * 40, "git_dirty": "False"})
     frame = pd.read_csv(tmp_path / "trials.csv")
     assert len(frame) == 7
     assert frame[frame.chosen].groupby("data").dev_ras.mean().to_dict() == {"harmless": 7.0, "helpful": 30.5}
     text = (tmp_path / "tuning.md").read_text()
+    assert "Code: commit aaaaaaaaaaaa, changed since: False." in text
     assert "| mine      | helpful  | optimizer.lr=0.002 |       30.5 | 30.0, 31.0 |" in text
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text())["harmless"] == {"mine": {RATE: 0.001}}
     assert scores_by_rate(made, "helpful").rows == (("mine", "22.0", "30.5", "3.5"),)
