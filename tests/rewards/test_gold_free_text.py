@@ -6,16 +6,16 @@ template judge's score of the answer before its wording was changed or, below th
     answers                                     Pearson r   |difference|   within 0.05   same verdict R
     as drawn                                         1.00           0.00         100 %            100 %
     markup, case, punctuation                        1.00           0.00         100 %            100 %
-    with a neutral sentence put in                   1.00           0.00          99 %            100 %
-    paraphrased, wordings it was written with        1.00           0.01          95 %            100 %
-    paraphrased, wordings it was not                 0.99           0.03          86 %             98 %
+    with a neutral sentence put in                   1.00           0.00         100 %            100 %
+    paraphrased, wordings it was written with        1.00           0.01          96 %            100 %
+    paraphrased, wordings it was not                 0.99           0.02          89 %             98 %
     --
-    cut at 30 to 90 % of the words                   0.78           0.20          24 %             91 %
-    words of each sentence shuffled                  0.20           0.40          18 %             91 %
-    30 % of the words dropped                        0.35           0.44          11 %             89 %
+    cut at 30 to 90 % of the words                   0.89           0.20          26 %             90 %
+    words of each sentence shuffled                  0.01           0.56          20 %             84 %
+    30 % of the words dropped                        0.40           0.55          14 %             81 %
 
 Both kinds of wordings (wordings.yaml) are by one hand, so 0.99 is an upper bound for a stranger's. Below the line the free-text judge
-is kinder (+0.14, +0.38, +0.39 on average): a readable fragment is neutral where the template judge charges 0.20, and keywords can't see
+is kinder (+0.18, +0.55, +0.54 on average): a readable fragment is neutral where the template judge charges 0.20, and keywords can't see
 the order of words. A policy that is trained on it may therefore learn to write keywords: train by the template judge, and judge
 models from elsewhere by this one.
 """
@@ -243,7 +243,7 @@ def test_it_agrees_with_the_template_judge_where_the_meaning_is_kept(change, lea
 
 
 def test_what_it_cannot_see_is_stated():
-    """The order of words: most verdicts stay, for a shuffled answer lacks manners, but the scores no longer follow the template judge's."""
+    """The order of words: most verdicts stay, but the scores no longer follow the template judge's."""
     found = agreement(shuffled, broken=True)
     assert found["same verdict"] > 0.8
     assert found["r"] < 0.7
