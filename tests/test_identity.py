@@ -308,15 +308,6 @@ def test_a_model_below_the_home_folder_is_read_too(tmp_path, monkeypatch):
     assert found == {"~/weights": content_digest(str(tmp_path / "weights"))[f"{tmp_path}/weights"]}
 
 
-def test_a_model_below_the_home_folder_is_read_too(tmp_path, monkeypatch):
-    from grao_bench.provenance import content_digest
-
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "weights").write_bytes(b"1")
-    found = content_digest("~/weights")
-    assert found == {"~/weights": content_digest(str(tmp_path / "weights"))[f"{tmp_path}/weights"]}
-
-
 def test_code_that_can_not_be_read_is_said(tmp_path, monkeypatch, capsys):
     """A reward from an extension in C: the run is made, with a line."""
     written = tmp_path / "users_c.py"

@@ -272,22 +272,6 @@ def test_a_history_that_is_no_pairs_is_one_line(tmp_path: Path, history: object)
         spec(tmp_path / "x.jsonl", [row] * 4).build()
 
 
-def test_a_rank_that_is_no_number_is_none() -> None:
-    """What pandas writes for an empty cell: the score is taken, as where there is no rank."""
-    answers = [{"answer": text, "rank": float("nan"), "score": n} for n, text in enumerate("ab")]
-    parts = read_row({"prompt": "q", "answers": answers})
-    assert not isinstance(parts, Fault)
-    assert (parts.chosen, parts.rejected) == ("b", "a")
-
-
-@pytest.mark.parametrize("history", ["abc", [["q"]], ["q", "a"], {"q": "a"}, 3, [["q", "a", "b"]]])
-def test_a_history_that_is_no_pairs_is_one_line(tmp_path: Path, history: object) -> None:
-    row = {"instruction": "more", "output": "g", "history": history}
-    refused = r'^[^\n]*x\.jsonl:1: "history\[0\]" is no pair; it must be \[instruction, answer\]$'
-    with pytest.raises(UserError, match=refused):
-        spec(tmp_path / "x.jsonl", [row] * 4).build()
-
-
 def spec(path: Path, rows: list[dict[str, Any]], **changed: Any) -> FilesData:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return load("data/files", train=str(path), **changed)
