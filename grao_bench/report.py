@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from grao_bench.errors import UserError
 from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
-from grao_bench.reporting import page, paper
+from grao_bench.reporting import page, paper_claims
 from grao_bench.reporting.case_studies import DISAGREEMENT, RANDOM, case_studies
 from grao_bench.reporting.cells import check_same_evaluation, gather
 from grao_bench.reporting.drawing import Drawing
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     try:
         if options.paper:
-            print(paper.render(), end="")
+            print(paper_claims.render(), end="")
             return 0
         if options.mcnemar is not None:
             print(compare_checkpoints(*options.mcnemar).markdown())

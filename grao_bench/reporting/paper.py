@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from scipy import stats
-
-from grao_bench.reporting.markdown import markdown
 
 Subset = Literal["helpful", "harmless"]
 Model = Literal["Qwen2.5-7B", "Moonlight-16B"]
@@ -108,9 +105,10 @@ def share_kept(variant: str, model: Model) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Printed NAG on printed RAS, least squares over the five methods of one model and set, n = 5.
+    """Printed NAG on printed RAS, least squares over the methods of one model and set.
 
-    half: half-width of the slope's 95% t interval. base: the base model's RAS if NAG is 2 (RAS - RAS_base), mean(RAS - NAG / 2).
+    half: half-width of the slope's 95% t interval. base: the base model's RAS if NAG is
+    2 (RAS - RAS_base), mean(RAS - NAG / 2).
     """
 
     slope: float
@@ -119,139 +117,81 @@ class Line:
     base: float
 
 
-def nag_line(subset: Subset, model: Model) -> Line:
-    """The regression that tells what the NAG column holds: were it the mean of R_post - R_pre without ties, the slope would be 2."""
-    block = [cell for cell in PRINTED if (cell.subset, cell.model) == (subset, model)]
-    fit = stats.linregress([cell.ras for cell in block], [cell.nag for cell in block])
-    half = float(stats.t.ppf(0.975, len(block) - 2) * fit.stderr)
-    base = sum(cell.ras - cell.nag / 2 for cell in block) / len(block)
+def block(subset: Subset, model: Model) -> list[Printed]:
+    """The five cells of one model and set, which share a base and its answers."""
+    return [cell for cell in PRINTED if (cell.subset, cell.model) == (subset, model)]
+
+
+def nag_line(subset: Subset, model: Model, without: str = "") -> Line:
+    """The regression that tells what the NAG column holds, on the block but for one method.
+
+    Were it the mean of R_post - R_pre without ties, the slope would be 2.
+    """
+    kept = [cell for cell in block(subset, model) if cell.method != without]
+    fit = stats.linregress([cell.ras for cell in kept], [cell.nag for cell in kept])
+    half = float(stats.t.ppf(0.975, len(kept) - 2) * fit.stderr)
+    base = sum(cell.ras - cell.nag / 2 for cell in kept) / len(kept)
     return Line(float(fit.slope), half, float(fit.rvalue) ** 2, base)
 
 
-TOLERANCE = 0.05
-"""Percentage points. Cells printed to two decimals move a mean of ratios by up to about 0.03."""
+def common_slope() -> tuple[float, float]:
+    """One slope for the four blocks, each with an intercept of its own, and its 95% half-width.
 
-Verdict = Literal["matches", "does NOT match", "impossible as printed", "can't be checked"]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What the paper says, what its own tables give, and whether they agree. `why` is a remark, often empty."""
-
-    where: str
-    claim: str
-    printed: str
-    recomputed: str
-    verdict: Verdict
-    why: str = ""
-
-
-def claims() -> list[Claim]:
-    """Every claim that the printed tables can confirm or contradict, and those that they can't."""
-    return [*_headline_claims(), *_ablation_claims(), *_gain_claims(), *_nag_claims(), *_figure_claims()]
+    20 cells, 4 intercepts and the slope: 15 degrees of freedom.
+    """
+    x, y = [], []
+    blocks = [block(subset, model) for subset in SUBSETS for model in MODELS]
+    for cells_of in blocks:
+        means = [sum(values) / len(cells_of) for values in zip(*map(_pair, cells_of), strict=True)]
+        x += [cell.ras - means[0] for cell in cells_of]
+        y += [cell.nag - means[1] for cell in cells_of]
+    squares = sum(value**2 for value in x)
+    slope = sum(one * other for one, other in zip(x, y, strict=True)) / squares
+    left = sum((other - slope * one) ** 2 for one, other in zip(x, y, strict=True))
+    free = len(x) - len(blocks) - 1
+    return slope, float(stats.t.ppf(0.975, free)) * (left / free / squares) ** 0.5
 
 
-def _number(where: str, claim: str, printed: float, recomputed: float, why: str = "", sign: str = "") -> Claim:
-    agrees = abs(recomputed - printed) <= TOLERANCE
-    return Claim(where, claim, f"{printed:{sign}.2f}", f"{recomputed:{sign}.3f}", "matches" if agrees else "does NOT match", why)
+def _pair(cell: Printed) -> tuple[float, float]:
+    return cell.ras, cell.nag
 
 
-def _headline_claims() -> list[Claim]:
-    printed = {"sft": 57.70, "dpo": 17.65, "ppo": 7.95, "grpo": 5.18}
-    why = "the mean of RAS_GRAO / RAS - 1 over 2 models and 2 sets"
-    found = [_number("abstract", f"GRAO over {name.upper()}, %", value, headline(cells(), name), why) for name, value in printed.items()]
-    rows = "Moonlight's harmless PPO and GRPO rows swapped"
-    for name in ("ppo", "grpo"):
-        claim = f"GRAO over {name.upper()}, %, with {rows}"
-        found.append(
-            _number("abstract", claim, printed[name], headline(swapped(), name), "one of abstract and Table 2 has them the wrong way round")
-        )
-    return found
+def ties_apart(subset: Subset, model: Model) -> float:
+    """By how many points the tie rates of a block's methods differ at least, if NAG is
+    mean(R_post - R_pre).
+
+    With win rate W and tie rate T the mean of R is 2 W + T - 1, so T is NAG - 2 RAS and a constant
+    of the block: the base's mean R, the same for its five methods.
+    """
+    rates = [cell.nag - 2 * cell.ras for cell in block(subset, model)]
+    return max(rates) - min(rates)
 
 
-def _ablation_claims() -> list[Claim]:
-    printed = {"without imitation": 7.79, "without exploration": 12.81, "without alignment regulariser": 12.98}
-    found = [_number("Table 3", f"mean relative drop {name}, %", value, relative_drop(name)) for name, value in printed.items()]
-    largest = max(printed, key=relative_drop)
-    said = "without exploration"
-    same: Verdict = "matches" if largest == said else "does NOT match"
-    found.append(
-        Claim(
-            "text", "the largest drop", f"{said} (12.81)", f"{largest} ({relative_drop(largest):.2f})", same, "Table 3's own column says so"
-        )
-    )
-    kept = share_kept("without alignment regulariser", "Qwen2.5-7B")
-    found.append(_number("text", "share of full NAG without the regulariser, Qwen2.5-7B, %", 89.1, kept, "61.18 / 67.98"))
-    return found
+def from_loss_to_tie(cell: Printed) -> float:
+    """The least share of prompts, percent, that went from a loss to a tie if NAG is the share that
+    the paper defines, mean 1[R_post > R_pre].
+
+    What got better won in the end or went from loss to tie; what won in the end got better or had
+    won before. So NAG - RAS = share(loss to tie) - share(win to win), and the first is at least
+    NAG - RAS. 0 where RAS is the larger.
+    """
+    return max(0.0, cell.nag - cell.ras)
 
 
-def _gain_claims() -> list[Claim]:
-    what = "NAG of GRAO over GRPO, Moonlight-16B, harmless"
-    swap = f"{what}, with the two rows swapped as the abstract needs them"
-    return [
-        _number("text", what, 22.74, moe_gain(cells()), sign="+"),
-        _number("text", swap, 22.74, moe_gain(swapped()), "the abstract's 7.95 and 5.18 and this +22.74 can't all be right", sign="+"),
-    ]
+def base_wins(subset: Subset, model: Model) -> float:
+    """The least RAS of the base, percent, if NAG is that share, ties or not.
+
+    By the same identity share(win to win) is at least RAS - NAG, for any method of the block. A
+    negative NAG is no share and tells nothing.
+    """
+    return max(cell.ras - cell.nag for cell in block(subset, model) if cell.nag >= 0)
 
 
-def _nag_claims() -> list[Claim]:
-    """The formula that the paper prints for NAG, mean 1[R_post > R_pre], against what its tables hold."""
-    found = [
-        Claim(
-            "Tables 1-2",
-            f"NAG of {cell.method.upper()}, {cell.model}, {cell.subset}: a share of prompts",
-            "0 to 100",
-            f"{cell.nag:.2f}",
-            "impossible as printed",
-            "a share is never negative",
-        )
-        for cell in PRINTED
-        if cell.nag < 0
-    ]
-    found += [
-        Claim(
-            "Tables 1-2",
-            f"NAG of {cell.method.upper()}, {cell.model}, {cell.subset}: at most its RAS",
-            f"at most {cell.ras:.2f}",
-            f"{cell.nag:.2f}",
-            "impossible as printed",
-            "without ties a prompt that got better is one that wins",
-        )
-        for cell in PRINTED
-        if cell.nag > cell.ras
-    ]
-    for subset in SUBSETS:
-        for model in MODELS:
-            line = nag_line(subset, model)
-            found.append(
-                Claim(
-                    "our reading",
-                    f"NAG holds 2 (RAS - RAS_base), {model}, {subset}",
-                    "slope 2",
-                    f"{line.slope:.3f} ± {line.half:.3f} (R^2 {_close_to_one(line.r_squared)}; RAS_base {line.base:.1f})",
-                    "matches" if abs(line.slope - 2) <= line.half else "does NOT match",
-                    "the mean of R_post - R_pre, not the share that the paper defines",
-                )
-            )
-    return found
-
-
-def _figure_claims() -> list[Claim]:
-    """Claims on curves that were not published as numbers."""
-    unseen = {
-        "GRAO reaches its optimum in 50% fewer steps": ("Figure 2", "our own: the table steps-to-best"),
-        "GRPO varies by +-9.6% after step 800": ("Figure 2", ""),
-        "imitation and regulariser over 82% of the loss before step 200, exploration 52-61% after": (
-            "Figure 5",
-            "our own: component shares",
-        ),
-    }
-    return [Claim(where, claim, "-", "-", "can't be checked", why) for claim, (where, why) in unseen.items()]
-
-
-def _close_to_one(value: float) -> str:
-    """As many decimals as show how far it is from 1."""
-    return f"{value:.{max(3, math.ceil(-math.log10(1.0 - value)))}f}"
+def not_bettered(cell: Printed) -> float:
+    """The largest share of prompts, percent, that the base did not win and the method did not
+    better either. A win can't get better, so NAG is at most 100 - the base's RAS; below 0 a cell
+    is impossible, ties or not."""
+    return 100.0 - base_wins(cell.subset, cell.model) - cell.nag
 
 
 def subset_of(name: str) -> Subset | None:
@@ -269,34 +209,3 @@ def is_printed_method(objective: str, settings: Mapping[str, Any]) -> bool:
     # by its class, not by its label: a variant that somebody names "grao" is no Eq. 3
     is_grao = str(settings.get("_target_", "objectives.grao.GRAO")).endswith("objectives.grao.GRAO")
     return is_grao and all(settings.get(key, value) == value for key, value in GRAO_SETTINGS.items())
-
-
-def render() -> str:
-    """The paper's Tables 1-3 and the recomputed claims, as Markdown."""
-    table = cells()
-    parts = ["# The paper's tables, from its printed numbers (arXiv 2508.07750v1; percent)"]
-    for subset in SUBSETS:
-        rows = [
-            [method.upper()] + [text for model in MODELS for text in _printed_texts(table[subset, model, method])] for method in METHODS
-        ]
-        header = ["method", *(f"{model} {score}" for model in MODELS for score in ("RAS", "NAG"))]
-        parts += [f"## Table {TABLE_NUMBER[subset]}: {subset}-base", markdown(header, rows)]
-    ablation = [
-        [name, *(f"{values[model]:.2f}" for model in MODELS), "-" if name == "full GRAO" else f"{relative_drop(name):.2f}%"]
-        for name, values in ABLATION.items()
-    ]
-    parts += ["## Table 3: ablation, NAG on helpful-base", markdown(["variant", *MODELS, "mean relative drop (recomputed)"], ablation)]
-    found = [[one.where, one.claim, one.printed, one.recomputed, one.verdict, one.why] for one in claims()]
-    parts += ["## Claims recomputed", markdown(["where", "claim", "printed", "recomputed", "verdict", "why"], found)]
-    parts += [
-        "The abstract's figures are the mean, over two models and two sets, of RAS_GRAO / RAS_method - 1. Those for PPO and GRPO match\n"
-        "only when Moonlight-16B's PPO and GRPO rows of Table 2 are swapped: abstract or table has them the wrong way round.\n"
-        "NAG as printed, mean 1[R_post > R_pre], is a share; what the tables hold follows 2 (RAS - RAS_base), the mean of R_post - R_pre.\n"
-        "So Tables 1 and 2 print one measurement twice. By an exact identity (the A_i sum to 0), removing the regulariser only re-weights\n"
-        "exploration against imitation."
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _printed_texts(cell: Printed) -> tuple[str, str]:
-    return f"{cell.ras:.2f} ± {cell.ras_pm}", f"{cell.nag:.2f} ± {cell.nag_pm}"

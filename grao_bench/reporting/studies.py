@@ -26,6 +26,7 @@ from grao_bench.reporting.differences import (
 from grao_bench.reporting.dynamics import REFERENCES, SHARE, steps_frame
 from grao_bench.reporting.families import difference_of
 from grao_bench.reporting.intervals import PERCENT, Interval, from_error, over_seeds
+from grao_bench.reporting.late_training import late_training
 from grao_bench.reporting.reward_models import reward_models
 from grao_bench.reporting.scores import reward_statistics
 from grao_bench.reporting.sheets import NONE, Sheet, grid_of
@@ -53,7 +54,8 @@ def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Tabl
         sheets += [main_sheet(table), *(sheet for sheet in made if sheet)]
     sheets += [cross_sheet(table) for table in crosses]
     behind = reward_models([run for cell in cells for run in cell.runs])
-    others = (probes(cells), steps_to_best(cells), alignment_tax(cells), cost(cells))
+    speed = (steps_to_best(cells), late_training(cells))
+    others = (probes(cells), *speed, alignment_tax(cells), cost(cells))
     sheets += [sheet for sheet in (behind, judges(rows), *others) if sheet]
     return sheets
 

@@ -110,7 +110,8 @@ def test_report_end_to_end(reported):
     assert pd.isna(numbers.loc[("ppo", HELPFUL), "ras"])
 
     made = {path.name for path in (runs / "report" / "tables").iterdir()}
-    kinds = ["cost", "probes", "steps_to_best", f"cross-{HELPFUL}-{HARMLESS}-gold"]
+    kinds = ["cost", "probes", "steps_to_best", "late_training"]
+    kinds += [f"cross-{HELPFUL}-{HARMLESS}-gold"]
     kinds += [f"{kind}-{HELPFUL}-gold" for kind in ("main", "quartiles", "lengths", "cases")]  # no pair that differs to test
     assert made == {f"{kind}.{end}" for kind in kinds for end in ("tex", "csv")}
     assert "\\toprule" in (runs / "report" / "tables" / f"main-{HELPFUL}-gold.tex").read_text()
