@@ -181,5 +181,7 @@ def score_lines(folder: Path) -> list[str]:
     for (name, reward), records in run.evaluations.items():
         found = scores(records, base_records(cells, run, (name, reward)))
         said = [text.format(found[key]) for key, text in SHOWN.items() if key in found]
-        lines.append(f"{name} by {reward}: {', '.join(said)}, {len(records)} prompts")
+        prompts = len({record.example_id for record in records})
+        each = f", {len(records) // prompts} answers each" if len(records) > prompts else ""
+        lines.append(f"{name} by {reward}: {', '.join(said)}, {prompts} prompts{each}")
     return lines

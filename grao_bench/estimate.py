@@ -153,6 +153,7 @@ class _Machines:
     collector: Collector
     trainer: Trainer
     reward: RewardSource
+    notes: list[str]
 
     @classmethod
     def of(cls, experiment: Experiment, models: Models, dataset: Dataset, notes: list[str]) -> _Machines:
@@ -161,7 +162,7 @@ class _Machines:
         collector = replace(collector_of(experiment, models, engine, reward), reference_cache=None)
         budget = replace(experiment.budget, steps=99)
         trainer = Trainer(models.policy, experiment.objective, experiment.optimizer, budget)
-        return cls(experiment, models, dataset, collector, trainer, reward)
+        return cls(experiment, models, dataset, collector, trainer, reward, notes)
 
     @property
     def prompts(self) -> int:
@@ -204,10 +205,10 @@ class _Machines:
         return times * _drawn_out(seconds, whole, min(2, whole))
 
     def evaluation(self) -> float:
-        """Seconds of one answer to every test prompt of every set, with its verdict."""
+        """Seconds of the answers to every test prompt of every set, with their verdicts."""
         total, experiment = 0.0, self.experiment
         engine, codec = self.collector.engine, self.models.codec
-        sampling = experiment.evaluation_sampling
+        sampling, n = experiment.evaluation_sampling, experiment.answers_per_prompt
         for data in experiment.evaluation_sets:
             found = within_length(
                 read_data(data).test,
@@ -216,16 +217,21 @@ class _Machines:
                 experiment.budget,
                 Needs(rollouts=1),
             )[0][: experiment.evaluation.max_examples]
-            judge = _free(experiment.judge.build(data), experiment.judge_key, [])
+            asked = f"for up to {n * len(found)} judgements of {data.name}, of the base's as many"
+            judge = _free(experiment.judge.build(data), experiment.judge_key, self.notes, asked)
             engine.sync(self.models.policy, 0)
 
             def seconds(count: int, found: Any = found, judge: Any = judge) -> float:
                 examples = found[:count]
                 started = time.perf_counter()
                 prompts = [codec.prompt(one.id, one.prompt) for one in examples]
-                drawn = engine.sample(prompts, 1, sampling, stream_seed(0, "estimate"))
+                drawn = engine.sample(prompts, n, sampling, stream_seed(0, "estimate"))
                 judge.score(
-                    [RewardRequest(one, row[0].text, row[0].finished, len(row[0].tokens)) for one, row in zip(examples, drawn, strict=True)]
+                    [
+                        RewardRequest(one, answer.text, answer.finished, len(answer.tokens))
+                        for one, row in zip(examples, drawn, strict=True)
+                        for answer in row
+                    ]
                 )
                 return time.perf_counter() - started
 
@@ -313,10 +319,11 @@ class _Machines:
         return sum(kept.values()) / tokens
 
 
-def _free(source: RewardSource, key: str, notes: list[str]) -> RewardSource:
+def _free(source: RewardSource, key: str, notes: list[str], asked: str = "") -> RewardSource:
     told = source.statistics().values() if isinstance(source, TellingSource) else ()
     if any(counts.calls is not None for counts in told):
-        notes.append(f"{key}: asks an endpoint, whose time and cost are not in the figures")
+        what = "asks an endpoint" + (f" {asked}" if asked else "")
+        notes.append(f"{key}: {what}, whose time and cost are not in the figures")
         return _Unasked()
     return source
 

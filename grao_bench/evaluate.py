@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ class Reevaluation:
     trust: str | Sequence[str]
     sets: Literal["all", "own"] | None
     max_examples: int | None
+    answers_per_prompt: int | None
     temperature: float | None
     reward: RewardSpec | None
     seed: int | None
@@ -72,13 +73,13 @@ def reevaluate(cfg: DictConfig) -> None:
     quiet_transformers()
     try:
         asked: Reevaluation = to_value(cfg)
-        from grao_bench.experiment import check
+        from grao_bench.experiment import Evaluation, check
         from grao_bench.progress import Bars
         from grao_bench.run import evaluate_again
 
         folder = Path(asked.run)
         own = load_experiment(folder, [asked.trust] if isinstance(asked.trust, str) else asked.trust)
-        names = ("sets", "max_examples", "temperature", "reward", "seed", "store_text", "lm_eval")
+        names = (item.name for item in fields(Evaluation) if item.name in vars(asked))
         changed = {name: value for name in names if (value := getattr(asked, name)) is not None}
         experiment = replace(own, evaluation=replace(own.evaluation, **changed), threads=asked.threads)
         check(experiment)

@@ -71,6 +71,7 @@ class Evaluation:
 
     sets: Literal["all", "own"]
     max_examples: int | None
+    answers_per_prompt: int
     temperature: float | None
     reward: RewardSpec | None
     seed: int
@@ -171,6 +172,12 @@ class Experiment:
         return replace(self.sampling, temperature=self.rollout.temperature if temperature is None else temperature)
 
     @property
+    def answers_per_prompt(self) -> int:
+        """How many answers evaluation draws to each prompt: greedy ones are all the same one."""
+        greedy = self.evaluation_sampling.temperature == 0
+        return 1 if greedy else self.evaluation.answers_per_prompt
+
+    @property
     def evaluation_sets(self) -> tuple[DataSpec, ...]:
         """The sets a policy is evaluated on."""
         return self.data.siblings() if self.evaluation.sets == "all" else (self.data,)
@@ -200,7 +207,8 @@ def check(experiment: Experiment) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
             raise UserError(f"{key}.name={name!r}: it names folders and files; use letters, digits, '_' and '.'")
     needs, updates, rollout = experiment.objective.needs, experiment.objective.updates, experiment.rollout
-    model, count, heat = experiment.model, experiment.evaluation.max_examples, experiment.evaluation.temperature
+    model, evaluation = experiment.model, experiment.evaluation
+    count, heat, draws = evaluation.max_examples, evaluation.temperature, evaluation.answers_per_prompt
     for key, value, right, rule in (
         ("threads", experiment.threads, experiment.threads >= 1, "at least 1"),
         (
@@ -217,6 +225,7 @@ def check(experiment: Experiment) -> None:
         ("rollout.min_p", rollout.min_p, 0 <= rollout.min_p < 1, "at least 0 (the whole vocabulary) and below 1"),
         ("rollout.stop", rollout.stop, all(rollout.stop or ()), "texts of at least a character"),
         ("evaluation.max_examples", count, count is None or count >= 1, "at least 1, or null for all"),
+        ("evaluation.answers_per_prompt", draws, draws >= 1, "at least 1"),
         ("evaluation.temperature", heat, heat is None or heat >= 0, "at least 0 (0: greedy), or null"),
     ):
         if not right:

@@ -108,6 +108,11 @@ def judged(records: Iterable[EvalRecord]) -> list[EvalRecord]:
     return [record for record in records if not record.excluded]
 
 
+def first_answers(records: Iterable[EvalRecord]) -> list[EvalRecord]:
+    """One record per prompt: that of the first answer to it."""
+    return [record for record in records if record.draw == 0]
+
+
 def repetition_of(answer: str) -> dict[str, float]:
     """How far an answer repeats itself, each 0..1, over its lower-cased words.
 

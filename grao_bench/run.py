@@ -59,7 +59,7 @@ from grao_bench.records import (
 )
 from grao_bench.rehearsal import rehearse
 from grao_bench.reporting.alarms import alarms
-from grao_bench.reporting.scores import scores
+from grao_bench.reporting.scores import scores, without_reference
 from grao_bench.training.checkpoint import (
     load_checkpoint,
     load_masters,
@@ -321,8 +321,12 @@ def evaluate_policy(
     who judge them.
     """
     engine = tested.synced()
-    store_text = experiment.evaluation.store_text
-    evaluator = Evaluator(tested.codec, experiment.evaluation_sampling, store_text)
+    evaluator = Evaluator(
+        tested.codec,
+        experiment.evaluation_sampling,
+        experiment.evaluation.store_text,
+        experiment.answers_per_prompt,
+    )
     written = []
     for one in sets:
         asked = {folder / f"{source}.jsonl": reward for source, reward in judges_of(one, label).items()}
@@ -540,7 +544,12 @@ def judge_mark(experiment: Experiment, taken: Sequence[str], sets: Sequence[Eval
 
 def _label(info: RunInfo, own: Experiment, asked: Experiment, sets: Sequence[EvaluationSet]) -> str:
     """What tells an evaluation from the run's own, in the name of its files; empty for another reward source alone."""
-    marks = {"temperature": "_T{:g}", "seed": "_seed{}", "max_examples": "_first{}"}
+    marks = {
+        "temperature": "_T{:g}",
+        "seed": "_seed{}",
+        "max_examples": "_first{}",
+        "answers_per_prompt": "_draws{}",
+    }
     before, now = own.evaluation, asked.evaluation
     changed = [mark.format(getattr(now, name)) for name, mark in marks.items() if getattr(now, name) != getattr(before, name)]
     taken = [info.reward, *([] if own.judge in (own.reward, asked.judge) else [own.judge.build(own.data).name])]
@@ -575,7 +584,7 @@ def summary(folder: Path, bases: Sequence[Path]) -> dict[str, float]:
     for (name, reward), records in run.evaluations.items():
         shown = f"{name}/{reward}" if several and reward == run.info.reward else name
         named |= {f"{shown}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
-        unknown = sum(record.verdict is None for record in records)
+        unknown = without_reference(records)
         named |= {f"{shown}/prompts without a reference": float(unknown)} if unknown else {}
         fired = alarms(run, records, f"{name}/{reward}")
         named |= {f"{shown}/alarm: {alarm.rule.name}": alarm.value for alarm in fired}

@@ -14,13 +14,19 @@ from grao_bench.specs import conf_dir, load
 MODEL = {"hidden_size": 32, "layers": 1, "vocab_size": 512, "steps": 200, "learning_rate": 0.01}
 # every pair is swapped: next to references that are bad, some answers of so small a model win, and rewards differ
 WORLD = {"num_train": 32, "num_dev": 8, "num_test": 8, "corpus_documents": 200, "label_noise": 1.0}
-SMALL = {"model/tiny": MODEL, "data/world_helpful": WORLD, "data/world_harmless": WORLD, "evaluation/standard": {"sets": "own"}}
+SMALL = {
+    "model/tiny": MODEL,
+    "data/world_helpful": WORLD,
+    "data/world_harmless": WORLD,
+    "evaluation/standard": {"sets": "own", "answers_per_prompt": 1},
+}
 
 TINY_BASE = tuple(f"model.{key}={value}" for key, value in MODEL.items())
 SMALL_WORLD = (
     *TINY_BASE,
     *(f"data.{key}={value}" for key, value in WORLD.items()),
     "evaluation.sets=own",
+    "evaluation.answers_per_prompt=1",
     "budget=smoke",
     "optimizer.lr=0.002",
 )

@@ -24,7 +24,13 @@ from tests.cells import SMALL_WORLD, cell, contents, small, write_rows
 
 RECORDS = "evaluations/*.jsonl"
 WORLD = tuple(word for word in SMALL_WORLD if word.startswith("data."))
-SMOKE = ("evaluation.sets=own", "budget=smoke", "model.prompt_format=hh", "model.device=cpu")
+SMOKE = (
+    "evaluation.sets=own",
+    "evaluation.answers_per_prompt=1",
+    "budget=smoke",
+    "model.prompt_format=hh",
+    "model.device=cpu",
+)
 ASKED = (*WORLD, *SMOKE)
 
 

@@ -23,7 +23,8 @@ def compare(
     A pairwise source says R itself; a pointwise one scores both texts and R is the sign of the
     difference, 0 within its tie margin. R is None where the source could say nothing of either, and
     where the example has no reference. references: the tokens of each whole one, where somebody
-    has them. An answer without tokens is one that nobody counted.
+    has them. An answer without tokens is one that nobody counted. An example that stands there
+    several times, with several answers, has its reference scored once.
     """
     requests = [
         RewardRequest(example, one.text, one.finished, len(one.tokens) or None, one.tokens or None)
@@ -32,18 +33,18 @@ def compare(
     if source.pairwise:
         return [(verdict.reward, verdict) for verdict in source.score(requests)]
     # in one call, within which a model scores an answer that equals its reference to the same last bit
-    asked = [
-        RewardRequest(example, example.reference, True, None if ids is None else len(ids), ids)
+    asked = {
+        example.id: RewardRequest(example, example.reference, True, None if ids is None else len(ids), ids)
         for example, ids in zip(examples, references or [None] * len(examples), strict=True)
         if example.chosen is not None
-    ]
-    verdicts = source.score([*requests, *asked])
-    of_references = iter(verdicts[len(requests) :])
+    }
+    verdicts = source.score([*requests, *asked.values()])
+    of_references = dict(zip(asked, verdicts[len(requests) :], strict=True))
     compared: list[tuple[float | None, Verdict]] = []
     for example, verdict in zip(examples, verdicts[: len(requests)], strict=True):
         R = None
         if example.chosen is not None:
-            reference = next(of_references)
+            reference = of_references[example.id]
             R = _sign(verdict.reward, reference.reward, source.tie_margin)
             verdict = replace(verdict, reference_parts=reference.parts)
         compared.append((R, verdict))
@@ -64,21 +65,40 @@ def _sign(answer: float | None, reference: float | None, margin: float) -> float
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Draws one answer per held-out prompt with common random numbers: the same seed for every objective, seed and the base."""
+    """Draws answers to held-out prompts with common random numbers: the same seed for every
+    objective, seed and the base."""
 
     codec: Codec
     sampling: Sampling
     store_text: bool
+    answers_per_prompt: int = 1
 
-    def draw(self, engine: RolloutEngine, examples: Sequence[Example], seed: int) -> list[Answer]:
-        """One answer per example, in order."""
+    def draw(self, engine: RolloutEngine, examples: Sequence[Example], seed: int) -> list[list[Answer]]:
+        """answers_per_prompt answers to each example, in order, in one call. From a reproducible
+        engine the first of them is what it is where only one is drawn."""
         prompts = [self.codec.prompt(example.id, example.prompt) for example in examples]
-        return [drawn[0] for drawn in engine.sample(prompts, 1, self.sampling, seed)]
+        return engine.sample(prompts, self.answers_per_prompt, self.sampling, seed)
 
-    def judge(self, reward: RewardSource, examples: Sequence[Example], answers: Sequence[Answer]) -> list[EvalRecord]:
-        """What a reward source says of each answer: one record per example, in order."""
-        references = [self._reference(example) for example in examples]
-        compared = compare(reward, examples, answers, references)
+    def judge(
+        self,
+        reward: RewardSource,
+        examples: Sequence[Example],
+        drawn: Sequence[Sequence[Answer]],
+    ) -> list[EvalRecord]:
+        """What a reward source says of each answer: the records of an example's answers one after
+        the other, the examples in order."""
+        asked = [
+            (example, draw, answer, reference)
+            for example, answers in zip(examples, drawn, strict=True)
+            for reference in [self._reference(example)]
+            for draw, answer in enumerate(answers)
+        ]
+        compared = compare(
+            reward,
+            [example for example, *_ in asked],
+            [answer for _, _, answer, _ in asked],
+            [reference for *_, reference in asked],
+        )
         return [
             EvalRecord(
                 example_id=example.id,
@@ -92,13 +112,13 @@ class Evaluator:
                 answer=answer.text if self.store_text else "",
                 reference_tokens=None if reference is None else len(reference),
                 excluded=unsaid(example, R, verdict),
-                draw=0,
+                draw=draw,
                 cluster=example.cluster,
                 correct=verdict.correct,
                 reference_parts=verdict.reference_parts,
                 **repetition_of(answer.text),
             )
-            for example, answer, reference, (R, verdict) in zip(examples, answers, references, compared, strict=True)
+            for (example, draw, answer, reference), (R, verdict) in zip(asked, compared, strict=True)
         ]
 
     def _reference(self, example: Example) -> tuple[int, ...] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from grao_bench.records import EvalRecord, Run
+from grao_bench.records import EvalRecord, Run, first_answers
 from grao_bench.reporting.cells import BASE, Cell, EvalKey, set_order
 
 MOST_BYTES = 1_000_000
@@ -22,7 +22,8 @@ def answer_sets(cells: Sequence[Cell], link: Link, most: int = MOST_BYTES, seed:
 
     prompts: [id, prompt, reference] each, texts empty where none were recorded. methods: name, trained_on, seed, run (a link), base
     (the index of its base's entry, or null) and answers, in the order of the prompts: [verdict, reward, tokens, finished, text] or null.
-    Each method speaks through its lowest seed. As many prompts are kept, drawn with `seed`, as fit an equal share of `most` bytes.
+    Each method speaks through its lowest seed and its first answer to a prompt. As many prompts are
+    kept, drawn with `seed`, as fit an equal share of `most` bytes.
     """
     keys = sorted({key for cell in cells for run in cell.runs for key in run.evaluations}, key=lambda key: (set_order(key[0]), key[1]))
     return [found for key in keys if (found := _set(cells, key, link, most // len(keys), seed))]
@@ -32,7 +33,7 @@ def _set(cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int) 
     speakers = [(cell, run) for cell in cells if (run := next((run for run in cell.runs if run.evaluations.get(key)), None))]
     if not speakers:
         return None
-    answers = [{record.example_id: record for record in run.evaluations[key]} for _, run in speakers]
+    answers = [{record.example_id: record for record in first_answers(run.evaluations[key])} for _, run in speakers]
     first: dict[str, EvalRecord] = {}
     for one in answers:
         for example_id, record in one.items():
@@ -57,7 +58,7 @@ def _set(cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int) 
         "name": key[0],
         "reward": key[1],
         "total": len(ids),
-        "rule": f"{drawn}; each method's lowest seed{texts}",
+        "rule": f"{drawn}; the first answers of each method's lowest seed{texts}",
         "prompts": [prompts[i] for i in order],
         "methods": [
             {

@@ -11,7 +11,7 @@ from statistics import pvariance
 import pandas as pd
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, judged
+from grao_bench.records import EvalRecord, first_answers, judged
 from grao_bench.reporting import paper
 from grao_bench.reporting.cells import slug
 from grao_bench.reporting.sheets import Grid, Sheet
@@ -112,7 +112,8 @@ def _answered(table: Table) -> dict[str, Case]:
     rows = [row for row in table.rows if row.scores][:MOST_METHODS]
     key = (table.set, table.reward)
     runs = [(row.cell.label, next(run for run in row.cell.runs if run.evaluations.get(key))) for row in rows]
-    records = [{record.example_id: record for record in judged(run.evaluations[table.set, table.reward])} for _, run in runs]
+    asked = [first_answers(judged(run.evaluations[key])) for _, run in runs]
+    records = [{record.example_id: record for record in one} for one in asked]
     cases = {}
     for example_id, record in records[0].items() if records else ():
         answers = [one.get(example_id) for one in records]
@@ -144,4 +145,8 @@ def _rule_text(rule: str, table: Table, prompts: int, seed: int) -> str:
     else:
         chosen = "the ids that were asked for"
     left = sum(bool(row.scores) for row in table.rows) - MOST_METHODS
-    return f"chosen: {chosen}; answers of each method's lowest seed" + (f"; {left} more configurations are left out" if left > 0 else "")
+    key = (table.set, table.reward)
+    runs = [run for row in table.rows for run in row.cell.runs]
+    several = any(one.draw for run in runs for one in run.evaluations.get(key, ()))
+    answers = "the first answers" if several else "answers"
+    return f"chosen: {chosen}; {answers} of each method's lowest seed" + (f"; {left} more configurations are left out" if left > 0 else "")

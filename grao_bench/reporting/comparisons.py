@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, no_references
+from grao_bench.records import EvalRecord, first_answers, no_references
 from grao_bench.reporting.intervals import LEVEL, cluster_codes, crossed_error
 
 POWER = 0.8
@@ -244,7 +244,12 @@ class McNemar:
 
 
 def mcnemar(first: Sequence[EvalRecord], second: Sequence[EvalRecord]) -> McNemar:
-    """McNemar's exact test on "the answer beats the reference" (R > 0; a tie is none). UserError when the prompts differ."""
+    """McNemar's exact test on "the answer beats the reference" (R > 0; a tie is none).
+
+    Of several answers to a prompt the first alone counts: the test is of one yes or no per prompt.
+    UserError when the prompts differ.
+    """
+    first, second = first_answers(first), first_answers(second)
     if no_references(first) or no_references(second):
         raise UserError(f"{no_references(first) or no_references(second)}, nor McNemar's test")
     lost = {record.example_id for record in [*first, *second] if record.excluded}

@@ -438,8 +438,9 @@ def mcnemar_sheet(first: Run, second: Run) -> Sheet:
         (
             f"A: {first.folder}",
             f"B: {second.folder}",
-            "a win is R > 0. p is over prompts, for these two checkpoints: it does not say that one objective is better than another, which"
-            " takes seeds. Not adjusted for several sets",
+            "a win is R > 0, of the first answer to a prompt where there are several. p is over"
+            " prompts, for these two checkpoints: it does not say that one objective is better than"
+            " another, which takes seeds. Not adjusted for several sets",
         ),
     )
 

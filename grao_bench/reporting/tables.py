@@ -42,7 +42,7 @@ from grao_bench.reporting.intervals import (
     two_groups,
 )
 from grao_bench.reporting.reward_models import accuracies, warnings
-from grao_bench.reporting.scores import Ties, per_prompt
+from grao_bench.reporting.scores import Ties, per_prompt, without_reference
 from grao_bench.reporting.sheets import NONE, Grid
 
 ASKED = (
@@ -325,7 +325,7 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
     unknown = next((why for run in runs if (why := no_references(run.evaluations[key]))), "")
     if unknown:
         notes.append(unknown)
-    elif any(without := [sum(one.verdict is None for one in run.evaluations[key]) for run in runs]):
+    elif any(without := [without_reference(run.evaluations[key]) for run in runs]):
         notes.append(f"{max(without)} prompts without a reference left out")
     elif cell.objective != BASE and None in bases:
         notes.append("its base was not evaluated here, so no NAG")

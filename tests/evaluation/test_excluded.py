@@ -69,7 +69,7 @@ def test_nothing_said_is_none_and_recorded_as_excluded(pairwise):
     assert [R for R, _ in compare(Words(pairwise), examples, answers)] == expected
 
     evaluator = Evaluator(codec(), Sampling(1.0, 1.0, 4), store_text=False)
-    records = evaluator.judge(Words(pairwise), examples, answers)
+    records = evaluator.judge(Words(pairwise), examples, [[one] for one in answers])
     assert [record.excluded for record in records] == [R is None for R in expected]
     assert [record.verdict for record in records] == [R or 0.0 for R in expected]
     assert json.loads(json.dumps([asdict(record) for record in records], allow_nan=False))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,15 @@ from sklearn.linear_model import LogisticRegression
 
 from grao_bench.errors import UserError
 from grao_bench.records import EvalRecord, repetition_of
-from grao_bench.reporting.scores import length_controlled, length_difference, per_prompt, reward_statistics, scores
+from grao_bench.reporting.scores import (
+    answer_error,
+    length_controlled,
+    length_difference,
+    per_answer,
+    per_prompt,
+    reward_statistics,
+    scores,
+)
 
 from .records import evaluation
 
@@ -167,3 +178,70 @@ def test_stored_lengths_give_the_controlled_ras_its_column():
     expected = 100 * length_controlled(win, np.round(difference)).mean()
     assert scores(records)["ras_lc"] == pytest.approx(expected)
     assert "ras_lc" not in scores(evaluation(POST))
+
+
+def answers(verdicts: Mapping[str, Sequence[float]], **more: Any) -> list[EvalRecord]:
+    """A record for each prompt's draws, of 10, 11, ... tokens."""
+    return [
+        EvalRecord(name, float(R), float(R), 10 + draw, True, draw=draw, **more)
+        for name, row in verdicts.items()
+        for draw, R in enumerate(row)
+    ]
+
+
+def test_a_prompts_score_is_the_mean_over_its_answers():
+    """p0: one win of two, p1: none; the base wins half of p0's and ties p1's."""
+    post = answers({"p0": (1, -1), "p1": (0, -1)})
+    pre = answers({"p0": (-1, 1), "p1": (0, 0)})
+    frame = per_prompt(post, pre)
+    assert frame["ras"].tolist() == [50, 0]
+    assert frame["nag_mean"].tolist() == [0, -50]  # 0 - 0 and -1/2 - 0
+    # by the base's answer of the same draw: +1 -1 and 0 -1
+    assert frame["nag_net"].tolist() == [0, -50]
+    assert frame["nag_win"].tolist() == [50, 0]
+    assert frame["length"].tolist() == [10.5, 10.5]
+    assert per_prompt(post[::2], pre)["nag_mean"].tolist() == [100, 0]  # one answer against two
+    one = per_prompt(post, pre[::2])
+    assert one["nag_mean"].tolist() == [100, -50]
+    assert one["nag_net"].tolist() == [100, 0]  # the second draw has nothing beside it
+
+
+def test_the_error_of_drawing_a_few_answers_by_hand():
+    """p0's wins are 100 and 0, variance 5000, over 2 answers; p1's 0 and 0: sqrt(2500) / 2."""
+    frame = per_answer(answers({"p0": (1, -1), "p1": (-1, -1)}))
+    assert answer_error(frame)["ras"] == pytest.approx(25.0)
+    assert math.isnan(answer_error(per_answer(answers({"p0": (1,), "p1": (1, -1)})))["ras"])
+
+
+def test_an_answer_without_a_verdict_takes_its_twin_with_it_and_no_more():
+    """p0's first answer is lost in the run and so in the base; p1 is lost whole in the base."""
+    post, pre = (answers({"p0": (-1, 1), "p1": (1, 1), "p2": (0, 0)}) for _ in range(2))
+    post[0] = replace(post[0], excluded=True)
+    pre = [replace(one, excluded=one.example_id == "p1") for one in pre]
+    frame = per_prompt(post, pre)
+    assert frame.index.get_level_values("example_id").tolist() == ["p0", "p2"]
+    assert frame["win"].tolist() == [100, 0]
+
+
+def test_the_frames_name_each_prompts_cluster():
+    post = [*answers({"p0": (1, 0)}, cluster="otters"), *answers({"p1": (0, 0)})]
+    assert per_prompt(post).index.tolist() == [("otters", "p0"), ("p1", "p1")]
+    assert per_answer(post).index.tolist()[1] == ("otters", "p0", 1)
+
+
+def test_right_answers_are_counted_where_all_say_so():
+    post = answers({"p0": (1, 1), "p1": (1, 1)}, correct=True)
+    post[3] = replace(post[3], correct=False)
+    assert scores(post)["correct"] == 75
+    assert "correct" not in scores([*post, *answers({"p2": (0,)})])
+
+
+def test_copies_of_every_answer_leave_the_length_controlled_rate_as_it_is():
+    rng = np.random.default_rng(0)
+    once = [
+        replace(one, num_tokens=int(rng.integers(5, 40)), reference_tokens=20) for one in evaluation(rng.choice([-1.0, 1.0], 60).tolist())
+    ]
+    thrice = [replace(one, draw=draw) for one in once for draw in range(3)]
+    ours, theirs = per_prompt(once)["ras_lc"], per_prompt(thrice)["ras_lc"]
+    assert theirs.to_numpy() == pytest.approx(ours.to_numpy(), rel=1e-9)
+    assert ours.mean() != pytest.approx(scores(once)["ras"], abs=0.05)

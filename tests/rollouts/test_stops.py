@@ -263,7 +263,7 @@ def test_a_number_in_an_invented_turn_is_not_read():
     codec = words_and_bytes()
     example = Example("sum", TURN, chosen="7")
     evaluator = Evaluator(codec, Sampling(1.0, 1.0, 96, stop=(HUMAN,)), store_text=True)
-    (answer,) = evaluator.draw(synced(scripted.build(codec), None), [example], 0)
+    ((answer,),) = evaluator.draw(synced(scripted.build(codec), None), [example], 0)
     assert (answer.text, answer.finished) == ("The answer is 7.", True)
     assert codec.end_token not in answer.tokens
     rule = load("reward/verifiable", rule="numeric").build(load("data/world_helpful"))

@@ -315,7 +315,7 @@ def test_a_length_penalty_sees_the_whole_reference_in_training_evaluation_and_pr
 
     prompt, sampling = codec().prompt("*", examples[0].prompt), Sampling(1.0, 1.0, 16)
     own = codec().answer(prompt, examples[0].chosen, 100)
-    (record,) = Evaluator(codec(), sampling, store_text=False).judge(reward, examples, [own])
+    (record,) = Evaluator(codec(), sampling, store_text=False).judge(reward, examples, [[own]])
     assert (record.reward, record.verdict) == (pytest.approx(-0.16), 0.0)
     engine = collector_.engine
     Prober(codec(), engine, reward, policy_, examples, sampling, 100, seed=0).probe(policy_, 0)
