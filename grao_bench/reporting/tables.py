@@ -422,15 +422,9 @@ def _never_run(trained: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
 
 def _frame(run: Run, records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None, ties: Ties) -> pd.DataFrame:
     try:
-        found = per_prompt(records, base, ties)
+        return per_prompt(records, base, ties)
     except UserError as error:
         raise UserError(f"{run.folder}: {error}") from None
-    if "cluster" in found.index.names:
-        return found
-    together = {one.example_id: one.cluster or one.example_id for one in records}
-    clusters = pd.Index([together[str(name)] for name in found.index])
-    names = ["cluster", "example_id"]
-    return found.set_axis(pd.MultiIndex.from_arrays([clusters, found.index], names=names))
 
 
 def _bases(rows: Sequence[Row], trained: Sequence[Row]) -> list[Row]:
