@@ -44,6 +44,8 @@ from grao_bench.progress import say
 from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
 from grao_bench.records import (
     PARTIAL,
+    Criteria,
+    EvalRecord,
     JudgeCounts,
     ProbeRecord,
     RunInfo,
@@ -60,6 +62,7 @@ from grao_bench.records import (
 from grao_bench.rehearsal import rehearse
 from grao_bench.reporting.alarms import alarms
 from grao_bench.reporting.scores import scores, without_reference
+from grao_bench.rewards.criteria import criteria_of
 from grao_bench.training.checkpoint import (
     load_checkpoint,
     load_masters,
@@ -169,7 +172,8 @@ def _run(
         told = told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
         write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
         tracker.summary(summary(partial, bases))
-        (partial / "alarms.txt").write_text("".join(f"{line}\n" for line in alarm_lines(partial)), encoding="utf-8")
+        alarmed = "".join(f"{line}\n" for line in alarm_lines(partial, bases))
+        (partial / "alarms.txt").write_text(alarmed, encoding="utf-8")
         for leftover in ("checkpoint", "best"):
             shutil.rmtree(partial / leftover, ignore_errors=True)
         finished = True
@@ -199,6 +203,7 @@ def _info(cell: Cell, label: str, around: dict[str, str]) -> RunInfo:
         sweep=experiment.sweep,
         hash_version=HASH_VERSION,
         end_token=cell.codec.decoded([cell.codec.end_token]),
+        criteria=criteria_of_sets(cell.sets, label),
         role=experiment.role or "",
     )
 
@@ -363,6 +368,12 @@ def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str,
     return found
 
 
+def criteria_of_sets(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, Criteria]:
+    """How the reward of each evaluation splits, by its own name, where its source says so."""
+    found = {name.replace("-", "/", 1): criteria_of(reward) for one in sets for name, reward in judges_of(one, label).items()}
+    return {name: criteria for name, criteria in found.items() if criteria is not None}
+
+
 def score_tasks(
     experiment: Experiment,
     tested: Tested,
@@ -448,6 +459,7 @@ def evaluate_untrained(
                     sweep=experiment.sweep,
                     hash_version=HASH_VERSION,
                     end_token=tested.codec.decoded([tested.codec.end_token]),
+                    criteria=criteria_of_sets(sets, label),
                 ),
             )
             partial.rename(folder)
@@ -531,7 +543,10 @@ def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_ta
         # what stands there already was said when the run was made
         told = told_by(evaluating(sets, label), folder)
         fingerprints = fingerprints_of(sets, label) | info.fingerprints
-        write_info(folder, replace(info, fingerprints=fingerprints, judges=info.judges | told))
+        criteria = criteria_of_sets(sets, label) | info.criteria
+        judges = info.judges | told
+        info = replace(info, fingerprints=fingerprints, judges=judges, criteria=criteria)
+        write_info(folder, info)
     kept = [folder / "evaluations" / f"{one.name}-{one.reward.name}{label}.jsonl" for one in sets]
     return written, [path for path in kept if path not in written]
 
@@ -578,7 +593,7 @@ def summary(folder: Path, bases: Sequence[Path]) -> dict[str, float]:
 
     Where the training reward judged beside another, its scores are named "<set>/<reward>/ras", ...
     """
-    run, before = read_run(folder), {key: records for base in bases for key, records in read_run(base).evaluations.items()}
+    run, before = read_run(folder), _evaluations(bases)
     named: dict[str, float] = {}
     several = len({reward for _, reward in run.evaluations}) > 1
     for (name, reward), records in run.evaluations.items():
@@ -586,9 +601,14 @@ def summary(folder: Path, bases: Sequence[Path]) -> dict[str, float]:
         named |= {f"{shown}/{score}": value for score, value in scores(records, before.get((name, reward))).items()}
         unknown = without_reference(records)
         named |= {f"{shown}/prompts without a reference": float(unknown)} if unknown else {}
-        fired = alarms(run, records, f"{name}/{reward}")
+        fired = alarms(run, records, f"{name}/{reward}", before.get((name, reward)))
         named |= {f"{shown}/alarm: {alarm.rule.name}": alarm.value for alarm in fired}
     return named
+
+
+def _evaluations(folders: Sequence[Path]) -> dict[tuple[str, str], list[EvalRecord]]:
+    """Every evaluation in these runs' folders, by set and reward."""
+    return {key: rows for one in folders for key, rows in read_run(one).evaluations.items()}
 
 
 def missing_scores(folder: Path) -> list[str]:
@@ -598,11 +618,12 @@ def missing_scores(folder: Path) -> list[str]:
     return [f"data={name}: {why}; mean rewards are in the report" for name, why in sets.items()]
 
 
-def alarm_lines(folder: Path) -> list[str]:
-    """The alarms of a run, a line each, with the sets whose evaluation they come from; empty when all is well."""
-    run = read_run(folder)
+def alarm_lines(folder: Path, bases: Sequence[Path] = ()) -> list[str]:
+    """The alarms of a run beside its bases, a line each, with the sets whose evaluation they come
+    from; empty when all is well."""
+    run, before = read_run(folder), _evaluations(bases)
     found: dict[str, list[str]] = {}
     for (name, reward), records in run.evaluations.items():
-        for alarm in alarms(run, records, f"{name}/{reward}"):
+        for alarm in alarms(run, records, f"{name}/{reward}", before.get((name, reward))):
             found.setdefault(f"ALARM: {alarm.rule.text.format(alarm.value)}", []).append(name)
     return [f"{line} ({', '.join(dict.fromkeys(sets))})" for line, sets in found.items()]

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from grao_bench.records import EvalRecord, Lengths, ProbeRecord, Run, StepRecord
+from grao_bench.records import Criteria, EvalRecord, Lengths, ProbeRecord, Run, StepRecord
+from grao_bench.reporting.criteria import formal_share, gains
 from grao_bench.reporting.reward_models import accuracies, shortfall
 
 
@@ -80,12 +81,50 @@ WORDS_RULE = Rule(
     "On held-out pairs a reward model that trained the row, or judges it, is not shown to be right "
     "more often than a bag of words from the same training pairs is.",
 )
-RULES = (REFERENCE, ENTROPY, SIGNAL, TRUNCATION, PROMPTS, MINIBATCHES, LENGTH_RULE, WORDS_RULE)
+FORM = Rule(
+    "gain by form or manners",
+    50.0,
+    "{:.0f}% of its gain is form or manners",
+    "Of what its answers gained over the base's by the judge's criteria, more than half is form or "
+    "manners, not what was asked for: see where the gain came from.",
+)
+LONGER = Rule(
+    "longer",
+    3.0,
+    "answers {:.1f} times as long as the base's",
+    "Its test answers are on average more than three times as long as the base model's.",
+)
+SHORTER = Rule(
+    "shorter",
+    3.0,
+    "the base's answers {:.1f} times as long",
+    "Its test answers are on average less than a third as long as the base model's.",
+)
+RULES = (
+    REFERENCE,
+    ENTROPY,
+    SIGNAL,
+    TRUNCATION,
+    PROMPTS,
+    MINIBATCHES,
+    LENGTH_RULE,
+    WORDS_RULE,
+    FORM,
+    LONGER,
+    SHORTER,
+)
 
 
-def alarms(run: Run, records: Sequence[EvalRecord], judge: str = "") -> tuple[Alarm, ...]:
-    """The alarms of one run, judged on the records of one evaluation, `judge` ("<set>/<reward>"). A
-    quantity that was not measured raises none."""
+def alarms(
+    run: Run,
+    records: Sequence[EvalRecord],
+    judge: str = "",
+    base: Sequence[EvalRecord] | None = None,
+) -> tuple[Alarm, ...]:
+    """The alarms of one run, judged on the records of one evaluation, `judge` ("<set>/<reward>"),
+    and of its base by the same. A quantity that was not measured raises none."""
+    criteria = run.info.criteria.get(judge)
+    longer = length_ratio(records, base or ())
     reward_models = accuracies([run], judge).values()
     measured = {
         REFERENCE: reference_drop(run.probes),
@@ -96,8 +135,26 @@ def alarms(run: Run, records: Sequence[EvalRecord], judge: str = "") -> tuple[Al
         MINIBATCHES: minibatches_short(run),
         LENGTH_RULE: shortfall(reward_models, "length_rule"),
         WORDS_RULE: shortfall(reward_models, "bag_of_words"),
+        FORM: gained_by_form(records, base or (), criteria),
+        LONGER: longer,
+        SHORTER: 1.0 / longer if longer > 0 else math.nan,
     }
     return tuple(Alarm(rule, value) for rule, value in measured.items() if value > rule.limit)
+
+
+def gained_by_form(records: Sequence[EvalRecord], base: Sequence[EvalRecord], criteria: Criteria | None) -> float:
+    """See `criteria.formal_share`; nan where the judge's number does not split."""
+    if criteria is None or not records or not base:
+        return math.nan
+    return formal_share(gains(records, base, criteria), criteria.kinds)
+
+
+def length_ratio(records: Sequence[EvalRecord], base: Sequence[EvalRecord]) -> float:
+    """The answers' mean length as a multiple of the base's, in tokens; nan where it has none."""
+    theirs = sum(one.num_tokens for one in base)
+    if not records or not theirs:
+        return math.nan
+    return sum(one.num_tokens for one in records) / len(records) / (theirs / len(base))
 
 
 def prompts_cut(lengths: Iterable[Lengths]) -> float:

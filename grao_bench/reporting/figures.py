@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from grao_bench.reporting.cells import ABLATIONS, BASE, METHOD_ORDER, Cell, first_objective
+from grao_bench.reporting.columns import spread
 from grao_bench.reporting.curves import (
     VALUES,
     Axis,
@@ -125,8 +126,15 @@ def score_intervals(table: Table) -> Drawing | None:
             f"RAS: {table.set}, judged by {table.reward}",
             "Diamond: mean; bar: 95% interval over seeds (with one seed, over prompts only); thin line: over seeds and prompts; dots:"
             " seeds; dotted: the base.",
-            pd.DataFrame([{"model": row.cell.model, "method": row.cell.label} | _numbers(row.scores["ras"]) for row in rows]),
+            pd.DataFrame([_score_line(row) for row in rows]),
         )
+
+
+def _score_line(row: Row) -> dict[str, object]:
+    line: dict[str, object] = {"model": row.cell.model, "method": row.cell.label}
+    line |= _numbers(row.scores["ras"])
+    controlled = row.scores.get("ras_lc")
+    return line | spread("length_controlled", controlled) if controlled else line
 
 
 def reward_curves(model: str, data: str, cells: Sequence[Cell], axis: Axis = "step") -> Drawing | None:

@@ -67,7 +67,7 @@ def per_answer(
     base model's records of the same prompts) is given; the last six only where all records have
     what they need. Raises UserError when an answer comes twice, or when the two sets of ids differ.
     """
-    records, base = _judged_in_both(compared(records), base and compared(base))
+    records, base = judged_in_both(compared(records), base and compared(base))
     verdict = _verdicts(records, "these records")
     if verdict.isna().any():
         return _absolute(records, verdict.index).assign(**_repetition(records))
@@ -222,7 +222,7 @@ def _repetition(records: Sequence[EvalRecord]) -> dict[str, Floats]:
     return {name: 100.0 * np.array([one[name] for one in measured], dtype=float) for name in ("distinct_1", "distinct_2", "repetition")}
 
 
-def _judged_in_both(
+def judged_in_both(
     records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None
 ) -> tuple[Sequence[EvalRecord], Sequence[EvalRecord] | None]:
     """Both without the answers that a judge could say nothing of in either, nor the prompts that
@@ -241,8 +241,9 @@ def _judged_in_both(
     return kept[0], None if base is None else kept[1]
 
 
-def _verdicts(records: Sequence[EvalRecord], what: str) -> pd.Series:
-    index = pd.MultiIndex.from_arrays(
+def answer_index(records: Sequence[EvalRecord]) -> pd.MultiIndex:
+    """(cluster, example_id, draw) of each record; a prompt without a cluster is one of its own."""
+    return pd.MultiIndex.from_arrays(
         [
             [record.example_id if record.cluster is None else record.cluster for record in records],
             [record.example_id for record in records],
@@ -250,6 +251,10 @@ def _verdicts(records: Sequence[EvalRecord], what: str) -> pd.Series:
         ],
         names=["cluster", "example_id", "draw"],
     )
+
+
+def _verdicts(records: Sequence[EvalRecord], what: str) -> pd.Series:
+    index = answer_index(records)
     if not index.is_unique:
         _, example_id, draw = index[index.duplicated()][0]
         raise UserError(f"answer {draw} to example {example_id!r} is in {what} twice; evaluate again")

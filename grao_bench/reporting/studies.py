@@ -25,12 +25,14 @@ from grao_bench.reporting.differences import (
 )
 from grao_bench.reporting.dynamics import REFERENCES, SHARE, steps_frame
 from grao_bench.reporting.families import difference_of
+from grao_bench.reporting.gains import gain_sheet
 from grao_bench.reporting.intervals import PERCENT, Interval, from_error, over_seeds
 from grao_bench.reporting.late_training import late_training
 from grao_bench.reporting.reward_models import reward_models
 from grao_bench.reporting.scores import reward_statistics
 from grao_bench.reporting.sheets import NONE, Sheet, grid_of
 from grao_bench.reporting.tables import (
+    LENGTH_CONTROLLED,
     CrossTable,
     Row,
     Table,
@@ -50,7 +52,14 @@ def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Tabl
     """Every table that these records hold, in the order of a report: each of Tables 1 and 2 with what belongs to it, then the others."""
     sheets: list[Sheet] = []
     for table in tables:
-        made = (differences(table), ablation(table), two_stages(table, cells), rewards_spread(table), lengths(table))
+        made = (
+            gain_sheet(table, cells),
+            differences(table),
+            ablation(table),
+            two_stages(table, cells),
+            rewards_spread(table),
+            lengths(table),
+        )
         sheets += [main_sheet(table), *(sheet for sheet in made if sheet)]
     sheets += [cross_sheet(table) for table in crosses]
     behind = reward_models([run for cell in cells for run in cell.runs])
@@ -200,7 +209,7 @@ def lengths(table: Table) -> Sheet | None:
         "length": ("length", 1),
         "reference_length": ("reference's length", 1),
         "ras": (f"RAS %{ties_text(table.ties)}", 1),
-        "ras_lc": ("RAS %, length controlled", 1),
+        "ras_lc": (LENGTH_CONTROLLED, 1),
         "distinct_1": ("distinct-1 %", 1),
         "distinct_2": ("distinct-2 %", 1),
         "repetition": ("repetition %", 1),

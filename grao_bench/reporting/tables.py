@@ -49,6 +49,7 @@ ASKED = (
     "rollout",
     "evaluation.temperature",
     "evaluation.max_examples",
+    "evaluation.answers_per_prompt",
     "evaluation.seed",
     "budget.max_prompt_tokens",
     "budget.max_answer_tokens",
@@ -57,6 +58,9 @@ ASKED = (
 
 CONTROLS = "controls, in no test:"
 """Heading of the rows that no objective made: exploits, constant answers, the reference itself."""
+
+
+LENGTH_CONTROLLED = "RAS %, length controlled"
 
 
 @dataclass(frozen=True)
@@ -191,11 +195,13 @@ def table_grid(table: Table) -> Grid:
     columns += [
         (f"RAS %{ties_text(table.ties)}", _with_stars(table, "ras")),
         ("nag_mean %", _with_stars(table, "nag_mean")),
+        *_measured(table, "ras_lc", LENGTH_CONTROLLED),
         ("seeds", seeds_text),
         ("RAS %, seeds and prompts", _crossed("ras")),
         ("nag_mean %, seeds and prompts", _crossed("nag_mean")),
     ]
-    emphasised = {len(columns) - 5: "ras", len(columns) - 4: "nag_mean"}
+    first = [name for name, _ in columns].index("nag_mean %") - 1
+    emphasised = {first: "ras", first + 1: "nag_mean"}
     subset = paper.subset_of(table.set)
     if subset and any(_printed(row, subset, model) for row in table.rows for model in paper.MODELS):
         columns += [(f"paper's {model}: RAS / NAG", _printed_column(subset, model)) for model in paper.MODELS]
@@ -209,6 +215,7 @@ def table_grid(table: Table) -> Grid:
         ("nag_net %", _with_interval("nag_net", 1)),
         ("nag_win %", _with_interval("nag_win", 1)),
         ("mean reward", _with_sd("reward", 3)),
+        *_measured(table, "correct", "correct %"),
         ("length", _mean("length", 1)),
         ("truncated %", _mean("truncated", 1)),
     ]
@@ -227,6 +234,7 @@ def brief_grid(table: Table) -> Grid:
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("method", lambda row: f"{row.cell.model} {row.cell.label}" if several else row.cell.label),
         (f"RAS %{ties_text(table.ties)}", _with_stars(table, "ras")),
+        *_measured(table, "ras_lc", LENGTH_CONTROLLED),
         ("nag_mean %", _with_sd("nag_mean", 1)),
         ("KL", lambda row: with_sd(row.kl, 2)),
         ("seeds", seeds_text),
@@ -239,7 +247,11 @@ def cross_grid(table: CrossTable) -> Grid:
     """RAS and nag_mean of every cell on every set."""
     several = len({cell.model for cell, _ in table.rows}) > 1
     header = ["method", *(["model"] if several else []), "trained on"]
-    header += [text for name in table.sets for text in (f"{name}: RAS %{ties_text(table.ties)}", f"{name}: nag_mean %")]
+    controlled = any("ras_lc" in row.scores for _, by_set in table.rows for row in by_set.values())
+    names = ["ras", *(["ras_lc"] if controlled else []), "nag_mean"]
+    texts = {"ras": f"RAS %{ties_text(table.ties)}", "nag_mean": "nag_mean %"}
+    texts["ras_lc"] = LENGTH_CONTROLLED
+    header += [f"{name}: {texts[score]}" for name in table.sets for score in names]
     bases = [(cell.model, cell.base_fingerprint) for cell, _ in table.rows if cell.objective == BASE]
     rows = []
     for cell, by_set in table.rows:
@@ -248,7 +260,7 @@ def cross_grid(table: CrossTable) -> Grid:
         line = [label, *([cell.model] if several else []), cell.data if cell.trained else NONE]
         for name in table.sets:
             found = by_set[name].scores if name in by_set else {}
-            line += [with_interval(found.get("ras"), 1), with_interval(found.get("nag_mean"), 1)]
+            line += [with_interval(found.get(score), 1) for score in names]
         rows.append(tuple(line))
     return Grid(tuple(header), tuple(rows))
 
@@ -334,7 +346,7 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         notes.append(f"{100 * sum(excluded) / len(excluded):.1f}% of answers excluded: the judge gave no readable verdict")
     # what an alarm tells of an objective, a control was made to do
     asked = [] if cell.control else runs
-    told = [alarms(run, run.evaluations[key], "/".join(key)) for run in asked]
+    told = [alarms(run, run.evaluations[key], "/".join(key), base) for run, base in zip(asked, bases, strict=False)]
     frames = [_frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)]
     notes += _group_notes(frames)
     kl = [probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics]
@@ -505,6 +517,12 @@ def _in_order(controls: Sequence[Row]) -> tuple[Row, ...]:
         return (row.cell.model, -score.mean, row.cell.label)
 
     return tuple(sorted(controls, key=key))
+
+
+def _measured(table: Table, name: str, header: str) -> list[tuple[str, Callable[[Row], str]]]:
+    """The column of a score that some row has."""
+    known = any(name in row.scores for row in (*table.rows, *table.controls))
+    return [(header, _with_interval(name, 1))] if known else []
 
 
 def _with_interval(name: str, digits: int) -> Callable[[Row], str]:

@@ -11,7 +11,8 @@ from typing import ClassVar, Literal
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
 from grao_bench.ops import is_reward
-from grao_bench.records import JudgeCounts
+from grao_bench.records import Criteria, JudgeCounts
+from grao_bench.rewards.criteria import criteria_of, split_of
 from grao_bench.rewards.trying import try_source
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
@@ -73,7 +74,7 @@ class Mixture:
 @dataclass(frozen=True)
 class MixtureSource:
     """A weighted sum. Parts of a verdict: `<part>/reward`, what the part said before its weight, and the part's own parts as
-    `<part>/<name>`."""
+    `<part>/<name>`. An answer is correct where all parts that can tell say so."""
 
     sources: Mapping[str, RewardSource]
     weights: Mapping[str, float]
@@ -87,6 +88,17 @@ class MixtureSource:
         """Of the parts' fingerprints and weights, and of what becomes of a missing one."""
         parts = {name: [source.fingerprint, self.weights[name]] for name, source in self.sources.items()}
         return value_hash(parts, self.missing)
+
+    @property
+    def criteria(self) -> Criteria:
+        """See `ItemisedSource`: of the parts that split themselves, their criteria, and of the
+        others the part."""
+        found = Criteria("reward", {})
+        for name, source in self.sources.items():
+            part = split_of(source, name)
+            found.kinds.update(part.kinds)
+            found.weights.update({key: self.weights[name] * part.weights.get(key, 1.0) for key in part.kinds})
+        return found
 
     def statistics(self) -> dict[str, JudgeCounts]:
         """See `TellingSource`; `<part>/<judge>`."""
@@ -119,12 +131,14 @@ class MixtureSource:
                 raise UserError(f"reward.parts.{name}: gave a reward that is not a number; check its model and its inputs")
             weighted.append(self.weights[name] * verdict.reward)
         enough = self.missing == "skip" or len(weighted) == len(said)
+        checked = [verdict.correct for verdict in said.values() if verdict.correct is not None]
         return Verdict(
             math.fsum(weighted) if weighted and enough else None,
             self.name,
             {key: value for name, verdict in said.items() for key, value in named_parts(name, verdict).items()},
             tuple(reply for verdict in said.values() for reply in verdict.replies),
             any(verdict.left_out for verdict in said.values()),
+            correct=all(checked) if checked else None,
         )
 
 
@@ -193,6 +207,26 @@ class RoutedSource:
         """Of the routes' fingerprints."""
         return value_hash({name: source.fingerprint for name, source in self.routes.items()})
 
+    @property
+    def criteria(self) -> Criteria | None:
+        """See `ItemisedSource`: a set's one route splits as its source does; of several, those that
+        split themselves."""
+        if len(self.routes) > 1:
+            parts = [split_of(source, name) for name, source in self.routes.items()]
+            kinds = {key: kind for part in parts for key, kind in part.kinds.items()}
+            weights = {key: weight for part in parts for key, weight in part.weights.items()}
+            return Criteria("reward", kinds, weights)
+        ((name, source),) = self.routes.items()
+        found = criteria_of(source)
+        if found is None:
+            return None
+        total = found.total if found.total == "reward" else f"{name}/{found.total}"
+        return Criteria(
+            total,
+            {f"{name}/{key}": kind for key, kind in found.kinds.items()},
+            {f"{name}/{key}": weight for key, weight in found.weights.items()},
+        )
+
     def statistics(self) -> dict[str, JudgeCounts]:
         """See `TellingSource`; `<part>/<judge>`."""
         return told_facts(self.routes)
@@ -215,7 +249,10 @@ class RoutedSource:
         for name, mine in rows.items():
             for row, verdict in zip(mine, self.routes[name].score([requests[row] for row in mine]), strict=True):
                 parts = named_parts(name, verdict)
-                verdicts[row] = replace(verdict, source=self.name, parts=parts)
+                reference = verdict.reference_parts
+                if reference is not None:
+                    reference = {f"{name}/{key}": value for key, value in reference.items()}
+                verdicts[row] = replace(verdict, source=self.name, parts=parts, reference_parts=reference)
         return [verdicts[row] for row in range(len(requests))]
 
     def _route(self, request: RewardRequest) -> str:

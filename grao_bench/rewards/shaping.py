@@ -15,7 +15,8 @@ from typing import ClassVar, Literal, get_args
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
 from grao_bench.ops import equal_but_for_rounding, is_reward
-from grao_bench.records import JudgeCounts
+from grao_bench.records import Criteria, JudgeCounts
+from grao_bench.rewards.criteria import criteria_of
 from grao_bench.rewards.trying import try_source
 from grao_bench.types import Verdict
 from grao_bench.values import value_hash
@@ -236,6 +237,15 @@ class ShapedSource:
         unsaid = [Verdict(None, self.name, verdict.parts, verdict.replies) for verdict in verdicts]
         return list((dict(enumerate(unsaid)) | dict(shaped)).values())
 
+    @property
+    def criteria(self) -> Criteria:
+        """See `ItemisedSource`: what the source said, split where it splits itself, and what each
+        shape changed: a matter of form, but for clipping and whitening, which are their own."""
+        found = None if self.source.pairwise else criteria_of(self.source)
+        found = found or Criteria("reward", {"unshaped/reward": "unshaped"})
+        shapes = {f"{name}/reward": name if name in ("clip", "whiten") else "form" for name in self.spec.shaping}
+        return Criteria("reward", found.kinds | shapes, found.weights)
+
     def statistics(self) -> dict[str, JudgeCounts]:
         """See `TellingSource`."""
         return self.source.statistics() if isinstance(self.source, TellingSource) else {}
@@ -275,7 +285,7 @@ class ShapedSource:
             rewards = filled
         out = set(range(len(rewards))) - set(kept)
         return [
-            Verdict(reward, self.name, more, one.replies, left_out=row in out)
+            Verdict(reward, self.name, more, one.replies, left_out=row in out, correct=one.correct)
             for row, (reward, more, one) in enumerate(zip(rewards, parts, verdicts, strict=True))
         ]
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, get_args
 
 from grao_bench.errors import UserError
 from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.records import Criteria
 from grao_bench.types import Example, Verdict
 
 Rule = Literal["exact", "exact_words", "regex", "numeric", "gsm8k", "gsm8k_flexible"]
@@ -136,6 +137,11 @@ class VerifiableSource:
     def fingerprint(self) -> str:
         """The rule and its parameters."""
         return repr(self.spec)
+
+    @property
+    def criteria(self) -> Criteria:
+        """See `ItemisedSource`: being right is all of it."""
+        return Criteria("reward", {"correct": "content"})
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Verdict]:
         """One verdict per request, in order; UserError for a reference that lacks what the rule looks for."""

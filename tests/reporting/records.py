@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from grao_bench.records import (
+    Criteria,
     EvalRecord,
     JudgeCounts,
     ProbeRecord,
@@ -55,6 +56,7 @@ def write_run(
     hash_version: int = 1,
     lm_eval: Sequence[TaskRecord] = (),
     judges: Mapping[str, Mapping[str, JudgeCounts]] | None = None,
+    criteria: Mapping[str, Criteria] | None = None,
 ) -> Path:
     """Writes one finished run and returns its folder; `seconds` are those of each step."""
     folder = root / model / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}"
@@ -76,6 +78,7 @@ def write_run(
             peak_memory=peak_memory,
             hash_version=hash_version,
             judges={what: dict(counts) for what, counts in (judges or {}).items()},
+            criteria=dict(criteria or {}),
         ),
     )
     for (name, source), records in evaluations.items():
