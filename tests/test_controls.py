@@ -106,6 +106,7 @@ def test_it_stands_below_the_reports_table_and_again_makes_nothing(sweep, capsys
     assert text.index("| sft") < text.index("controls, in no test:")
 
 
+@pytest.mark.slow
 def test_prompts_alone_have_the_rows_that_need_no_reference(tmp_path, command):
     """A set of the user's own, and a reward function of his, which has to be named."""
     rows = [{"prompt": row["prompt"], "letter": "a"} for row in world_rows(40)]
@@ -152,6 +153,7 @@ def test_another_base_is_told(sweep, tmp_path):
         path.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_runs_that_were_evaluated_differently_are_told(tmp_path):
     first = cell("sft", tmp_path)
     run(first)
@@ -160,6 +162,7 @@ def test_runs_that_were_evaluated_differently_are_told(tmp_path):
         add_controls(tmp_path / "small", 0)
 
 
+@pytest.mark.slow
 def test_the_table_of_the_worlds_card_is_made_from_a_sweep(tmp_path, command):
     """RAS as in the records of the base, and of SFT to saturation, without which it is told."""
     harmless = small("data/world_harmless")
@@ -176,7 +179,8 @@ def test_the_table_of_the_worlds_card_is_made_from_a_sweep(tmp_path, command):
     assert f"| base | base | {wins:.1f} ({ties:.1f}) |" in done.out
     assert "| constant | empty |" in done.out
     assert done.out.count("search, world_harmless: ") == 2
-    assert "Limits that are broken: " in done.out
+    assert "Limits that are broken, against SFT to saturation: " in done.out
+    assert "SFT by steps: 2 " in done.out
 
 
 @pytest.mark.parametrize(
