@@ -66,7 +66,8 @@ def build_report(
     in one. records: also copy each run's records (evaluations compressed) below `output`, so that
     it can be reported on again. texts: of which sets prompts, references and answers stand on the
     page and in the copies; None is "all", and with records "ours", since copies are made to be
-    given away: other sets are ids and verdicts. note: a paragraph under the title, say of where the
+    given away: other sets are ids and verdicts, and the copies hold the texts of each
+    configuration's lowest seed, which the page shows (with "all" of every seed). note: a paragraph under the title, say of where the
     data come from. cases: how Tables 4 and 5 choose their prompts, see `case_studies`. questions:
     what is compared with what, and the margin of "level". A file caveat.txt in `folder` says
     why its scores rank no objective: its text stands above the findings, which then name no leader.
@@ -113,7 +114,8 @@ def build_report(
     lines.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     (output / "report.html").write_text(page.render(contents, folder, link), encoding="utf-8")
     if records:
-        _copy_all(runs, unfinished, folder, output)
+        copied = runs if texts == "all" else _texts_of_one_seed(runs)
+        _copy_all(copied, unfinished, folder, output)
     brief = [f"Caveat: {caveat}"] if caveat else []
     brief += [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
     brief += [f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables]
@@ -324,6 +326,22 @@ def _without_texts(run: Run) -> Run:
     """Ids and verdicts. A length in words that the texts alone would give is lost with them, where a record has none in tokens."""
     blank = {key: [replace(one, prompt="", reference="", answer="") for one in records] for key, records in run.evaluations.items()}
     return replace(run, evaluations=blank)
+
+
+def _texts_of_one_seed(runs: Sequence[Run]) -> list[Run]:
+    """The runs, texts left out of all but the lowest seed of each configuration: nothing shows
+    more, and they are most of what records weigh. Kept where a score needs them: lengths that
+    stand in no record in tokens."""
+    lowest: dict[Path, int] = {}
+    for run in runs:
+        place = run.folder.parent
+        lowest[place] = min(run.info.seed, lowest.get(place, run.info.seed))
+    return [run if run.info.seed == lowest[run.folder.parent] or not _knows_lengths(run) else _without_texts(run) for run in runs]
+
+
+def _knows_lengths(run: Run) -> bool:
+    every = (one for records in run.evaluations.values() for one in records)
+    return all(one.reference_tokens is not None for one in every)
 
 
 def _copy_records(run: Run, target: Path) -> None:

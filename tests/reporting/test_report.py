@@ -7,6 +7,7 @@ import gzip
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -171,6 +172,21 @@ def test_copied_records_can_be_reported_on_again(runs, tmp_path):
     again = build_report(results)
     assert again.tables.read_text() == (results / "tables.md").read_text()
     assert find_runs(results)[0].evaluations[HELPFUL, "gold"][0].answer == EVIL
+
+
+def test_copies_hold_the_texts_of_the_lowest_seed(tmp_path):
+    """Of two seeds and a base; with --texts all of both."""
+    root, texts = tmp_path / "runs", {"prompt": "asked", "reference": "refer", "answer": "said"}
+    config = {"data": {"_target_": "grao_bench.data.world.WorldData"}}
+    for name, data, seed in (("base", "base", 0), ("sft", HELPFUL, 3), ("sft", HELPFUL, 4)):
+        told = [replace(one, reference_tokens=9) for one in evaluation([1.0, -1.0], **texts)]
+        write_run(root, name, {(HELPFUL, "gold"): told}, data=data, seed=seed, config=config)
+    for asked, kept in ((None, ["said", "said", ""]), ("all", ["said"] * 3)):
+        copies = tmp_path / str(asked) / "runs"
+        build_report(root, copies, records=True, texts=asked)
+        records = [run.evaluations[HELPFUL, "gold"][0] for run in find_runs(copies)]
+        assert [one.answer for one in records] == kept
+        assert build_report(copies).tables.read_text() == (copies / "tables.md").read_text()
 
 
 def test_copied_records_can_leave_the_texts_out(runs, tmp_path):
