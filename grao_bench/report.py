@@ -330,18 +330,18 @@ def _without_texts(run: Run) -> Run:
 
 def _texts_of_one_seed(runs: Sequence[Run]) -> list[Run]:
     """The runs, texts left out of all but the lowest seed of each configuration: nothing shows
-    more, and they are most of what records weigh. Kept where a score needs them: lengths that
-    stand in no record in tokens."""
+    more, and they are most of what records weigh. Kept where a score needs them: records without
+    lengths in tokens, or without how often an answer repeats itself."""
     lowest: dict[Path, int] = {}
     for run in runs:
         place = run.folder.parent
         lowest[place] = min(run.info.seed, lowest.get(place, run.info.seed))
-    return [run if run.info.seed == lowest[run.folder.parent] or not _knows_lengths(run) else _without_texts(run) for run in runs]
+    return [run if run.info.seed == lowest[run.folder.parent] or _needs_texts(run) else _without_texts(run) for run in runs]
 
 
-def _knows_lengths(run: Run) -> bool:
+def _needs_texts(run: Run) -> bool:
     every = (one for records in run.evaluations.values() for one in records)
-    return all(one.reference_tokens is not None for one in every)
+    return any(one.reference_tokens is None or one.distinct_1 is None for one in every)
 
 
 def _copy_records(run: Run, target: Path) -> None:

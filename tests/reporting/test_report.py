@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from grao_bench.records import ProbeRecord, StepRecord, find_runs
+from grao_bench.records import ProbeRecord, StepRecord, find_runs, repetition_of
 from grao_bench.report import build_report, main, may_show
 
 from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished
@@ -179,7 +179,7 @@ def test_copies_hold_the_texts_of_the_lowest_seed(tmp_path):
     root, texts = tmp_path / "runs", {"prompt": "asked", "reference": "refer", "answer": "said"}
     config = {"data": {"_target_": "grao_bench.data.world.WorldData"}}
     for name, data, seed in (("base", "base", 0), ("sft", HELPFUL, 3), ("sft", HELPFUL, 4)):
-        told = [replace(one, reference_tokens=9) for one in evaluation([1.0, -1.0], **texts)]
+        told = [replace(one, reference_tokens=9, **repetition_of(one.answer)) for one in evaluation([1.0, -1.0], **texts)]
         write_run(root, name, {(HELPFUL, "gold"): told}, data=data, seed=seed, config=config)
     for asked, kept in ((None, ["said", "said", ""]), ("all", ["said"] * 3)):
         copies = tmp_path / str(asked) / "runs"
