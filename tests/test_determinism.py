@@ -151,7 +151,9 @@ def unseeded(tree: ast.AST, forked: bool = False) -> Iterator[str]:
         owner, _, last = name.rpartition(".")
         seeds = name == "hash" or (name in ("np.random.default_rng", "Random", "random.Random") and not tree.args)
         numpy = owner in ("np.random", "numpy.random") and last not in ("default_rng", "SeedSequence")
-        draws = (owner in ("torch", "F", "torch.nn.functional") and last in GLOBAL_DRAWS) or last in IN_PLACE_DRAWS
+        draws = (owner in ("torch", "F", "torch.nn.functional") and last in GLOBAL_DRAWS) or (
+            last in IN_PLACE_DRAWS and owner != "rng"  # a generator of numpy's, by its name
+        )
         if seeds or numpy or (draws and "generator" not in given) or (name in ("torch.manual_seed", "torch.seed") and not forked):
             yield ast.unparse(tree)
     for child in ast.iter_child_nodes(tree):
@@ -190,6 +192,8 @@ def test_no_module_draws_from_a_global_generator():
         ("hash(name)", "hash(name)"),
         ("import random\nrandom.Random(3).shuffle(x)", None),
         ("torch.randn(3, generator=g)", None),
+        ("p.multinomial(3)", "p.multinomial(3)"),
+        ("rng.multinomial(3, p)", None),
         ("with torch.random.fork_rng():\n    torch.manual_seed(0)", None),
     ],
 )
