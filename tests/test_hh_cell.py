@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections import Counter
 from itertools import islice, product
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_reward_models_and_a_cell(excerpt, tmp_path, command):
     # the judge that training did not see, and the one that it did
     assert set(found.evaluations) == set(product([f"hh_{subset}" for subset in SUBSETS], ["reward_model_sign", "reward_model_score"]))
     for records in found.evaluations.values():
-        assert 1 <= len(records) <= 6
+        asked = Counter(record.example_id for record in records)
+        assert 1 <= len(asked) <= 6
+        assert set(asked.values()) == {4}, "four answers to each prompt"
         assert {record.verdict for record in records} <= {-1.0, 0.0, 1.0}
         assert all(record.example_id for record in records)
         assert {(record.prompt, record.reference, record.answer) for record in records} == {("", "", "")}, "no HH text is kept"

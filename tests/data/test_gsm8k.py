@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -152,9 +153,12 @@ def test_a_cell_learns_from_checked_answers_and_pairs_are_refused_in_one_line(tm
     small = ("data=gsm8k", "data.path=all.jsonl", "reward=verifiable", "budget=smoke", "evaluation.max_examples=4", *TINY_BASE)
     outcome = command("train", "objective=grpo", *small)
     assert outcome.code == 0, outcome.err
-    lines = (tmp_path / outcome.out.splitlines()[-1] / "evaluations" / "gsm8k-verifiable_gsm8k.jsonl").read_text().splitlines()
-    assert len(lines) == 4
-    assert all(set(json.loads(line)["parts"]) == {"correct", "parsed"} for line in lines)
+    file = tmp_path / outcome.out.splitlines()[-1] / "evaluations" / "gsm8k-verifiable_gsm8k.jsonl"
+    answers = [json.loads(line) for line in file.read_text().splitlines()]
+    asked = Counter(one["example_id"] for one in answers)
+    assert len(asked) == 4
+    assert set(asked.values()) == {4}, "four answers to each of four prompts"
+    assert all(set(one["parts"]) == {"correct", "parsed"} for one in answers)
 
     outcome = command("train", "objective=dpo", *small)
     assert outcome.code == 2
