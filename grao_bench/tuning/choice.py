@@ -12,6 +12,7 @@ from statistics import fmean
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from grao_bench.errors import UserError
 from grao_bench.records import Run
@@ -148,6 +149,10 @@ def drawing(made: Sequence[Choice]) -> Drawing:
     with sketch(1, len(sets), width=4.8 * len(sets)) as drawn:
         for axes, data in zip(drawn.figure.axes, sets, strict=True):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.tick_params(axis="x", labelrotation=30)
             axes.set(title=data, xlabel="learning rate", ylabel="RAS on dev, percent")
             for i, one in enumerate([one for one in made if one.best.data == data]):
                 _line(axes, one, f"C{i}")

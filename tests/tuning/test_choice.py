@@ -145,7 +145,11 @@ def test_the_tables_say_what_was_tried_and_chosen(tmp_path):
     assert "| mine      | helpful  | optimizer.lr=0.002 |       30.5 | 30.0, 31.0 |" in text
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text())["harmless"] == {"mine": {RATE: 0.001}}
     assert scores_by_rate(made, "helpful").rows == (("mine", "22.0", "30.5", "3.5"),)
-    assert {path.name for path in tmp_path.iterdir()} >= {"score_against_rate.png", "score_against_rate.svg"}
+    drawn = {path.name: path for path in tmp_path.iterdir() if path.stem == "score_against_rate"}
+    assert set(drawn) == {"score_against_rate.png", "score_against_rate.svg"}
+    svg = drawn["score_against_rate.svg"].read_text()
+    assert ">0.001</text>" in svg
+    assert "mathdefault" not in svg, "rates are spelled as numbers"
 
 
 def test_rates_are_written_by_set_and_the_other_lines_stay(tmp_path):
