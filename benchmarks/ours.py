@@ -59,7 +59,7 @@ def build(
     cache: Path | None = None,
     cuda_graphs: bool = False,
 ) -> Machines:
-    """A policy of the checkpoint in `folder` with everything that its objective needs, as grao_bench.experiment puts it together.
+    """A policy of the checkpoint in `folder` with everything that its objective needs, as grao_bench.runs.cell puts it together.
 
     cache: where DPO's reference log-probabilities are kept; None keeps none.
     """

@@ -23,10 +23,11 @@ from grao_bench.data.world import (
     Profile,
     profile_answer,
 )
-from grao_bench.experiment import Cell, Experiment, build
+from grao_bench.experiment import Experiment
 from grao_bench.interfaces import RewardRequest
 from grao_bench.process import process_settings
 from grao_bench.rewards.gold import TernaryGold
+from grao_bench.runs.cell import Cell, build
 from grao_bench.specs import load
 from grao_bench.training.loop import train
 from grao_bench.types import Answer, Example

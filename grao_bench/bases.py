@@ -25,7 +25,7 @@ import yaml
 from grao_bench.command_line import composed, quiet_transformers, quit_with, to_value
 from grao_bench.data.joined import JoinedData
 from grao_bench.errors import UserError
-from grao_bench.experiment import Experiment, corpus_of
+from grao_bench.experiment import Experiment
 from grao_bench.models.kept import (
     KeptRecord,
     check_kept,
@@ -38,7 +38,8 @@ from grao_bench.models.of_run import model_of
 from grao_bench.progress import Bars, say, step_note
 from grao_bench.provenance import environment
 from grao_bench.records import StepRecord
-from grao_bench.run import run
+from grao_bench.runs.cell import corpus_of
+from grao_bench.runs.run import run
 from grao_bench.specs import conf_dir
 from grao_bench.train import NO_FIELDS
 from grao_bench.values import describe

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from grao_bench.errors import UserError
-from grao_bench.experiment import Evaluation, Experiment, check, evaluation_sets, models_wanted
+from grao_bench.experiment import Evaluation, Experiment
 from grao_bench.interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec
 from grao_bench.models.adapters import base_of, is_adapter
 from grao_bench.models.build import base_spec, load_policy
@@ -19,7 +19,10 @@ from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import read_info, read_run, write_info
 from grao_bench.reporting.cells import base_records, gather
 from grao_bench.reporting.scores import scores
-from grao_bench.run import OnTask, Tested, evaluate_base, evaluate_untrained, evaluating, told_by
+from grao_bench.runs.bases import evaluate_base, evaluate_untrained
+from grao_bench.runs.cell import evaluation_sets, models_wanted
+from grao_bench.runs.check import check
+from grao_bench.runs.evaluate import OnTask, Tested, evaluating, told_by
 from grao_bench.specs import load
 from grao_bench.training.loop import Budget
 from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates

@@ -77,8 +77,9 @@ def _one_of_each(runs: Sequence[Run], folder: Path) -> list[Run]:
 
 def _experiment(run: Run, trust: Collection[str]) -> Any:
     """The run's configuration from its run.json, which has to be of this code."""
-    from grao_bench.experiment import Experiment, check
-    from grao_bench.identity import require_unchanged
+    from grao_bench.experiment import Experiment
+    from grao_bench.runs.check import check
+    from grao_bench.runs.folders import require_unchanged
     from grao_bench.specs import rebuild
 
     path = run.folder / "run.json"
@@ -97,8 +98,8 @@ def _rows_of(
     on_row: OnRow | None,
     on_pretrain: Callable[[int, int, float], None] | None,
 ) -> list[Path]:
-    from grao_bench.experiment import judged_sets
     from grao_bench.process import process_settings
+    from grao_bench.runs.cell import judged_sets
 
     with process_settings(experiment.threads):
         base = _base(run, experiment, on_pretrain)
@@ -122,10 +123,10 @@ def _base(
     on_pretrain: Callable[[int, int, float], None] | None,
 ) -> Any:
     """The base that the run was measured against. UserError where there is another one here."""
-    from grao_bench.experiment import models_wanted
     from grao_bench.models.build import base_spec, load_policy
     from grao_bench.provenance import weights_fingerprint
-    from grao_bench.run import Tested
+    from grao_bench.runs.cell import models_wanted
+    from grao_bench.runs.evaluate import Tested
 
     wanted = models_wanted(experiment, on_pretrain)
     path = base_spec(experiment.model).checkpoint(wanted.corpus, on_pretrain)
@@ -149,9 +150,9 @@ def _rows(experiment: Any, base: Any, sets: Sequence[Any], best_of: int) -> Iter
         generic_controls,
         seen_of,
     )
-    from grao_bench.experiment import read_data
     from grao_bench.interfaces import ControlledData
     from grao_bench.ops import stream_seed
+    from grao_bench.runs.cell import read_data
 
     train, own = read_data(experiment.data).train, sets[0]
     drawn = {one.name: BaseAnswers(base.synced()) for one in sets}
@@ -177,7 +178,8 @@ def _rows(experiment: Any, base: Any, sets: Sequence[Any], best_of: int) -> Iter
 def _written(run: Run, experiment: Any, base: Any, sets: Sequence[Any], row: Row) -> Path:
     """Evaluate a row and leave its record beside the run's; one that is there already stays."""
     from grao_bench.provenance import environment
-    from grao_bench.run import asked_of, evaluate_policy, fingerprints_of
+    from grao_bench.runs.bases import asked_of
+    from grao_bench.runs.evaluate import evaluate_policy, fingerprints_of
     from grao_bench.values import HASH_VERSION, describe, value_hash
 
     prints = fingerprints_of(sets)

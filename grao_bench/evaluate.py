@@ -73,9 +73,10 @@ def reevaluate(cfg: DictConfig) -> None:
     quiet_transformers()
     try:
         asked: Reevaluation = to_value(cfg)
-        from grao_bench.experiment import Evaluation, check
+        from grao_bench.experiment import Evaluation
         from grao_bench.progress import Bars
-        from grao_bench.run import evaluate_again
+        from grao_bench.runs.again import evaluate_again
+        from grao_bench.runs.check import check
 
         folder = Path(asked.run)
         own = load_experiment(folder, [asked.trust] if isinstance(asked.trust, str) else asked.trust)

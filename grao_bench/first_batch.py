@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from grao_bench.data.shown import Shown, quoted
-from grao_bench.experiment import Cell
+from grao_bench.runs.cell import Cell
 from grao_bench.types import Batch, Example
 
 PROMPTS = 3

@@ -10,9 +10,12 @@ the bytes that each gives alone.
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -61,3 +64,20 @@ def loaded_once(key: Hashable, load: Callable[[], T]) -> T:
     if key not in found:
         found[key] = load()
     return found[key]
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that this process held since `reset_peak_memory`, on a GPU as its allocator
+    counts it."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident * (1 if sys.platform == "darwin" else 2**10)
+
+
+def reset_peak_memory() -> None:
+    """Begin the peak anew, for a grid's worker runs one cell after another. Where the system can't, it stays the worker's own."""
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

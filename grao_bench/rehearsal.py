@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from grao_bench.errors import UserError
-from grao_bench.experiment import Experiment, collector_of, models_wanted, require_fit
-from grao_bench.identity import computed_by
+from grao_bench.experiment import Experiment
 from grao_bench.interfaces import (
     Dataset,
     DataSpec,
@@ -33,6 +32,8 @@ from grao_bench.interfaces import (
 )
 from grao_bench.models.toy import toy_models
 from grao_bench.rewards.trying import try_source
+from grao_bench.runs.cell import collector_of, models_wanted, require_fit
+from grao_bench.runs.identity import computed_by
 from grao_bench.training.fit import require_references, within_length
 from grao_bench.training.loop import Trainer, train
 from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, Updates, Verdict

@@ -29,7 +29,7 @@ NO_FIELDS = ("lr_by", "rerun", "estimate", "committed", "allow_dirty")
 
 def to_experiment(cfg: DictConfig) -> Any:
     """The Experiment of a composed configuration, checked as far as it can be before anything is trained."""
-    from grao_bench.experiment import check
+    from grao_bench.runs.check import check
 
     experiment = to_value(cfg, NO_FIELDS)
     check(experiment)
@@ -186,10 +186,11 @@ def tried_cells(
 def require_trainable(experiment: Any, rerun: bool) -> None:
     """UserError where what lies in a cell's folder was made by other code or on other data, or
     where something of it fails when it is tried (`rehearsal`)."""
-    from grao_bench.experiment import read_data, require_fit
-    from grao_bench.identity import computed_by, require_model, require_resumable, require_same
     from grao_bench.rehearsal import rehearse
-    from grao_bench.run import training_fingerprint
+    from grao_bench.runs.cell import read_data, require_fit
+    from grao_bench.runs.folders import require_model, require_resumable, require_same
+    from grao_bench.runs.identity import computed_by
+    from grao_bench.runs.run import training_fingerprint
 
     dataset = read_data(experiment.data)
     require_fit(experiment, dataset)
@@ -206,9 +207,9 @@ def require_trainable(experiment: Any, rerun: bool) -> None:
 def make_bases(experiments: Sequence[Any]) -> None:
     """Make the tiny bases that cells start from, here and with a bar: the workers that would wait
     for them show none."""
-    from grao_bench.experiment import corpus_of
     from grao_bench.models.build import base_spec
     from grao_bench.progress import Bars
+    from grao_bench.runs.cell import corpus_of
 
     wanted = {value_hash(one.model, one.data): one for one in experiments}
     try:
@@ -253,7 +254,8 @@ def train_cell(cfg: DictConfig) -> str:
         if estimated(cfg, [experiment], rerun):
             return ""
         from grao_bench.progress import Bars, step_note
-        from grao_bench.run import missing_scores, run
+        from grao_bench.runs.run import run
+        from grao_bench.runs.summary import missing_scores
 
         files = {
             ".hydra/config.yaml": OmegaConf.to_yaml(without_hydra(cfg)),

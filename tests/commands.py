@@ -24,7 +24,7 @@ from typing import Any, Literal, Self
 from unittest.mock import patch
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["grao_bench.run", "grao_bench.train", "grao_bench.train_reward"])
+FORKED.set_forkserver_preload(["grao_bench.runs.run", "grao_bench.train", "grao_bench.train_reward"])
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from grao_bench.checkpoints import CheckpointEvaluation
 from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
-from grao_bench.experiment import Experiment, check, models_wanted
+from grao_bench.experiment import Experiment
 from grao_bench.reporting.cells import NOT_COMPUTED
 from grao_bench.rewards.mixture import Part
+from grao_bench.runs.cell import models_wanted
+from grao_bench.runs.check import check
 from grao_bench.specs import conf_dir, load, rebuild, spec_classes
 from grao_bench.train import NO_FIELDS, grid_cells, to_experiment
 from grao_bench.train_reward import RewardExperiment

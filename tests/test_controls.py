@@ -13,7 +13,7 @@ from grao_bench.controls import add_controls
 from grao_bench.errors import UserError
 from grao_bench.records import read_run
 from grao_bench.report import build_report
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import TINY_BASE, cell, small, snapshot, world_rows, write_rows
 

@@ -26,12 +26,12 @@ from transformers import AutoModelForCausalLM
 
 import grao_bench
 from grao_bench.data.tokens import TextCodec
-from grao_bench.experiment import build
 from grao_bench.interfaces import Sampling
 from grao_bench.ops import stream_seed
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import StepRecord, read_records, read_run
-from grao_bench.run import run
+from grao_bench.runs.cell import build
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from grao_bench.training.loop import train
 from grao_bench.types import Prompt

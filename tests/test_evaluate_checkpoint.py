@@ -18,7 +18,7 @@ from grao_bench.checkpoints import CheckpointEvaluation, evaluate_checkpoint
 from grao_bench.errors import UserError
 from grao_bench.records import read_run
 from grao_bench.report import build_report
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import SMALL_WORLD, cell, contents, small, write_rows
 

@@ -7,7 +7,7 @@ import pytest
 
 from grao_bench.records import read_run
 from grao_bench.report import build_report
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from tests.cells import cell, snapshot
 
 SOURCES = ("gold", "gold_score")

@@ -14,11 +14,12 @@ import pytest
 
 from grao_bench.errors import UserError
 from grao_bench.evaluate import load_experiment
-from grao_bench.identity import computed_by
 from grao_bench.interfaces import Objective
 from grao_bench.objectives.sft import SFT
 from grao_bench.records import find_runs, read_info, read_run
-from grao_bench.run import evaluate_again, run
+from grao_bench.runs.again import evaluate_again
+from grao_bench.runs.identity import computed_by
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import SMALL_WORLD, cell, contents, small, snapshot, world_rows, write_rows
 from tests.commands import Command

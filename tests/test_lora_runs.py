@@ -16,11 +16,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from grao_bench.errors import UserError
 from grao_bench.evaluate import load_experiment
-from grao_bench.experiment import build, check
 from grao_bench.models.scorer import Scorer, load_classifier, score_rows
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import read_run
-from grao_bench.run import run
+from grao_bench.runs.cell import build
+from grao_bench.runs.check import check
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import (
     RESULTS,

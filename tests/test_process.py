@@ -10,7 +10,7 @@ import torch
 from grao_bench.errors import UserError
 from grao_bench.precision import FLOAT32_TOLERANCE, float32_error
 from grao_bench.process import loaded_once, process_settings
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import RESULTS, cell, contents, small
 from tests.commands import begin

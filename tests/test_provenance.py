@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 from grao_bench.errors import UserError
 from grao_bench.provenance import code_revision, data_fingerprint, environment, package_versions, weights_fingerprint
 from grao_bench.records import read_info
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from grao_bench.types import Example, Turn
 from tests.cells import cell, small
 from tests.small import tiny_llama

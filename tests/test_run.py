@@ -12,13 +12,14 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grao_bench.errors import UserError
-from grao_bench.experiment import build, models_wanted
 from grao_bench.models.build import load_policy
-from grao_bench.process import process_settings
+from grao_bench.process import peak_memory, process_settings, reset_peak_memory
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import EvalRecord, Lengths, find_unfinished, read_records, read_run
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
-from grao_bench.run import peak_memory, reset_peak_memory, run, summary
+from grao_bench.runs.cell import build, models_wanted
+from grao_bench.runs.run import run
+from grao_bench.runs.summary import summary
 from grao_bench.specs import load, rebuild
 from grao_bench.training.loop import train
 from grao_bench.values import HASH_VERSION, value_hash

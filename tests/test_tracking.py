@@ -11,7 +11,7 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 
 from grao_bench.records import read_run
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import cell
 

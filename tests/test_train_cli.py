@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from grao_bench.records import read_run
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import RESULTS, SMALL_WORLD, TINY_BASE, cell, contents, snapshot, world_rows, write_rows
 

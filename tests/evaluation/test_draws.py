@@ -10,9 +10,9 @@ import pytest
 from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator
-from grao_bench.experiment import check
 from grao_bench.interfaces import Sampling
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine
+from grao_bench.runs.check import check
 from grao_bench.types import Example, Turn, Verdict
 
 from ..cells import cell, small

@@ -27,7 +27,8 @@ from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
 from grao_bench.models.tiny import train_tokenizer
 from grao_bench.records import TaskRecord, read_records, read_run
-from grao_bench.run import evaluate_again, run
+from grao_bench.runs.again import evaluate_again
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from tests.cells import cell, small, snapshot, write_rows
 from tests.small import tiny_llama, tiny_qwen2

@@ -33,7 +33,7 @@ from grao_bench.rewards.reward_model import (
     RewardModel,
     RewardModelSource,
 )
-from grao_bench.run import run
+from grao_bench.runs.run import run
 from grao_bench.specs import load
 from grao_bench.training.bradley_terry import bradley_terry, fit_reward_model, pair_margins
 from grao_bench.types import Answer, Example, Turn

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from grao_bench.errors import UserError
-from grao_bench.experiment import check
 from grao_bench.interfaces import Dataset
 from grao_bench.ops import masked_mean, masked_sum
 from grao_bench.rewards.gold import GoldReward
+from grao_bench.runs.check import check
 from grao_bench.specs import load
 from grao_bench.training.collect import collect
 from grao_bench.training.fit import require_examples, within_length

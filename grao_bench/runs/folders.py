@@ -1,101 +1,33 @@
-"""What a run computes beside its configuration: the code, prompts and files that it reads.
-
-The configuration's hash names the folder. What stands here is written into the run's record, and a
-folder that was made by something else than there is now is an error, never an answer.
+"""A run's folder: begun aside, complete or absent to readers, and never answered for by one that was
+made by something else.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grao_bench.code_fingerprint import code_fingerprint
+import torch
+
+from grao_bench.data.tokens import TextCodec
 from grao_bench.errors import UserError
 from grao_bench.experiment import Experiment
-from grao_bench.records import PARTIAL, RunInfo, read_info
-from grao_bench.values import READS, describe, dotted_name, revision_of
+from grao_bench.models.adapters import has_adapter, merged, save_adapter
+from grao_bench.models.policy import Policy
+from grao_bench.records import (
+    PARTIAL,
+    RunInfo,
+    read_info,
+)
+from grao_bench.runs.identity import computed_by, differences
+from grao_bench.values import describe
 
-PARTS = ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")
-"""What of an experiment makes its numbers."""
-UNREAD = "unread"
-"""In place of a fingerprint: code without source or bytecode."""
 BEGUN = "begun.json"
 """In the folder of an unfinished run: what it was begun with."""
-
 GO_ON = "give another sweep= (or output=) to keep both, or rerun=true to make it anew in its place"
-
-
-def computed_by(experiment: Experiment) -> dict[str, str]:
-    """What the numbers come from that the configuration only names: "<config key> <name>" ->
-    fingerprint.
-
-    The code of every class that is not ours, and of every function; of ours the class's `revision`
-    is in the configuration's hash. The text of prompts; the content of local models; of a run that
-    is started from, its record.
-    """
-    sets = [experiment.data.name, *(data.name for data in experiment.evaluation_sets)]
-    found: dict[str, str] = {}
-    for part in PARTS:
-        for key, value in _values(getattr(experiment, part), part):
-            if not is_dataclass(value):
-                found[f"{key} {dotted_name(value)}"] = code_fingerprint(value) or UNREAD
-                continue
-            if not _is_ours(type(value)):
-                found[f"{key} {dotted_name(type(value))}"] = code_fingerprint(type(value)) or UNREAD
-            found |= _read_by(value, key, tuple(dict.fromkeys(sets)))
-    for slot in experiment.objective.needs.others:
-        if not slot.answers.__module__.startswith("grao_bench."):
-            found[f"objective.needs {slot.name}"] = code_fingerprint(slot.answers) or UNREAD
-    return found
-
-
-def _values(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every spec and every piece of code within a value, with its configuration key."""
-    if is_dataclass(value) and not isinstance(value, type):
-        yield key, value
-        for item in fields(value):
-            yield from _values(getattr(value, item.name), f"{key}.{item.name}")
-    elif isinstance(value, Mapping):
-        for name, entry in value.items():
-            yield from _values(entry, f"{key}.{name}")
-    elif isinstance(value, list | tuple):
-        for index, entry in enumerate(value):
-            yield from _values(entry, f"{key}.{index}")
-    elif callable(value):
-        yield key, value
-
-
-def _is_ours(kind: type) -> bool:
-    """A class of this package that says its `revision`; one that somebody added here may not."""
-    return kind.__module__.startswith("grao_bench.") and revision_of(kind) is not None
-
-
-def _read_by(spec: Any, key: str, sets: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for item in fields(spec):
-        if READS in item.metadata:
-            for name, digest in item.metadata[READS](spec, sets).items():
-                found[f"{key}.{item.name} {name}"] = digest or UNREAD
-    return found
-
-
-def unread(code: Mapping[str, str]) -> list[str]:
-    """A line for each piece of code that has no fingerprint."""
-    return [
-        f"{key.replace(' ', '=', 1)}: its code can't be read; a change of it goes unnoticed"
-        for key, digest in code.items()
-        if digest == UNREAD
-    ]
-
-
-def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Which of them differ, in words; "" where none does."""
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return ", ".join(key.replace(" ", "=", 1) for key in sorted(changed))
 
 
 def require_same(folder: Path, code: Mapping[str, str], data: str) -> None:
@@ -202,3 +134,22 @@ def complete(partial: Path, folder: Path) -> None:
     (partial / BEGUN).unlink(missing_ok=True)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def save_model(policy: Policy, codec: TextCodec, folder: Path, how: str | None) -> None:
+    """`how`, see `Experiment.save_model`: a whole model that AutoModelForCausalLM and AutoTokenizer
+    load, and that generates up to the tokens that ended its answers here, or an adapter for
+    `PeftModel.from_pretrained(base, folder)`."""
+    if how == "none":
+        return
+    adapter = has_adapter(policy.model)
+    if adapter and how != "full":
+        save_adapter(policy.model, folder)
+    else:
+        whole = merged(policy.model) if adapter else policy.model
+        ends = list(codec.stop_tokens)
+        whole.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+        whole.save_pretrained(folder)
+    codec.tokenizer.save_pretrained(folder)
+    if policy.value_head is not None:
+        torch.save(policy.value_head.state_dict(), folder / "value_head.pt")

@@ -1,0 +1,1 @@
+"""Experiments run: from values to a folder of records."""
