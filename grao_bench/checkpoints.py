@@ -19,7 +19,7 @@ from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import read_info, read_run, write_info
 from grao_bench.reporting.cells import base_records, gather
 from grao_bench.reporting.scores import scores
-from grao_bench.runs.bases import evaluate_base, evaluate_untrained
+from grao_bench.runs.bases import evaluate_untrained
 from grao_bench.runs.cell import evaluation_sets, models_wanted
 from grao_bench.runs.check import check
 from grao_bench.runs.evaluate import OnTask, Tested, evaluating, told_by
@@ -141,7 +141,7 @@ def evaluate_checkpoint(asked: CheckpointEvaluation, on_task: OnTask | None = No
             lies, tested = tested.codec, _tested(base)
             if tested.codec.tokenizer.get_vocab() == lies.tokenizer.get_vocab():
                 tested = replace(tested, codec=lies, engine=base.rollout.build(lies))
-            evaluate_base(base, sets, tested, runs, "", on_task)
+            evaluate_untrained(base, sets, tested, runs, "", on_task)
             weights = weights_fingerprint(tested.policy.model)
             info = replace(info, fingerprints=info.fingerprints | {"base": weights})
         write_info(folder, info)

@@ -15,7 +15,7 @@ from grao_bench.records import (
     read_info,
     write_info,
 )
-from grao_bench.runs.bases import evaluate_base
+from grao_bench.runs.bases import evaluate_untrained
 from grao_bench.runs.cell import EvaluationSet, evaluation_sets, models_wanted
 from grao_bench.runs.evaluate import (
     OnTask,
@@ -56,7 +56,7 @@ def _evaluate_again(own: Experiment, experiment: Experiment, folder: Path, on_ta
     if written:
         path = base_spec(spec).checkpoint(wanted.corpus)
         base = replace(tested, policy=load_policy(spec, path, wanted)[0], step=0)
-        evaluate_base(experiment, sets, base, folder.parents[2], label, on_task)
+        evaluate_untrained(experiment, sets, base, folder.parents[2], label, on_task)
         # what stands there already was said when the run was made
         told = told_by(evaluating(sets, label), folder)
         fingerprints = fingerprints_of(sets, label) | info.fingerprints

@@ -33,23 +33,11 @@ def evaluate_bases(
 ) -> list[Path]:
     """The base's evaluation by the sets' reward and, in a folder of its own for other cells to share, by their training reward."""
     judged = [replace(one, training_reward=None) for one in sets]
-    folders = [evaluate_base(experiment, judged, base, runs, label, on_task)]
+    folders = [evaluate_untrained(experiment, judged, base, runs, label, on_task)]
     trained_on = [replace(one, reward=one.training_reward, training_reward=None) for one in sets if one.training_reward is not None]
     if trained_on:
-        folders.append(evaluate_base(experiment.by_training_reward, trained_on, base, runs))
+        folders.append(evaluate_untrained(experiment.by_training_reward, trained_on, base, runs))
     return folders
-
-
-def evaluate_base(
-    experiment: Experiment,
-    sets: Sequence[EvaluationSet],
-    base: Tested,
-    runs: Path,
-    label: str = "",
-    on_task: OnTask | None = None,
-) -> Path:
-    """The base's own, made once for all cells that share it: see `evaluate_untrained`."""
-    return evaluate_untrained(experiment, sets, base, runs, label, on_task)
 
 
 def evaluate_untrained(

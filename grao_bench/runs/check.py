@@ -20,7 +20,21 @@ def check(experiment: Experiment) -> None:
     for key, name in (("objective", experiment.objective.name), ("model", experiment.model.name), ("data", experiment.data.name)):
         if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
             raise UserError(f"{key}.name={name!r}: it names folders and files; use letters, digits, '_' and '.'")
-    needs, updates, rollout = experiment.objective.needs, experiment.objective.updates, experiment.rollout
+    _check_ranges(experiment)
+    _check_rollouts(experiment)
+    experiment.model.check()
+    if experiment.save_model == "adapter" and experiment.model.adapter is None:
+        fix = "use full, or model.adapter=lora"
+        raise UserError(f"save_model=adapter: all weights train, so there is no adapter; {fix}")
+    experiment.evaluation.lm_eval.check()
+    experiment.reward.check(experiment.data)
+    for data in experiment.evaluation_sets:
+        experiment.judge.check(data)
+
+
+def _check_ranges(experiment: Experiment) -> None:
+    """UserError for a number out of its range."""
+    updates, rollout = experiment.objective.updates, experiment.rollout
     model, evaluation = experiment.model, experiment.evaluation
     count, heat, draws = evaluation.max_examples, evaluation.temperature, evaluation.answers_per_prompt
     for key, value, right, rule in (
@@ -44,6 +58,11 @@ def check(experiment: Experiment) -> None:
     ):
         if not right:
             raise UserError(f"{key}={value}: must be {rule}")
+
+
+def _check_rollouts(experiment: Experiment) -> None:
+    """UserError where the objective can't learn from what is sampled or paired for it."""
+    needs, rollout = experiment.objective.needs, experiment.rollout
     if rollout.temperature == 0 and needs.rollouts > 1:
         raise UserError(f"rollout.temperature=0: {needs.rollouts} greedy answers are one answer; use a value above 0")
     if needs.rewards and needs.rollouts < 1:
@@ -55,14 +74,6 @@ def check(experiment: Experiment) -> None:
         if slot.offset and slot.offset % prompts == 0:
             what = f"{slot.name} answers are of another prompt of the step, which has {prompts}"
             raise UserError(f"budget.prompts_per_step={prompts}: {what}; use more")
-    experiment.model.check()
-    if experiment.save_model == "adapter" and experiment.model.adapter is None:
-        fix = "use full, or model.adapter=lora"
-        raise UserError(f"save_model=adapter: all weights train, so there is no adapter; {fix}")
-    experiment.evaluation.lm_eval.check()
-    experiment.reward.check(experiment.data)
-    for data in experiment.evaluation_sets:
-        experiment.judge.check(data)
 
 
 def _check_sampler(experiment: Experiment) -> None:

@@ -130,20 +130,7 @@ def _run(
             tracker.log(record.step, {f"probe/{key}" if probed else key: value for key, value in record.metrics.items()})
             if on_step is not None and isinstance(record, StepRecord):
                 on_step(record)
-        peak = peak_memory(cell.base.model.device)
-        kept = best_step(partial) if experiment.budget.keep == "best_dev" else None
-        step = cell.trainer.step if kept is None else kept
-        tested = Tested(cell.trainer.policy, step, cell.codec, cell.engine)
-        base = replace(tested, policy=cell.base, step=0)
-        bases = evaluate_bases(experiment, cell.sets, base, partial.parents[2], label, on_task)
-        evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
-        score_tasks(experiment, tested, partial, on_task)
-        save_model(cell.trainer.policy, cell.codec, partial / "model", experiment.save_model)
-        masters = named_masters(cell.trainer)
-        if masters and experiment.save_model != "none":
-            write_masters(partial, masters)
-        told = told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
-        write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
+        bases = _record(cell, partial, info, label, on_task)
         tracker.summary(summary(partial, bases))
         alarmed = "".join(f"{line}\n" for line in alarm_lines(partial, bases))
         (partial / "alarms.txt").write_text(alarmed, encoding="utf-8")
@@ -152,6 +139,32 @@ def _run(
         finished = True
     finally:
         tracker.finish(failed=not finished)
+
+
+def _record(
+    cell: Cell,
+    partial: Path,
+    info: RunInfo,
+    label: str,
+    on_task: OnTask | None,
+) -> list[Path]:
+    """After training: evaluate the policy and its base, save the model, and write down what the run was; returns the base's folders."""
+    experiment = cell.experiment
+    peak = peak_memory(cell.base.model.device)
+    kept = best_step(partial) if experiment.budget.keep == "best_dev" else None
+    step = cell.trainer.step if kept is None else kept
+    tested = Tested(cell.trainer.policy, step, cell.codec, cell.engine)
+    base = replace(tested, policy=cell.base, step=0)
+    bases = evaluate_bases(experiment, cell.sets, base, partial.parents[2], label, on_task)
+    evaluate_policy(experiment, cell.sets, tested, partial / "evaluations", label)
+    score_tasks(experiment, tested, partial, on_task)
+    save_model(cell.trainer.policy, cell.codec, partial / "model", experiment.save_model)
+    masters = named_masters(cell.trainer)
+    if masters and experiment.save_model != "none":
+        write_masters(partial, masters)
+    told = told_by({"training": cell.collector.reward, **evaluating(cell.sets, label)}, partial)
+    write_info(partial, replace(info, judges=told, peak_memory=peak, kept_step=kept))
+    return bases
 
 
 def _info(cell: Cell, label: str, around: dict[str, str]) -> RunInfo:
