@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+import grao_bench
 from grao_bench.errors import UserError
 from grao_bench.types import Example
 
@@ -35,7 +36,7 @@ def environment(device: torch.device, precision: torch.dtype, threads: int) -> d
     return {
         "python": platform.python_version(),
         **package_versions(),
-        **code_revision(Path(__file__).resolve().parent),
+        **code_revision(Path(grao_bench.__file__).resolve().parent),
         "hardware": torch.cuda.get_device_name(device) if gpu else _processor(),
         "processor": _processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

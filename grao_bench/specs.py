@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 
+import grao_bench
 from grao_bench.errors import UserError
 from grao_bench.values import REACHES
 
 
 def conf_dir() -> Path:
     """Where conf/ lies: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(grao_bench.__file__).resolve().parent
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 

@@ -21,8 +21,9 @@ from grao_bench.types import Batch, PolicyOutput
 class Policy(nn.Module):
     """A Hugging Face causal LM and, where an objective needs one, a value head on its last hidden state.
 
-    A prompt runs once for all its answers, with gradient, and nothing is padded (grao_bench.attention). `tokens_per_forward`: a group with
-    more tokens takes two passes, log-probabilities first and d loss / d logp second, some answers at a time; None never does.
+    A prompt runs once for all its answers, with gradient, and nothing is padded
+    (grao_bench.attention). `tokens_per_forward`: a group with more tokens takes two passes,
+    log-probabilities first and d loss / d logp second, some answers at a time; None never does.
     `gradient_checkpointing` keeps only each layer's input for the backward pass. Dropout is off throughout, so that the sampler's and the
     trainer's log-probabilities are of one model.
     """
