@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from .recomputed.folder import Folder
-from .recomputed.sheets import Numbers, check, check_row
+from .recomputed.numbers import Numbers
+from .recomputed.sheets import check, check_row
 from .recomputed.tuning import check_trials
 
 RESULTS = Path(__file__).parents[2] / "results"
