@@ -49,24 +49,6 @@ class Run:
             self._answers[key] = frame.set_index(["cluster", "example_id", "draw"], drop=False)
         return self._answers[key]
 
-    def parts(self, key: tuple[str, str], told: dict, column: str) -> pd.DataFrame:
-        """Per prompt: the criteria, weighted, and `total`; of the answers or of their references,
-        for which a total that is the reward itself is the criteria's sum."""
-        name = (*key, column)
-        if name not in self._answers:
-            answers = self.answers(key)
-            answers = answers[~answers["excluded"].astype(bool)]
-            columns = [*told["kinds"], *([] if told["total"] == "reward" else [told["total"]])]
-            parts = pd.DataFrame([[one.get(c, 0.0) for c in columns] for one in answers[column]])
-            parts = parts.set_axis(columns, axis=1).set_axis(answers.index)
-            weights = dict.fromkeys(told["kinds"], 1.0) | told.get("weights", {})
-            kinds = parts[list(told["kinds"])] * pd.Series(weights)
-            total = answers["reward"] if column == "parts" else kinds.sum(axis=1)
-            total = total if told["total"] == "reward" else parts[told["total"]]
-            frame = kinds[list(told["kinds"])].assign(total=total)
-            self._answers[name] = frame.groupby(level=[0, 1], sort=False).mean()
-        return self._answers[name]
-
     @cached_property
     def _answers(self) -> dict:
         return {}

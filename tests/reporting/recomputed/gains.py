@@ -8,7 +8,7 @@ import pandas as pd
 
 from .folder import Folder, Run
 from .numbers import Expected, Numbers, key_of, of_score
-from .scores import Key, clustered_error, over_seeds
+from .scores import PROMPT, Key, clustered_error, over_seeds, without_excluded
 
 
 def gains(numbers: Numbers, row: dict, name: str) -> Expected:
@@ -38,13 +38,28 @@ def gains(numbers: Numbers, row: dict, name: str) -> Expected:
 def gained(folder: Folder, run: Run, key: Key, told: dict, of_references: bool) -> pd.DataFrame:
     """Per prompt: total, and `criterion X` of those that one of the two said something of."""
     base = run if of_references else folder.base(run, key)
-    theirs = base.parts(key, told, "parts")
-    mine = run.parts(key, told, "reference_parts" if of_references else "parts")
+    answers = without_excluded(run.answers(key), base.answers(key))
+    mine = parts(answers[0], told, "reference_parts" if of_references else "parts")
+    theirs = parts(answers[1], told, "parts")
     both = mine.index.intersection(theirs.index, sort=False)
     mine, theirs = mine.loc[both], theirs.loc[both]
     silent = [name for name in told["kinds"] if not mine[name].any() and not theirs[name].any()]
     gap = (mine - theirs).drop(columns=silent)
     return gap.add_prefix("criterion ").rename(columns={"criterion total": "total"})
+
+
+def parts(answers: pd.DataFrame, told: dict, column: str) -> pd.DataFrame:
+    """Per prompt: the criteria, weighted, and `total`; of the answers or of their references, for
+    which a total that is the reward itself is the criteria's sum."""
+    names = [*told["kinds"], *([] if told["total"] == "reward" else [told["total"]])]
+    said = pd.DataFrame([[one.get(name, 0.0) for name in names] for one in answers[column]])
+    said = said.set_axis(names, axis=1).set_axis(answers.index)
+    weights = pd.Series(dict.fromkeys(told["kinds"], 1.0) | told.get("weights", {}))
+    kinds = said[list(told["kinds"])] * weights
+    total = answers["reward"] if column == "parts" else kinds.sum(axis=1)
+    total = total if told["total"] == "reward" else said[told["total"]]
+    frame = kinds[list(told["kinds"])].assign(total=total)
+    return frame.groupby(level=PROMPT, sort=False).mean()
 
 
 def with_kinds(frame: pd.DataFrame, frames: list[pd.DataFrame], kinds: dict) -> pd.DataFrame:

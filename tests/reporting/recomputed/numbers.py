@@ -23,16 +23,17 @@ class Numbers:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
+        (self.ties,) = folder.tables["ties"].unique()
         self.rows: dict[tuple, tuple[str, Expected]] = {}
         self._frames: dict = {}
 
-    def frames(self, runs: Iterable[Run], key: Key, ties: str = "loss") -> list[pd.DataFrame]:
+    def frames(self, runs: Iterable[Run], key: Key) -> list[pd.DataFrame]:
         """Scores per prompt of each run."""
         found = []
         for run in runs:
-            name = (run.path, key, ties)
+            name = (run.path, key)
             if name not in self._frames:
-                self._frames[name] = per_prompt(self.folder, run, key, ties)
+                self._frames[name] = per_prompt(self.folder, run, key, self.ties)
             found.append(self._frames[name])
         return found
 
@@ -67,7 +68,3 @@ def key_of(name: str) -> Key:
     """ "lengths-world_helpful-gold" -> its set and judge."""
     _, of, judge = name.split("-", 2)
     return of, judge
-
-
-def ties_of(numbers: Numbers) -> str:
-    return numbers.folder.tables["ties"].iloc[0]

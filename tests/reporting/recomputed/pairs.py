@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy import optimize, special, stats
 
-from .numbers import Expected, Numbers, key_of, ties_of
+from .numbers import Expected, Numbers, key_of
 from .scores import crossed, limits
 
 
@@ -17,7 +17,7 @@ def differences(numbers: Numbers, row: dict, name: str) -> Expected:
     sides = []
     for label in (row["first"], row["second"]):
         runs = numbers.folder.labelled(key, row["model"], label)
-        frames = numbers.frames(runs, key, ties_of(numbers))
+        frames = numbers.frames(runs, key)
         sides.append({run.seed: one[score] for run, one in zip(runs, frames, strict=True)})
     seeds = sorted(sides[0].keys() & sides[1].keys())
     gaps = [(sides[0][seed] - sides[1][seed]).rename(score) for seed in seeds]

@@ -14,7 +14,7 @@ def main(numbers: Numbers, row: dict, _: str) -> Expected:
     if name not in numbers.rows:
         numbers.rows[name] = main_row(numbers, row)
     seeds, found = numbers.rows[name]
-    assert row["seeds"] == seeds, row
+    assert (row["seeds"], row["ties"]) == (seeds, numbers.ties), row
     return found
 
 
@@ -24,7 +24,7 @@ def main_row(numbers: Numbers, row: dict) -> tuple[str, Expected]:
     runs = numbers.scored(row, key)
     if not runs:
         return "", {}
-    frames = numbers.frames(runs, key, row["ties"])
+    frames = numbers.frames(runs, key)
     found = {"prompts": len(frames[0])}
     for name in [one for one in frames[0] if all(one in frame for frame in frames)]:
         found |= of_score(name, frames, row)
@@ -44,7 +44,7 @@ def lengths(numbers: Numbers, row: dict, name: str) -> Expected:
     key = key_of(name)
     runs = numbers.scored(row, key)
     assert int(row["seeds"]) == len(runs)
-    frames = numbers.frames(runs, key, "loss")
+    frames = numbers.frames(runs, key)
     scores = [one for one in frames[0] if one in row]
     return {k: v for one in scores for k, v in of_score(one, frames, row).items()}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from .gains import gains
+from .judges import judges, reward_models
 from .numbers import Expected, Numbers, Rough
 from .pairs import differences
 from .rows import cases, lengths, main, quartiles
@@ -18,6 +19,8 @@ from .training import cost, late_training, probes, steps_to_best
 WORDS = {"model", "method", "objective", "config_hash", "trained_on", "set", "data", "ties"}
 WORDS |= {"reward_source", "seeds", "interval", "alarms", "notes", "role", "hardware"}
 WORDS |= {"case", "seed", "id", "by", "text", "verdict", "errors", "df", "first", "second", "score"}
+WORDS |= {"training_reward", "training_reward_on", "judge", "gap_first", "gap_second"}
+WORDS |= {"for", "reward_model", "split", "prefers_longer"}
 """Columns that are no number, or that a table's function holds against the records itself."""
 
 
@@ -34,6 +37,8 @@ KINDS: dict[str, Callable[[Numbers, dict, str], Expected]] = {
     "cost": cost,
     "gains": gains,
     "cases": cases,
+    "judges": judges,
+    "reward_models": reward_models,
 }
 
 
@@ -64,6 +69,6 @@ def close(said: float, value: float) -> bool:
     if math.isnan(value) or said == value:
         return said == value
     if isinstance(value, Rough):
-        return math.isclose(said, value, rel_tol=1e-4, abs_tol=1e-9)
+        return math.isclose(said, value, rel_tol=1e-4, abs_tol=1e-6)
     last = 10.0 ** (math.floor(math.log10(max(abs(said), abs(value)))) - 5)
     return abs(said - value) <= 0.51 * last or max(abs(said), abs(value)) < 1e-12
