@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pandas as pd
 
@@ -21,10 +22,7 @@ def gains(numbers: Numbers, row: dict, name: str) -> Expected:
         runs = numbers.folder.of(bases.to_dict("records")[0])
     else:
         runs = numbers.scored(row, key)
-    by_key = [run.info.get("criteria", {}).get(f"{key[0]}/{key[1]}") for run in numbers.folder.runs]
-    told = next(one for one in by_key if one)
-    frames = [gained(numbers.folder, run, key, told, of_references) for run in runs]
-    frames = [with_kinds(frame, frames, told["kinds"]) for frame in frames]
+    kinds, frames = split(numbers, key, of_references, tuple(runs))
     found: Expected = {}
     for column in [one for one in frames[0] if one in row]:
         values = [frame[column] for frame in frames]
@@ -32,7 +30,17 @@ def gains(numbers: Numbers, row: dict, name: str) -> Expected:
             found |= over_seeds(column, [float(one.mean()) for one in values], bounded=False)
         else:
             found |= of_score(column, [values[0].to_frame()], row)
-    return found | {"form_or_manners_percent": formal(frames, told["kinds"])}
+    return found | {"form_or_manners_percent": formal(frames, kinds)}
+
+
+@cache
+def split(numbers: Numbers, key: Key, of_references: bool, runs: tuple[Run, ...]) -> tuple[dict[str, str], list[pd.DataFrame]]:
+    """The criteria's kinds, and each run's gains per prompt."""
+    judge = f"{key[0]}/{key[1]}"
+    told = [run.info.get("criteria", {}).get(judge) for run in numbers.folder.runs]
+    known = next(one for one in told if one)
+    found = [gained(numbers.folder, run, key, known, of_references) for run in runs]
+    return known["kinds"], [with_kinds(frame, found, known["kinds"]) for frame in found]
 
 
 def gained(folder: Folder, run: Run, key: Key, told: dict, of_references: bool) -> pd.DataFrame:
