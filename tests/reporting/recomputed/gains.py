@@ -11,6 +11,8 @@ from .folder import Folder, Run
 from .numbers import Expected, Numbers, key_of, of_score
 from .scores import PROMPT, Key, clustered_error, over_seeds, without_excluded
 
+Split = tuple[dict[str, str], list[pd.DataFrame]]
+
 
 def gains(numbers: Numbers, row: dict, name: str) -> Expected:
     """The reward over the base's, by criterion and kind."""
@@ -34,7 +36,7 @@ def gains(numbers: Numbers, row: dict, name: str) -> Expected:
 
 
 @cache
-def split(numbers: Numbers, key: Key, of_references: bool, runs: tuple[Run, ...]) -> tuple[dict[str, str], list[pd.DataFrame]]:
+def split(numbers: Numbers, key: Key, of_references: bool, runs: tuple[Run, ...]) -> Split:
     """The criteria's kinds, and each run's gains per prompt."""
     judge = f"{key[0]}/{key[1]}"
     told = [run.info.get("criteria", {}).get(judge) for run in numbers.folder.runs]
