@@ -146,7 +146,8 @@ BLOCKS: dict[str, Callable[[Path, str], str]] = {
 
 
 def scores(at: Results, found: Sequence[Finding]) -> str:
-    """A Markdown table: a line per method; RAS, nag_mean and right answers on each set."""
+    """A Markdown table: a line per method, and per control that passes the base on a set by a
+    point; RAS, nag_mean and right answers on each set."""
     columns = {"ras": "RAS", "nag_mean": "nag_mean", "correct": "right"}
     mains = [_by_method(at.rows("main", one)) for one in found]
     shown = [
@@ -157,9 +158,17 @@ def scores(at: Results, found: Sequence[Finding]) -> str:
     ]
     header = ["method", *(f"{of} {columns[name]}" for of, _, name in shown)]
     lines = [header, ["---"] * len(header)]
-    for label in dict.fromkeys(label for main in mains for label in main):
+    labels = dict.fromkeys(label for main in mains for label in main)
+    for label in (label for label in labels if any(_worth(main, label) for main in mains)):
         lines.append([label, *(_with_sd(main.get(label, {}), name) for _, main, name in shown)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _worth(main: dict[str, Row], label: str) -> bool:
+    row = main.get(label, {"role": "absent"})
+    if not row.get("role"):
+        return True
+    return bool(row.get("ras")) and float(row["ras"]) >= float(main["base"]["ras"]) + 1
 
 
 def _with_sd(row: Row, name: str) -> str:

@@ -28,7 +28,6 @@ WITHOUT_RECORDS = {
 """Folders of which nothing can be made again, as long as they have no records."""
 
 NOT_RECOMPUTED = {
-    "laptop/tuning.csv": "made on the first world; the trials' records were not kept",
     "*/tuning/trials.csv": "the trials' records are not committed; the choice is made again",
     "*/figures/*": "drawn from the numbers that are in the tables",
 }
@@ -72,9 +71,10 @@ def test_every_choice_of_a_tuning_follows_from_its_trials(path):
     assert check_trials(path) > 10
 
 
-def tampered(text: str) -> str:
-    """With the last of its digits one off."""
-    at = max(i for i, one in enumerate(text.split("e")[0]) if one.isdigit())
+def tampered(text: str, rough: bool = False) -> str:
+    """With another last digit; another first one where only a few are held."""
+    digits = [i for i, one in enumerate(text.split("e")[0]) if one.isdigit()]
+    at = next(i for i in digits if text[i] != "0") if rough else digits[-1]
     return f"{text[:at]}{(int(text[at]) + 5) % 10}{text[at + 1 :]}"
 
 
@@ -83,13 +83,15 @@ KINDS = ("tables", "differences", "gains", "lengths", "quartiles", "probes", "co
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_digit_that_is_off_is_noticed(kind):
-    """In every column of the last line of a table."""
+    """In every column of a line over several seeds, GRAO's last where there is one."""
     path = next((one for one in recomputed("laptop") if one.stem.split("-")[0] == kind), None)
     if path is None:
         pytest.skip("no such table there")
-    row = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")[-1]
-    columns = [name for name, text in row.items() if re.fullmatch(r"-?\d+\.\d+(e-\d+)?", text)]
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    row = [one for one in rows if one.get("objective", "grao") == "grao"][-1]
+    columns = [name for name, text in row.items() if re.fullmatch(r"-?\d+\.\d+(e-0\d)?", text)]
     assert len(columns) > 3
     for column in columns:
+        wrong = tampered(row[column], rough=column.startswith("ras_lc"))
         with pytest.raises(AssertionError):
-            check_row(numbers("laptop"), row | {column: tampered(row[column])}, path)
+            check_row(numbers("laptop"), row | {column: wrong}, path)

@@ -15,7 +15,8 @@ Expected = dict[str, float]
 
 
 class Rough(float):
-    """Follows from a number that stands in the table, rounded there, or from a resampling."""
+    """Follows from a number that stands in the table, rounded there, from a resampling, or from a fit
+    that an optimiser ends where it will."""
 
 
 class Numbers:
@@ -45,7 +46,9 @@ def of_score(name: str, frames: list[pd.DataFrame], row: dict) -> Expected:
     """Over seeds, or of one seed over prompts. There the error is a bootstrap's, which is told from
     the linearised one by 12% at most; the interval has to follow from the error that stands."""
     if len(frames) > 1:
-        return over_seeds(name, [float(frame[name].mean()) for frame in frames])
+        found = over_seeds(name, [float(frame[name].mean()) for frame in frames])
+        fitted = name == "ras_lc"
+        return {key: Rough(value) for key, value in found.items()} if fitted else found
     mean = float(frames[0][name].mean())
     error, clusters = clustered_error(frames[0][name])
     said = float(row[f"{name}_sd"])
