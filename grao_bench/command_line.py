@@ -23,6 +23,9 @@ from grao_bench.rates import rate_of
 from grao_bench.specs import conf_dir
 from grao_bench.values import check_types
 
+RENAMED = {"training.learning_rate": "training.lr", "reward.batch_size": "reward.tokens_per_forward"}
+"""Config keys of earlier versions, and what they are called now; UPGRADING.md lists them."""
+
 OmegaConf.register_new_resolver(
     "tuned_rate",
     lambda table, data, objective: rate_of(table, data, objective).value,
@@ -143,6 +146,9 @@ def refused(error: BaseException) -> str:
         said = " ".join(line.strip() for line in lines if "https://" not in line)
         return f"{error.override}: {said}; an override is key=value"
     named = first.rpartition(" '")[2].rstrip("'")
+    for old, new in RENAMED.items():
+        if f".{named}".endswith(f".{old}"):
+            return f"{named}: is called {named.removesuffix(old)}{new} now"
     close = difflib.get_close_matches(re.split("[/.]", named)[-1], there, n=3)
     if close:
         return f"{first}; did you mean {' or '.join(close)}?"

@@ -245,8 +245,9 @@ def _try_reward(spec: RewardSpec, key: str, data: DataSpec, examples: Sequence[E
         source = spec.build(data)
     # one that ends and one that was cut off; the second is nobody's reference
     texts = [(examples[0].chosen or "Yes.", True), ("I think that", False)]
-    requests = [
-        RewardRequest(example, text, finished, len(text.split())) for example, (text, finished) in zip(examples, texts, strict=False)
-    ]
+    requests = []
+    for example, (text, finished) in zip(examples, texts, strict=False):
+        ids = tuple(range(len(text.split())))  # a policy's answers come with tokens
+        requests.append(RewardRequest(example, text, finished, len(ids), ids))
     with _named(f"{key} ({source.name})"):
         try_source(source, requests)
