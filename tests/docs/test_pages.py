@@ -1,4 +1,4 @@
-"""What docs/ say can be done: their commands compose, their links lead somewhere."""
+"""What README.md and docs/ say can be done: their commands compose, their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from grao_bench.specs import conf_dir
 from grao_bench.train import NO_FIELDS, grid_cells
 from tests.cells import small
 
-from .pages import ALL_COMMANDS, FENCE, PAGES, ROOT, anchors, of
+from .pages import ALL_COMMANDS, FENCE, PAGES, ROOT, anchors, files, of
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = PAGES["README.md"]
 OWN_CONF = "hydra.searchpath=[file://conf]"
 """A command of a recipe, with files of its own: test_recipes runs it."""
 
@@ -101,6 +101,11 @@ def test_make_targets_exist():
     assert {"demo", "test"} <= {arguments[0] for arguments in of("make")}
 
 
+def test_the_readme_is_read_in_minutes():
+    assert len(README.splitlines()) <= 130
+    assert not files(README)
+
+
 @pytest.mark.parametrize("workflow", [".ci/run", ".github/workflows/ci.yml"])
 def test_checks_elsewhere_are_the_readmes(workflow):
     """One test command: what CI runs is what the README says, or what runs that."""
@@ -152,3 +157,16 @@ def test_links_and_pictures_are_there(name):
             lost.append(target)
     assert lost == []
     assert "PLACEHOLDER" not in PAGES[name]
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        text = page.read_text(encoding="utf-8")
+        links = re.findall(r"\]\(([^)\s#]+\.md)", FENCE.sub("", text))
+        waiting += [(page.parent / link).resolve() for link in links if "://" not in link]
+    assert {ROOT / name for name in PAGES} - reached == set()
