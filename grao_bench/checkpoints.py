@@ -17,8 +17,9 @@ from grao_bench.models.load import local
 from grao_bench.process import process_settings
 from grao_bench.provenance import weights_fingerprint
 from grao_bench.records import read_info, read_run, write_info
-from grao_bench.reporting.cells import base_records, gather
-from grao_bench.reporting.scores import scores
+from grao_bench.reporting.gather.comparable import base_records
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.gather.scores import scores
 from grao_bench.runs.bases import evaluate_untrained
 from grao_bench.runs.cell import evaluation_sets, models_wanted
 from grao_bench.runs.check import check

@@ -18,7 +18,7 @@ from typing import Any
 
 from grao_bench.errors import UserError
 from grao_bench.records import PARTIAL, Run, RunInfo, find_runs, write_info
-from grao_bench.reporting.cells import CONTROL
+from grao_bench.reporting.gather.cells import CONTROL
 
 OnRow = Callable[[str, int, int], None]
 """Called with (of which model and set, rows made, rows)."""
@@ -57,8 +57,8 @@ def add_controls(
 def _one_of_each(runs: Sequence[Run], folder: Path) -> list[Run]:
     """A trained run of each model and set. UserError where there is none, or where those of one
     model and set were evaluated in different ways."""
-    from grao_bench.reporting.cells import differing, gather
-    from grao_bench.reporting.tables import ASKED
+    from grao_bench.reporting.gather.runs import gather
+    from grao_bench.reporting.gather.settings import ASKED, differing
 
     cells = [cell for cell in gather(runs, {}) if cell.trained and not cell.control]
     if not cells:

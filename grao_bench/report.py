@@ -13,20 +13,25 @@ from urllib.parse import quote
 
 from grao_bench.errors import UserError
 from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
-from grao_bench.reporting import page, paper_claims
-from grao_bench.reporting.case_studies import DISAGREEMENT, RANDOM, case_studies
-from grao_bench.reporting.cells import check_same_evaluation, gather
-from grao_bench.reporting.drawing import Drawing
-from grao_bench.reporting.families import Questions, check_named
-from grao_bench.reporting.figures import draw_all
-from grao_bench.reporting.headline import findings
-from grao_bench.reporting.judge_prompts import judge_prompts, prompt_files
-from grao_bench.reporting.origins import origins
-from grao_bench.reporting.page import Contents
-from grao_bench.reporting.scores import Ties
-from grao_bench.reporting.sheets import Sheet
-from grao_bench.reporting.studies import all_sheets, main_sheet, mcnemar_sheet
-from grao_bench.reporting.tables import brief_grid, cross_tables, frame, main_tables, score
+from grao_bench.reporting import paper_claims
+from grao_bench.reporting.figures.drawing import Drawing
+from grao_bench.reporting.figures.every import draw_all
+from grao_bench.reporting.gather.comparable import check_same_evaluation
+from grao_bench.reporting.gather.families import Questions, check_named
+from grao_bench.reporting.gather.origins import origins
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.gather.scores import Ties
+from grao_bench.reporting.page import page
+from grao_bench.reporting.page.case_studies import DISAGREEMENT, RANDOM, case_studies
+from grao_bench.reporting.page.headline import findings
+from grao_bench.reporting.page.judge_prompts import judge_prompts, prompt_files
+from grao_bench.reporting.page.page import Contents
+from grao_bench.reporting.tables.choice import cross_tables, main_tables
+from grao_bench.reporting.tables.every import all_sheets
+from grao_bench.reporting.tables.main import brief_grid, frame, main_sheet
+from grao_bench.reporting.tables.mcnemar import mcnemar_sheet
+from grao_bench.reporting.tables.sheets import Sheet
 
 CAVEAT = "caveat.txt"
 """A file that may lie in a folder of runs: what speaks against reading its scores as a ranking."""

@@ -22,7 +22,7 @@ from grao_bench.command_line import sweeps_parent, to_value
 from grao_bench.errors import UserError
 from grao_bench.evaluate import Reevaluation
 from grao_bench.experiment import Experiment
-from grao_bench.reporting.cells import NOT_COMPUTED
+from grao_bench.reporting.gather.settings import NOT_COMPUTED
 from grao_bench.rewards.mixture import Part
 from grao_bench.runs.cell import models_wanted
 from grao_bench.runs.check import check

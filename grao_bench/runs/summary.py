@@ -10,8 +10,8 @@ from grao_bench.records import (
     no_references,
     read_run,
 )
-from grao_bench.reporting.alarms import alarms
-from grao_bench.reporting.scores import scores, without_reference
+from grao_bench.reporting.gather.alarms import alarms
+from grao_bench.reporting.gather.scores import scores, without_reference
 
 
 def summary(folder: Path, bases: Sequence[Path]) -> dict[str, float]:

@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from grao_bench.errors import UserError
 from grao_bench.records import Run
-from grao_bench.reporting.drawing import Drawing, finish, sketch
-from grao_bench.reporting.sheets import Grid, grid_of
+from grao_bench.reporting.figures.drawing import Drawing, finish, sketch
+from grao_bench.reporting.tables.sheets import Grid, grid_of
 from grao_bench.tuning.protocol import RATE, Settings, edges
 
 RULE = "highest RAS on dev after the last step, mean over the seeds; of equal ones the lowest rate"

@@ -12,8 +12,8 @@ from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import Evaluator, compare
 from grao_bench.interfaces import Sampling
 from grao_bench.records import EvalRecord, JudgeCounts, judged
-from grao_bench.reporting.comparisons import mcnemar
-from grao_bench.reporting.scores import per_prompt, reward_statistics, scores
+from grao_bench.reporting.gather.comparisons import mcnemar
+from grao_bench.reporting.gather.scores import per_prompt, reward_statistics, scores
 from grao_bench.runs.evaluate import told_by
 from grao_bench.types import Answer, Example, Turn, Verdict
 from tests.training.setting import codec

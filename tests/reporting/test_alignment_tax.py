@@ -8,8 +8,8 @@ import pytest
 
 from grao_bench.records import TaskRecord, find_runs, find_unfinished
 from grao_bench.report import build_report
-from grao_bench.reporting.alignment_tax import alignment_tax
-from grao_bench.reporting.cells import gather
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.tables.alignment_tax import alignment_tax
 
 from .records import HELPFUL, share, write_run, write_unfinished
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 from grao_bench.records import find_runs
-from grao_bench.reporting.answers import answer_sets
-from grao_bench.reporting.cells import gather
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.page.answers import answer_sets
 
 from .records import HELPFUL, evaluation, write_run
 

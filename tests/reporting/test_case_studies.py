@@ -8,9 +8,10 @@ import pytest
 
 from grao_bench.errors import UserError
 from grao_bench.records import find_runs
-from grao_bench.reporting.case_studies import case_studies
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.tables import main_tables, score
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.page.case_studies import case_studies
+from grao_bench.reporting.tables.choice import main_tables
 
 from .records import HARMLESS, HELPFUL, evaluation, write_run
 

@@ -15,7 +15,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from grao_bench.errors import UserError
-from grao_bench.reporting.comparisons import (
+from grao_bench.reporting.gather.comparisons import (
     Difference,
     adjust,
     between,

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from grao_bench.records import find_runs, read_info, write_info
 from grao_bench.report import build_report
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.headline import findings
-from grao_bench.reporting.sheets import Grid
-from grao_bench.reporting.studies import main_sheet
-from grao_bench.reporting.tables import CONTROLS, brief_grid, cross_tables, main_tables, score
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.page.headline import findings
+from grao_bench.reporting.tables.choice import cross_tables, main_tables
+from grao_bench.reporting.tables.main import CONTROLS, brief_grid, main_sheet
+from grao_bench.reporting.tables.sheets import Grid
 
 from .records import HELPFUL, share, write_run
 

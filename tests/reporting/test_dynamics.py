@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from grao_bench.records import ProbeRecord, Run, RunInfo
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.dynamics import best_gain, fewer_steps, steps_frame, steps_to_best, steps_to_gain
+from grao_bench.reporting.gather.dynamics import best_gain, fewer_steps, steps_frame, steps_to_best, steps_to_gain
+from grao_bench.reporting.gather.runs import gather
 
 SLOW = (-0.5, -0.4, -0.2, 0.0, 0.4, 0.5)  # gains 0.1 0.3 0.5 0.9 1.0: 95% of the best at step 50
 FAST = (-0.5, 0.2, 0.48, 0.5, 0.3, 0.1)  # gains 0.7 0.98 1.0 0.8 0.6: 95% at step 20

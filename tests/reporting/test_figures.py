@@ -10,21 +10,15 @@ from html import unescape
 import pytest
 
 from grao_bench.records import ProbeRecord, StepRecord, find_runs, find_unfinished
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.curves import beta_lambda_map, group_size_curve
-from grao_bench.reporting.figures import (
-    ablation_curves,
-    beta_lambda,
-    draw_all,
-    group_sizes,
-    kl_frontier,
-    losses,
-    reward_curves,
-    rollout_curves,
-    shares,
-    two_stages,
-)
-from grao_bench.reporting.tables import main_tables, score
+from grao_bench.reporting.figures.every import draw_all
+from grao_bench.reporting.figures.frontier import kl_frontier
+from grao_bench.reporting.figures.settings import beta_lambda, group_sizes
+from grao_bench.reporting.figures.training import ablation_curves, losses, reward_curves, rollout_curves, shares
+from grao_bench.reporting.figures.two_stages import two_stages
+from grao_bench.reporting.gather.curves import beta_lambda_map, group_size_curve
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.tables.choice import main_tables
 
 from .records import HELPFUL, share, write_run, write_unfinished
 

@@ -11,8 +11,8 @@ import pytest
 from grao_bench.errors import UserError
 from grao_bench.records import Criteria, EvalRecord
 from grao_bench.report import build_report
-from grao_bench.reporting.alarms import alarms, summarise
-from grao_bench.reporting.criteria import by_kind, formal_share, gains, room
+from grao_bench.reporting.gather.alarms import alarms, summarise
+from grao_bench.reporting.gather.criteria import by_kind, formal_share, gains, room
 
 from .records import HELPFUL, evaluation, write_run
 from .test_alarms import INFO, run

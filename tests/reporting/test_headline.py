@@ -8,10 +8,11 @@ import pytest
 from grao_bench.errors import UserError
 from grao_bench.records import StepRecord, find_runs, find_unfinished
 from grao_bench.report import build_report
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.families import Questions
-from grao_bench.reporting.headline import findings
-from grao_bench.reporting.tables import main_tables, score
+from grao_bench.reporting.gather.families import Questions
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.page.headline import findings
+from grao_bench.reporting.tables.choice import main_tables
 
 from .records import HELPFUL, evaluation, share, write_run, write_unfinished
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
-from grao_bench.reporting.intervals import (
+from grao_bench.reporting.gather.intervals import (
     BOUNDS,
     crossed,
     crossed_error,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from grao_bench.records import find_runs
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.judge_prompts import judge_prompts
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.page.judge_prompts import judge_prompts
 
 from .records import HELPFUL, evaluation, write_run
 

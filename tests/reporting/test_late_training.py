@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from grao_bench.records import ProbeRecord, Run, RunInfo, StepRecord
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.late_training import late_training, rise, silent_groups, variation
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.tables.late_training import late_training, rise, silent_groups, variation
 
 # probes at steps 0, 10, ..., 100: a gain of 1 at step 90; late: 0.3, 0.5, 0.4
 RISES = (-0.5, -0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5, 0.4)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from grao_bench.reporting.comparisons import MARGIN
+from grao_bench.reporting.gather.comparisons import MARGIN
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol_full_comparison.md").read_text(encoding="utf-8")

@@ -9,11 +9,12 @@ import pytest
 from grao_bench.pair_accuracy import PairAccuracy
 from grao_bench.records import JudgeCounts, find_runs, read_info
 from grao_bench.report import build_report
-from grao_bench.reporting.alarms import alarms
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.headline import findings
-from grao_bench.reporting.reward_models import accuracies, warnings
-from grao_bench.reporting.tables import main_tables, score
+from grao_bench.reporting.gather.alarms import alarms
+from grao_bench.reporting.gather.reward_models import accuracies, warnings
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.page.headline import findings
+from grao_bench.reporting.tables.choice import main_tables
 from grao_bench.rewards.pair_metrics import pair_accuracy
 
 from .records import HARMLESS, HELPFUL, share, write_run

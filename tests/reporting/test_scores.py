@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from grao_bench.errors import UserError
 from grao_bench.records import EvalRecord, repetition_of
-from grao_bench.reporting.scores import (
+from grao_bench.reporting.gather.scores import (
     answer_error,
     length_controlled,
     length_difference,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from grao_bench.reporting.sheets import Grid, Sheet, grid_of
+from grao_bench.reporting.tables.sheets import Grid, Sheet, grid_of
 
 GRID = Grid(("method_1", "RAS %"), (("a & b", "61.2 ± 1.1 [58.4, 64.0] **"), ("{c}|d", "-")), frozenset({(0, 1)}))
 

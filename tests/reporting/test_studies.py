@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from grao_bench.records import EvalRecord, ProbeRecord, StepRecord, find_runs, find_unfinished, read_run
-from grao_bench.reporting.cells import gather
-from grao_bench.reporting.studies import all_sheets, mcnemar_sheet
-from grao_bench.reporting.tables import cross_tables, main_tables, score
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather
+from grao_bench.reporting.tables.choice import cross_tables, main_tables
+from grao_bench.reporting.tables.every import all_sheets
+from grao_bench.reporting.tables.mcnemar import mcnemar_sheet
 
 from .records import HARMLESS, HELPFUL, evaluation, share, write_run, write_unfinished
 

@@ -11,10 +11,14 @@ import pytest
 from grao_bench.errors import UserError
 from grao_bench.records import ProbeRecord, find_runs, find_unfinished
 from grao_bench.report import main as report_main
-from grao_bench.reporting.cells import gather, identity_of
-from grao_bench.reporting.families import Questions
+from grao_bench.reporting.gather.families import Questions
+from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.runs import gather, identity_of
 from grao_bench.reporting.markdown import markdown
-from grao_bench.reporting.tables import cross_grid, cross_tables, frame, main_tables, number, score, table_grid
+from grao_bench.reporting.tables.choice import cross_tables, main_tables
+from grao_bench.reporting.tables.cross import cross_grid
+from grao_bench.reporting.tables.main import frame, table_grid
+from grao_bench.reporting.text import number
 
 from .records import HARMLESS, HELPFUL, evaluation, share, write_run, write_unfinished
 

@@ -10,7 +10,7 @@ from grao_bench.errors import UserError
 from grao_bench.objectives import load_objective
 from grao_bench.progress import Bars
 from grao_bench.records import read_info
-from grao_bench.reporting.page import counted_facts
+from grao_bench.reporting.page.page import counted_facts
 from grao_bench.runs.run import run
 from grao_bench.specs import conf_dir, load
 from grao_bench.train_reward import train_reward_model

@@ -1,0 +1,1 @@
+"""The figures: each a question, drawn from the numbers that `gather` has."""

@@ -1,0 +1,1 @@
+"""The page: tables, figures, findings and answers as one file of HTML."""

@@ -1,0 +1,1 @@
+"""The tables: each a question, its columns and its notes."""
