@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from grao_bench.interfaces import RolloutEngine, Sampling
@@ -163,10 +164,17 @@ def test_an_engine(project):
 
 
 def test_a_metric(project):
-    _, (run,) = project.follow("add_a_metric", *SMALL_WORLD)
-    for step in run.steps:
+    _, (spread, brief) = project.follow("add_a_metric", *SMALL_WORLD)
+    for step in spread.steps:
         assert step.metrics["J_apart"] > 0
         assert step.metrics["loss/exploration"] == pytest.approx(step.metrics["loss"])
+    right = [one.finished and one.num_tokens <= 24 for one in only(brief.evaluations)]
+    assert [one.correct for one in only(brief.evaluations)] == right
+    tables = pd.read_csv(project.folder / "runs" / "single" / "report" / "tables.csv")
+    (shown,) = tables.loc[tables.method == "grpo", "correct"].dropna()
+    assert shown == pytest.approx(100 * sum(right) / len(right))
+    page = project.folder / "runs" / "single" / "report" / "tables.md"
+    assert " correct % |" in page.read_text(encoding="utf-8")
 
 
 def test_a_model(project):
