@@ -14,6 +14,7 @@ import yaml
 
 from grao_bench import values
 from grao_bench.errors import UserError
+from grao_bench.interfaces import Sampling
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.dpo import IPO
 from grao_bench.specs import load, rebuild
@@ -140,3 +141,9 @@ def test_load_reads_any_group_and_what_a_file_builds_on():
     with pytest.raises(UserError, match=r"model\.hf\.path: has no value"):
         load("model/hf")
     assert load("model/hf", path="some/folder").path == "some/folder"
+
+
+def test_what_moved_keeps_its_hash():
+    """As the bases of committed results have it in their folders' names."""
+    sampling = Sampling(temperature=0.7, top_p=1.0, max_new_tokens=16, stop=("\n",))
+    assert value_hash(sampling) == "7594f00f"
