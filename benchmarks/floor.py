@@ -35,7 +35,7 @@ class Needed:
 class Rates:
     """What this machine does: operations per second in the layers' and the head's products, bytes
     read per second, and the setting of torch's float32 matmul precision that they were measured
-    with: our engine's own, true float32 (grao_bench.precision)."""
+    with: our engine's own, true float32 (grao_bench.core.precision)."""
 
     layers: float
     head: float

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from grao_bench.interfaces import Codec, Sampling
+from grao_bench.core.interfaces import Codec, Sampling
+from grao_bench.core.types import Prompt
 from grao_bench.rollouts.sampler import Draw, NextToken
-from grao_bench.types import Prompt
 
 
 @dataclass(frozen=True)

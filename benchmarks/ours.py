@@ -12,17 +12,17 @@ from benchmarks.machine import peak_rss_mb
 from benchmarks.pipe import Asked, Clock, Step, Timed, ready
 from benchmarks.settings import CACHED, GRAPHS
 from benchmarks.workload import TEMPERATURE, Task, Workload, load_tokenizer, reward
-from grao_bench.data.tokens import TextCodec
-from grao_bench.interfaces import RewardRequest, Sampling
+from grao_bench.core.interfaces import RewardRequest, Sampling
+from grao_bench.core.precision import fast_float32
+from grao_bench.core.records import append_line
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn, Verdict
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
-from grao_bench.precision import fast_float32
-from grao_bench.records import append_line
-from grao_bench.specs import load
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.loop import Trainer, draw, train
 from grao_bench.training.reference import ReferenceCache
-from grao_bench.types import Example, Turn, Verdict
 
 LEARNING_RATE = 0.000001  # the weights hardly move, so that every step is like the first
 SEED = 0

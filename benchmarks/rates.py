@@ -9,7 +9,7 @@ import torch
 from benchmarks.floor import Rates, layer_weights
 from benchmarks.pipe import Clock
 from benchmarks.workload import Shape
-from grao_bench.process import process_settings
+from grao_bench.core.process import process_settings
 
 
 def measure_rates(shape: Shape, device: str, dtype: str, seconds: float = 0.3) -> Rates:

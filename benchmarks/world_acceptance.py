@@ -14,6 +14,10 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
+from grao_bench.core.interfaces import RewardRequest
+from grao_bench.core.process import process_settings
+from grao_bench.core.specs import load
+from grao_bench.core.types import Answer, Example
 from grao_bench.data.world import (
     BASE,
     CHOSEN,
@@ -24,13 +28,9 @@ from grao_bench.data.world import (
     profile_answer,
 )
 from grao_bench.experiment import Experiment
-from grao_bench.interfaces import RewardRequest
-from grao_bench.process import process_settings
 from grao_bench.rewards.gold import TernaryGold
 from grao_bench.runs.cell import Cell, build
-from grao_bench.specs import load
 from grao_bench.training.loop import train
-from grao_bench.types import Answer, Example
 
 DRAWS, GROUP = 16, 8
 PROFILES: dict[str, Profile] = {

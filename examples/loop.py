@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from grao_bench import load, load_objective
-from grao_bench.evaluation.answers import Evaluator
-from grao_bench.interfaces import (
+from grao_bench.core.interfaces import (
     Dataset,
     DataSpec,
     Models,
@@ -29,8 +28,9 @@ from grao_bench.interfaces import (
     RolloutEngine,
     Sampling,
 )
+from grao_bench.core.process import process_settings
+from grao_bench.evaluation.answers import Evaluator
 from grao_bench.models.policy import Policy
-from grao_bench.process import process_settings
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Budget, Trainer, train
 from grao_bench.training.ranks import ALONE

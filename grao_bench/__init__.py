@@ -8,7 +8,7 @@ __all__ = ["load", "load_objective"]
 def __getattr__(name: str) -> Any:
     # lazily, so that reporting works where torch is not installed
     if name == "load":
-        from grao_bench.specs import load
+        from grao_bench.core.specs import load
 
         return load
     if name == "load_objective":

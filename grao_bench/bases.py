@@ -22,9 +22,13 @@ from typing import Any
 import torch
 import yaml
 
-from grao_bench.command_line import composed, quiet_transformers, quit_with, to_value
+from grao_bench.cli.command_line import composed, quiet_transformers, quit_with, to_value
+from grao_bench.core.errors import UserError
+from grao_bench.core.provenance import environment
+from grao_bench.core.records import StepRecord
+from grao_bench.core.specs import conf_dir
+from grao_bench.core.values import describe
 from grao_bench.data.joined import JoinedData
-from grao_bench.errors import UserError
 from grao_bench.experiment import Experiment
 from grao_bench.models.kept import (
     KeptRecord,
@@ -35,14 +39,10 @@ from grao_bench.models.kept import (
     write_kept,
 )
 from grao_bench.models.of_run import model_of
-from grao_bench.progress import Bars, say, step_note
-from grao_bench.provenance import environment
-from grao_bench.records import StepRecord
 from grao_bench.runs.cell import corpus_of
+from grao_bench.runs.progress import Bars, say, step_note
 from grao_bench.runs.run import run
-from grao_bench.specs import conf_dir
 from grao_bench.train import NO_FIELDS
-from grao_bench.values import describe
 
 
 def main() -> int:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grao_bench.errors import UserError
-from grao_bench.records import PARTIAL, Run, RunInfo, find_runs, write_info
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import PARTIAL, Run, RunInfo, find_runs, write_info
 from grao_bench.reporting.gather.cells import CONTROL
 
 OnRow = Callable[[str, int, int], None]
@@ -77,10 +77,10 @@ def _one_of_each(runs: Sequence[Run], folder: Path) -> list[Run]:
 
 def _experiment(run: Run, trust: Collection[str]) -> Any:
     """The run's configuration from its run.json, which has to be of this code."""
+    from grao_bench.core.specs import rebuild
     from grao_bench.experiment import Experiment
     from grao_bench.runs.check import check
     from grao_bench.runs.folders import require_unchanged
-    from grao_bench.specs import rebuild
 
     path = run.folder / "run.json"
     experiment = rebuild(run.info.config, str(path), trust)
@@ -98,7 +98,7 @@ def _rows_of(
     on_row: OnRow | None,
     on_pretrain: Callable[[int, int, float], None] | None,
 ) -> list[Path]:
-    from grao_bench.process import process_settings
+    from grao_bench.core.process import process_settings
     from grao_bench.runs.cell import judged_sets
 
     with process_settings(experiment.threads):
@@ -123,8 +123,8 @@ def _base(
     on_pretrain: Callable[[int, int, float], None] | None,
 ) -> Any:
     """The base that the run was measured against. UserError where there is another one here."""
+    from grao_bench.core.provenance import weights_fingerprint
     from grao_bench.models.build import base_spec, load_policy
-    from grao_bench.provenance import weights_fingerprint
     from grao_bench.runs.cell import models_wanted
     from grao_bench.runs.evaluate import Tested
 
@@ -143,15 +143,15 @@ def _base(
 
 def _rows(experiment: Any, base: Any, sets: Sequence[Any], best_of: int) -> Iterator[Row]:
     """The rows of a model and set. A policy of the set's own is chosen on its own prompts."""
-    from grao_bench.control_policies import (
+    from grao_bench.core.interfaces import ControlledData
+    from grao_bench.core.ops import stream_seed
+    from grao_bench.evaluation.control_policies import (
         BaseAnswers,
         BestOf,
         ControlEngine,
         generic_controls,
         seen_of,
     )
-    from grao_bench.interfaces import ControlledData
-    from grao_bench.ops import stream_seed
     from grao_bench.runs.cell import read_data
 
     train, own = read_data(experiment.data).train, sets[0]
@@ -177,10 +177,10 @@ def _rows(experiment: Any, base: Any, sets: Sequence[Any], best_of: int) -> Iter
 
 def _written(run: Run, experiment: Any, base: Any, sets: Sequence[Any], row: Row) -> Path:
     """Evaluate a row and leave its record beside the run's; one that is there already stays."""
-    from grao_bench.provenance import environment
+    from grao_bench.core.provenance import environment
+    from grao_bench.core.values import HASH_VERSION, describe, value_hash
     from grao_bench.runs.bases import asked_of
     from grao_bench.runs.evaluate import evaluate_policy, fingerprints_of
-    from grao_bench.values import HASH_VERSION, describe, value_hash
 
     prints = fingerprints_of(sets)
     asked = asked_of(experiment, base, run.info.fingerprints["base"], prints)
@@ -220,8 +220,8 @@ def _written(run: Run, experiment: Any, base: Any, sets: Sequence[Any], row: Row
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (2 for a user's mistake)."""
-    from grao_bench.command_line import quiet_transformers
-    from grao_bench.progress import Bars
+    from grao_bench.cli.command_line import quiet_transformers
+    from grao_bench.runs.progress import Bars
 
     options = _parser().parse_args(arguments)
     quiet_transformers()

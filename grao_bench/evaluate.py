@@ -14,12 +14,12 @@ from typing import Any, Literal
 import yaml
 from omegaconf import DictConfig
 
-from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
-from grao_bench.errors import UserError
+from grao_bench.cli.command_line import hydra_main, quiet_transformers, quit_with, to_value
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardSpec
+from grao_bench.core.specs import rebuild
+from grao_bench.core.values import check_types
 from grao_bench.evaluation.lm_eval import LMEval
-from grao_bench.interfaces import RewardSpec
-from grao_bench.specs import rebuild
-from grao_bench.values import check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,9 @@ def reevaluate(cfg: DictConfig) -> None:
     try:
         asked: Reevaluation = to_value(cfg)
         from grao_bench.experiment import Evaluation
-        from grao_bench.progress import Bars
         from grao_bench.runs.again import evaluate_again
         from grao_bench.runs.check import check
+        from grao_bench.runs.progress import Bars
 
         folder = Path(asked.run)
         own = load_experiment(folder, [asked.trust] if isinstance(asked.trust, str) else asked.trust)
@@ -100,9 +100,9 @@ def score_checkpoint(cfg: DictConfig) -> None:
     quiet_transformers()
     try:
         asked = to_value(cfg)
-        from grao_bench.agreement import emulations
-        from grao_bench.checkpoints import evaluate_checkpoint, score_lines
-        from grao_bench.progress import Bars
+        from grao_bench.runs.agreement import emulations
+        from grao_bench.runs.checkpoints import evaluate_checkpoint, score_lines
+        from grao_bench.runs.progress import Bars
 
         for line in filter(None, emulations(model=asked.model, reward=asked.reward)):
             print(f"grao_bench: {line}", file=sys.stderr)

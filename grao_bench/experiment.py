@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from grao_bench.dialogue import NEXT_TURN
-from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval
-from grao_bench.interfaces import (
+from grao_bench.core.interfaces import (
     DataSpec,
     ModelSpec,
     Objective,
@@ -25,9 +23,11 @@ from grao_bench.interfaces import (
     Sampling,
     TrackingSpec,
 )
+from grao_bench.core.values import value_hash
+from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval
+from grao_bench.text.dialogue import NEXT_TURN
 from grao_bench.training.loop import Budget
 from grao_bench.training.optimizer import AdamW
-from grao_bench.values import value_hash
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import quote
 
-from grao_bench.errors import UserError
-from grao_bench.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
 from grao_bench.reporting import paper_claims
 from grao_bench.reporting.figures.drawing import Drawing
 from grao_bench.reporting.figures.every import draw_all

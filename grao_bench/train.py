@@ -18,10 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, refused, to_value, without_hydra
-from grao_bench.errors import UserError
-from grao_bench.rates import untuned
-from grao_bench.values import value_hash
+from grao_bench.cli.command_line import hydra_main, quiet_transformers, quit_with, refused, to_value, without_hydra
+from grao_bench.cli.rates import untuned
+from grao_bench.core.errors import UserError
+from grao_bench.core.values import value_hash
 
 NO_FIELDS = ("lr_by", "rerun", "estimate", "committed", "allow_dirty")
 """Keys of conf/train.yaml that are no fields of a cell: a table for others, and what to do."""
@@ -70,7 +70,7 @@ def require_traceable(
 ) -> str:
     """A line where what trains can't be traced to a commit, or ""; UserError where its results are
     to be committed, unless that is allowed."""
-    from grao_bench.provenance import code_revision  # with torch, which takes seconds to load
+    from grao_bench.core.provenance import code_revision  # with torch, which takes seconds to load
 
     found = code_revision(package)
     if committed and not allow_dirty and found["git_dirty"] != "False":
@@ -91,7 +91,7 @@ def estimated(cfg: DictConfig, experiments: Sequence[Any], rerun: bool) -> bool:
         raise UserError(f"estimate={how}: must be true, false or json")
     if how is False:
         return False
-    from grao_bench.estimate_table import as_json, estimates, show
+    from grao_bench.cli.estimate_table import as_json, estimates, show
 
     due = [one for one in experiments if rerun or not one.folder.is_dir()]
     found = estimates(due)
@@ -114,7 +114,7 @@ class GridCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks every cell, reading each data set once; exits with a line per faulty cell before any is trained."""
-        from grao_bench.progress import GridProgress
+        from grao_bench.runs.progress import GridProgress
 
         quiet_transformers()
         try:
@@ -144,7 +144,7 @@ class GridCallback(Callback):
 def tell(experiments: Sequence[Any], said: Sequence[str] = ()) -> None:
     """What a person should know of these cells before they run, on standard error, each once; after
     the lines that the caller has to say."""
-    from grao_bench.agreement import remarks
+    from grao_bench.runs.agreement import remarks
 
     for line in dict.fromkeys([*said, *(line for one in experiments for line in remarks(one))]):
         if line:
@@ -159,7 +159,7 @@ def tried_cells(
 ) -> list[Any]:
     """The experiments of a grid, each set read once; UserError with a line for each cell that is
     wrong or would fail. said: gets what is to be told of their rates."""
-    from grao_bench.process import process_settings
+    from grao_bench.core.process import process_settings
 
     loader = GlobalHydra.instance().config_loader()
     experiments = []
@@ -186,10 +186,10 @@ def tried_cells(
 def require_trainable(experiment: Any, rerun: bool) -> None:
     """UserError where what lies in a cell's folder was made by other code or on other data, or
     where something of it fails when it is tried (`rehearsal`)."""
-    from grao_bench.rehearsal import rehearse
     from grao_bench.runs.cell import read_data, require_fit
     from grao_bench.runs.folders import require_model, require_resumable, require_same
     from grao_bench.runs.identity import computed_by
+    from grao_bench.runs.rehearsal import rehearse
     from grao_bench.runs.run import training_fingerprint
 
     dataset = read_data(experiment.data)
@@ -208,8 +208,8 @@ def make_bases(experiments: Sequence[Any]) -> None:
     """Make the tiny bases that cells start from, here and with a bar: the workers that would wait
     for them show none."""
     from grao_bench.models.build import base_spec
-    from grao_bench.progress import Bars
     from grao_bench.runs.cell import corpus_of
+    from grao_bench.runs.progress import Bars
 
     wanted = {value_hash(one.model, one.data): one for one in experiments}
     try:
@@ -253,7 +253,7 @@ def train_cell(cfg: DictConfig) -> str:
         experiment, rerun = to_experiment(cfg), asked(cfg, "rerun")
         if estimated(cfg, [experiment], rerun):
             return ""
-        from grao_bench.progress import Bars, step_note
+        from grao_bench.runs.progress import Bars, step_note
         from grao_bench.runs.run import run
         from grao_bench.runs.summary import missing_scores
 

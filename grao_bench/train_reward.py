@@ -15,23 +15,22 @@ import yaml
 from filelock import FileLock
 from omegaconf import DictConfig
 
-from grao_bench.agreement import emulations
-from grao_bench.batching import context
-from grao_bench.command_line import hydra_main, quiet_transformers, quit_with, to_value
+from grao_bench.cli.command_line import hydra_main, quiet_transformers, quit_with, to_value
+from grao_bench.core.batching import context
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset, DataSpec, ModelSpec
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.process import process_settings
+from grao_bench.core.provenance import weights_fingerprint
+from grao_bench.core.records import PARTIAL
+from grao_bench.core.types import Example
+from grao_bench.core.values import describe
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.pairs import position
 from grao_bench.data.sets import tell
 from grao_bench.data.splits import anchors
-from grao_bench.data.tokens import TextCodec
-from grao_bench.dialogue import render
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset, DataSpec, ModelSpec
 from grao_bench.models.adapters import has_adapter, save_adapter
 from grao_bench.models.scorer import Scorer, load_classifier
-from grao_bench.ops import stream_seed
-from grao_bench.process import process_settings
-from grao_bench.provenance import weights_fingerprint
-from grao_bench.records import PARTIAL
 from grao_bench.rewards.reward_folder import (
     CONFIG_FILE,
     PAIRS_FILE,
@@ -41,6 +40,9 @@ from grao_bench.rewards.reward_folder import (
     write_accuracy,
     write_pairs,
 )
+from grao_bench.runs.agreement import emulations
+from grao_bench.text.dialogue import render
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.bradley_terry import (
     Pair,
     RewardTrainer,
@@ -50,8 +52,6 @@ from grao_bench.training.bradley_terry import (
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.held_out import find_rivals, held_out, told_apart
 from grao_bench.training.length_balance import length_balanced
-from grao_bench.types import Example
-from grao_bench.values import describe
 
 Half = Literal["all", "training", "evaluation"]
 HALVES_SEED = 0
@@ -261,7 +261,7 @@ def task(cfg: DictConfig) -> None:
     """Run one composed reward training and print its metrics."""
     quiet_transformers()
     try:
-        from grao_bench.progress import Bars
+        from grao_bench.runs.progress import Bars
 
         experiment: RewardExperiment = to_value(cfg)
         for line in filter(None, emulations(model=experiment.model)):

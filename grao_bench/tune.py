@@ -21,19 +21,19 @@ from typing import Any
 from joblib import Parallel, delayed
 from omegaconf import DictConfig, OmegaConf
 
-from grao_bench.command_line import composed, quiet_transformers, quit_with, to_value
-from grao_bench.errors import UserError
-from grao_bench.estimate import estimate
+from grao_bench.cli.command_line import composed, quiet_transformers, quit_with, to_value
+from grao_bench.core.errors import UserError
+from grao_bench.core.process import process_settings
+from grao_bench.core.provenance import code_revision
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import conf_dir
 from grao_bench.experiment import Experiment
-from grao_bench.process import process_settings
-from grao_bench.progress import GridProgress, say
-from grao_bench.provenance import code_revision
-from grao_bench.records import read_run
-from grao_bench.rehearsal import rehearse
 from grao_bench.runs.cell import read_data
 from grao_bench.runs.check import check
+from grao_bench.runs.estimate import estimate
+from grao_bench.runs.progress import GridProgress, say
+from grao_bench.runs.rehearsal import rehearse
 from grao_bench.runs.run import run
-from grao_bench.specs import conf_dir
 from grao_bench.train import NO_FIELDS, PACKAGE, make_bases, require_traceable
 from grao_bench.tuning.choice import Choice, Trial, choices, dev_ras
 from grao_bench.tuning.protocol import Ranges, Settings, TuningProtocol

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from grao_bench.core.specs import conf_dir, load
 from grao_bench.data.world import WorldData
 from grao_bench.experiment import Experiment
-from grao_bench.specs import conf_dir, load
 
 MODEL = {"hidden_size": 32, "layers": 1, "vocab_size": 512, "steps": 200, "learning_rate": 0.01}
 # every pair is swapped: next to references that are bad, some answers of so small a model win, and rewards differ

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from grao_bench.types import Turn
+from grao_bench.core.types import Turn
 
 COUNT = 40
 THINGS = ("bread", "boats", "cats", "rivers", "stars", "trains", "coffee", "glass")

@@ -22,8 +22,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from grao_bench.batching import make_batch
-from grao_bench.types import Answer, Batch, Needs, PolicyOutput
+from grao_bench.core.batching import make_batch
+from grao_bench.core.types import Answer, Batch, Needs, PolicyOutput
 
 END, PAD, UNKNOWN = 0, 1, 2
 WORDS = ("<|end|>", "<|pad|>", "<|unk|>", "Human", "Assistant", ":", "red", "green", "blue", "good", "bad", "one", "two", "three")

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from grao_bench.agreement import remarks
-from grao_bench.precision import times_slower
-from grao_bench.specs import load
+from grao_bench.core.precision import times_slower
+from grao_bench.core.specs import load
+from grao_bench.runs.agreement import remarks
 
 from .cells import cell
 

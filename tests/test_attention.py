@@ -17,8 +17,8 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from grao_bench.attention import NAME, use_shared_prefix
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.models.attention import NAME, use_shared_prefix
 
 from .small import FAMILIES, WORDS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grao_bench.batching import make_batch, micro_batches, pad_rows, to_device
-from grao_bench.types import Answer, Batch, Needs
+from grao_bench.core.batching import make_batch, micro_batches, pad_rows, to_device
+from grao_bench.core.types import Answer, Batch, Needs
 
 from .small import rectangle
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.train import require_traceable
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from grao_bench.code_fingerprint import code_fingerprint
+from grao_bench.core.code_fingerprint import code_fingerprint
 
 MODULE = '''
 """Rewards."""

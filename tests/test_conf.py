@@ -17,20 +17,20 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from grao_bench.checkpoints import CheckpointEvaluation
-from grao_bench.command_line import sweeps_parent, to_value
-from grao_bench.errors import UserError
+from grao_bench.cli.command_line import sweeps_parent, to_value
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import conf_dir, load, rebuild, spec_classes
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
+from grao_bench.core.values import describe, revision_of
 from grao_bench.evaluate import Reevaluation
 from grao_bench.experiment import Experiment
 from grao_bench.reporting.gather.settings import NOT_COMPUTED
 from grao_bench.rewards.mixture import Part
 from grao_bench.runs.cell import models_wanted
 from grao_bench.runs.check import check
-from grao_bench.specs import conf_dir, load, rebuild, spec_classes
+from grao_bench.runs.checkpoints import CheckpointEvaluation
 from grao_bench.train import NO_FIELDS, grid_cells, to_experiment
 from grao_bench.train_reward import RewardExperiment
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
-from grao_bench.values import describe, revision_of
 
 CONF = conf_dir()
 OWN_ROOMS = ("hydra", "experiment", "debug", "tune")

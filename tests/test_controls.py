@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from grao_bench import controls
-from grao_bench.control_policies import _first_best
 from grao_bench.controls import add_controls
-from grao_bench.errors import UserError
-from grao_bench.records import read_run
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import load
+from grao_bench.evaluation.control_policies import _first_best
 from grao_bench.report import build_report
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import TINY_BASE, cell, small, snapshot, world_rows, write_rows
 
 GENERIC = [

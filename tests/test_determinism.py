@@ -25,16 +25,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import grao_bench
-from grao_bench.data.tokens import TextCodec
-from grao_bench.interfaces import Sampling
-from grao_bench.ops import stream_seed
-from grao_bench.provenance import weights_fingerprint
-from grao_bench.records import StepRecord, read_records, read_run
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.provenance import weights_fingerprint
+from grao_bench.core.records import StepRecord, read_records, read_run
+from grao_bench.core.specs import load
+from grao_bench.core.types import Prompt
 from grao_bench.runs.cell import build
 from grao_bench.runs.run import run
-from grao_bench.specs import load
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.loop import train
-from grao_bench.types import Prompt
 from tests.cells import SMALL_WORLD, cell
 from tests.golden import regenerate
 from tests.small import END, WORDS, synced, tiny_llama, word_tokenizer
@@ -163,7 +163,7 @@ def unseeded(tree: ast.AST, forked: bool = False) -> Iterator[str]:
 SEEDING = {
     "train_reward.py": "transformers initialises a reward model's head, in a command that does nothing else at random",
     "evaluation/lm_eval.py": "lm-eval's tasks draw from the global generators, which are seeded for it and put back",
-    "rehearsal.py": "a rehearsal puts the global generators back, which a user's code may draw from",
+    "runs/rehearsal.py": "a rehearsal puts the global generators back, which a user's code may draw from",
 }
 """Modules that touch a global generator for other code's sake, with the reason. None draws from one
 itself."""

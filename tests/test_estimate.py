@@ -8,11 +8,11 @@ import time
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from grao_bench.estimate import estimate
-from grao_bench.process import process_settings
-from grao_bench.records import read_info, read_run
+from grao_bench.core.process import process_settings
+from grao_bench.core.records import read_info, read_run
+from grao_bench.core.specs import load
+from grao_bench.runs.estimate import estimate
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import SMALL_WORLD, cell
 
 

@@ -14,12 +14,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grao_bench.checkpoints import CheckpointEvaluation, evaluate_checkpoint
-from grao_bench.errors import UserError
-from grao_bench.records import read_run
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import load
 from grao_bench.report import build_report
+from grao_bench.runs.checkpoints import CheckpointEvaluation, evaluate_checkpoint
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import SMALL_WORLD, cell, contents, small, write_rows
 
 RECORDS = "evaluations/*.jsonl"

@@ -9,13 +9,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from grao_bench.interfaces import Objective
+from grao_bench.core.interfaces import Objective
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import conf_dir, load_objective
-from grao_bench.ops import stream_seed
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.loop import Trainer, draw, minibatches, prepared, train
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 from .small import WORDS, moved, rectangle, tiny_qwen2
 from .training import setting

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from examples import loop
-from grao_bench.process import process_settings
+from grao_bench.core.process import process_settings
+from grao_bench.core.specs import load
 from grao_bench.runs.cell import build
-from grao_bench.specs import load
 from grao_bench.training.loop import train
 from tests.cells import cell, small
 

@@ -12,12 +12,12 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from grao_bench.data.shown import Shown
-from grao_bench.data.tokens import TextCodec
-from grao_bench.dialogue import OPENING, render
-from grao_bench.interfaces import RewardRequest
-from grao_bench.records import read_run
-from grao_bench.specs import rebuild
+from grao_bench.core.interfaces import RewardRequest
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import rebuild
+from grao_bench.text.dialogue import OPENING, render
+from grao_bench.text.shown import Shown
+from grao_bench.text.tokens import TextCodec
 from tests.cells import SMALL_WORLD
 
 END = "‹<|end|>›"

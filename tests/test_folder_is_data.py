@@ -15,13 +15,13 @@ import torch
 import yaml
 
 import grao_bench
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import load, rebuild
+from grao_bench.core.values import describe
 from grao_bench.evaluate import load_experiment
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.scorer import load_classifier
 from grao_bench.runs.run import run
-from grao_bench.specs import load, rebuild
-from grao_bench.values import describe
 from tests.cells import cell
 
 OURS = sorted(Path(grao_bench.__file__).parent.rglob("*.py"))
@@ -31,11 +31,11 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "a shell": {"_target_": "os.system", "command": "touch MARKER"},
     "a builtin": {"_target_": "builtins.open", "file": "MARKER", "mode": "w"},
     "a function of ours that imports": {"_target_": "grao_bench.rewards.callable.load_function", "path": "hostile.fn"},
-    "a function of ours that writes": {"_target_": "grao_bench.specs.Path.touch", "self": "MARKER"},
+    "a function of ours that writes": {"_target_": "grao_bench.core.specs.Path.touch", "self": "MARKER"},
     "what a module of ours imports": {"_target_": "grao_bench.runs.run.FileLock", "lock_file": "MARKER"},
-    "a module that one of ours imports": {"_target_": "grao_bench.provenance.subprocess.Popen", "args": ["touch", "MARKER"]},
+    "a module that one of ours imports": {"_target_": "grao_bench.core.provenance.subprocess.Popen", "args": ["touch", "MARKER"]},
     "a dataclass of ours that is no spec": {
-        "_target_": "grao_bench.interfaces.Sampling",
+        "_target_": "grao_bench.core.interfaces.Sampling",
         "temperature": 1,
         "top_p": 1,
         "max_new_tokens": 1,

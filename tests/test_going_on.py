@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import load
 from grao_bench.models.of_run import MASTERS_FILE
 from grao_bench.report import build_report
 from grao_bench.runs.cell import build
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from grao_bench.training.checkpoint import named_masters
 from tests.cells import cell, contents, small
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Objective
+from grao_bench.core.records import find_runs, read_info, read_run
+from grao_bench.core.specs import load
 from grao_bench.evaluate import load_experiment
-from grao_bench.interfaces import Objective
 from grao_bench.objectives.sft import SFT
-from grao_bench.records import find_runs, read_info, read_run
 from grao_bench.runs.again import evaluate_again
 from grao_bench.runs.identity import computed_by
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import SMALL_WORLD, cell, contents, small, snapshot, world_rows, write_rows
 from tests.commands import Command
 from tests.test_run import Stopped, stop_after
@@ -160,8 +160,8 @@ def test_an_unfinished_run_on_other_data_is_not_gone_on_with(tmp_path):
 OBJECTIVE = """
 from dataclasses import dataclass
 
-from grao_bench.ops import masked_mean
-from grao_bench.types import Batch, Loss, Needs, Updates
+from grao_bench.core.ops import masked_mean
+from grao_bench.core.types import Batch, Loss, Needs, Updates
 
 SCALE = 1.0
 
@@ -290,7 +290,7 @@ def test_a_model_in_a_folder_counts_by_its_files(tmp_path):
 
 
 def test_a_change_of_one_weight_in_a_large_file_is_seen_where_training_moves_all(tmp_path):
-    from grao_bench.provenance import SMALL_FILE, content_digest
+    from grao_bench.core.provenance import SMALL_FILE, content_digest
 
     path = tmp_path / "weights"
     path.write_bytes(bytes(SMALL_FILE + 10**6))
@@ -301,7 +301,7 @@ def test_a_change_of_one_weight_in_a_large_file_is_seen_where_training_moves_all
 
 
 def test_a_model_below_the_home_folder_is_read_too(tmp_path, monkeypatch):
-    from grao_bench.provenance import content_digest
+    from grao_bench.core.provenance import content_digest
 
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "weights").write_bytes(b"1")

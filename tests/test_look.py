@@ -7,9 +7,9 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
-from grao_bench.dialogue import OPENING, render
-from grao_bench.records import read_info, read_run
-from grao_bench.specs import rebuild
+from grao_bench.core.records import read_info, read_run
+from grao_bench.core.specs import rebuild
+from grao_bench.text.dialogue import OPENING, render
 from tests.pretrained import pretrained
 from tests.test_first_batch import read
 

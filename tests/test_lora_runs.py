@@ -14,15 +14,15 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.provenance import weights_fingerprint
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import load
 from grao_bench.evaluate import load_experiment
 from grao_bench.models.scorer import Scorer, load_classifier, score_rows
-from grao_bench.provenance import weights_fingerprint
-from grao_bench.records import read_run
 from grao_bench.runs.cell import build
 from grao_bench.runs.check import check
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import (
     RESULTS,
     SMALL_WORLD,

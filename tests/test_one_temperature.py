@@ -9,14 +9,14 @@ from functools import cache
 import pytest
 import torch
 
-from grao_bench.batching import make_batch
+from grao_bench.core.batching import make_batch
+from grao_bench.core.ops import kl_k1, kl_k3
+from grao_bench.core.specs import load
+from grao_bench.core.types import Answer, Batch, Needs
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
-from grao_bench.ops import kl_k1, kl_k3
 from grao_bench.runs.cell import models_wanted
-from grao_bench.specs import load
 from grao_bench.training.ranks import ALONE
-from grao_bench.types import Answer, Batch, Needs
 
 from .cells import cell
 from .small import END, PAD, WORDS, tiny_llama, word_tokenizer

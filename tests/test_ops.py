@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from grao_bench.ops import (
+from grao_bench.core.ops import (
     answer_mean_weights,
     constant_length_weights,
     equal_but_for_rounding,

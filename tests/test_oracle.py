@@ -10,8 +10,8 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from grao_bench.core.types import PolicyOutput
 from grao_bench.objectives import conf_dir, load_objective
-from grao_bench.types import PolicyOutput
 
 from . import oracle
 from .small import rectangle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grao_bench import precision
+from grao_bench.core import precision
 
 
 @pytest.fixture(autouse=True)

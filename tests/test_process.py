@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from grao_bench.errors import UserError
-from grao_bench.precision import FLOAT32_TOLERANCE, float32_error
-from grao_bench.process import loaded_once, process_settings
+from grao_bench.core.errors import UserError
+from grao_bench.core.precision import FLOAT32_TOLERANCE, float32_error
+from grao_bench.core.process import loaded_once, process_settings
+from grao_bench.core.specs import load
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import RESULTS, cell, contents, small
 from tests.commands import begin
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from grao_bench.progress import GridState, grid_state, step_note
-from grao_bench.records import StepRecord, append_line
+from grao_bench.core.records import StepRecord, append_line
+from grao_bench.runs.progress import GridState, grid_state, step_note
 
 
 def record(step, **metrics):

@@ -20,11 +20,11 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
-from grao_bench.errors import UserError
-from grao_bench.provenance import code_revision, data_fingerprint, environment, package_versions, weights_fingerprint
-from grao_bench.records import read_info
+from grao_bench.core.errors import UserError
+from grao_bench.core.provenance import code_revision, data_fingerprint, environment, package_versions, weights_fingerprint
+from grao_bench.core.records import read_info
+from grao_bench.core.types import Example, Turn
 from grao_bench.runs.run import run
-from grao_bench.types import Example, Turn
 from tests.cells import cell, small
 from tests.small import tiny_llama
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from grao_bench.command_line import check_python, hydra_main
-from grao_bench.errors import UserError
+from grao_bench.cli.command_line import check_python, hydra_main
+from grao_bench.core.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = {(3, 10): False, (3, 11): True, (3, 12): True, (3, 13): True, (3, 14): False, (3, 15): False}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from grao_bench.rates import rate_of, untuned
+from grao_bench.cli.rates import rate_of, untuned
 
 TABLE = {
     "default": 1.0,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.errors import UserError
-from grao_bench.records import (
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import (
     Criteria,
     EvalRecord,
     JudgeCounts,

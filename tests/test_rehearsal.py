@@ -16,16 +16,16 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from grao_bench import rehearsal
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.ops import masked_mean
+from grao_bench.core.process import process_settings
+from grao_bench.core.specs import load
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates, Verdict
 from grao_bench.models.toy import toy_models
-from grao_bench.ops import masked_mean
-from grao_bench.process import process_settings
-from grao_bench.rehearsal import rehearse
+from grao_bench.runs import rehearsal
 from grao_bench.runs.cell import read_data
+from grao_bench.runs.rehearsal import rehearse
 from grao_bench.runs.run import run
-from grao_bench.specs import load
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates, Verdict
 from tests.cells import OBJECTIVES, SMALL_WORLD, cell, small
 from tests.small import FAMILIES
 

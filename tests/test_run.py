@@ -11,18 +11,18 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.process import peak_memory, process_settings, reset_peak_memory
+from grao_bench.core.provenance import weights_fingerprint
+from grao_bench.core.records import EvalRecord, Lengths, find_unfinished, read_records, read_run
+from grao_bench.core.specs import load, rebuild
+from grao_bench.core.values import HASH_VERSION, value_hash
 from grao_bench.models.build import load_policy
-from grao_bench.process import peak_memory, process_settings, reset_peak_memory
-from grao_bench.provenance import weights_fingerprint
-from grao_bench.records import EvalRecord, Lengths, find_unfinished, read_records, read_run
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine, SharedPrefixRollout
 from grao_bench.runs.cell import build, models_wanted
 from grao_bench.runs.run import run
 from grao_bench.runs.summary import summary
-from grao_bench.specs import load, rebuild
 from grao_bench.training.loop import train
-from grao_bench.values import HASH_VERSION, value_hash
 from tests.cells import OBJECTIVES, RESULTS, cell, contents, small, snapshot
 from tests.small import tiny_llama, word_tokenizer
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.records import read_run
-from grao_bench.show_data import MOST, _percentile, _some
-from grao_bench.specs import load
-from grao_bench.types import Example
+from grao_bench.cli.show_data import MOST, _percentile, _some
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example
 from tests.cells import TINY_BASE, world_rows, write_rows
 from tests.layouts import COUNT, LOADS, REFUSED, bad, good, prompt
 from tests.text_tokenizers import text_tokenizer

@@ -10,9 +10,9 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from grao_bench.records import read_run
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import load
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import cell
 
 

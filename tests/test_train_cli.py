@@ -9,9 +9,9 @@ import sys
 import pytest
 import yaml
 
-from grao_bench.records import read_run
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import load
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import RESULTS, SMALL_WORLD, TINY_BASE, cell, contents, snapshot, world_rows, write_rows
 
 

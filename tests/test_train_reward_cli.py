@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from grao_bench.records import read_run
+from grao_bench.core.records import read_run
+from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.reward_folder import accuracy_of, shared_pairs
 from grao_bench.train_reward import halves
-from grao_bench.types import Example, Turn
 from tests.cells import TINY_BASE, world_rows, write_rows
 from tests.commands import Command
 from tests.rewards.judge.checkpoint import tokenizer_for

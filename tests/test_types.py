@@ -6,8 +6,8 @@ import jaxtyping
 import pytest
 import torch
 
-from grao_bench.errors import UserError
-from grao_bench.types import Needs, PolicyOutput
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Needs, PolicyOutput
 
 from .small import rectangle
 

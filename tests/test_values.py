@@ -12,13 +12,13 @@ from typing import Literal
 import pytest
 import yaml
 
-from grao_bench import values
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Sampling
+from grao_bench.core import values
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.specs import load, rebuild
+from grao_bench.core.values import check_types, describe, value_hash
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.dpo import IPO
-from grao_bench.specs import load, rebuild
-from grao_bench.values import check_types, describe, value_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,9 @@ def test_rebuilding_what_no_longer_exists_names_the_file_and_the_class(value):
 
 def test_a_hash_is_the_same_in_another_process_and_changes_with_any_field():
     spec = load_objective("grao")
-    code = "from grao_bench.objectives import load_objective as l; from grao_bench.values import value_hash as h; print(h(l('grao'), 1))"
+    code = (
+        "from grao_bench.objectives import load_objective as l; from grao_bench.core.values import value_hash as h; print(h(l('grao'), 1))"
+    )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "12345"})
     assert value_hash(spec, 1) == other.stdout.strip()
     changed = [

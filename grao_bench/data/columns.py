@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from grao_bench.core.errors import UserError
 from grao_bench.data.lines import RowError
-from grao_bench.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from grao_bench.core.errors import UserError
 from grao_bench.data.lines import RowError, text_field
 from grao_bench.data.sources import open_source
-from grao_bench.errors import UserError
 
 
 def load_corpus_files(paths: Sequence[str | Path]) -> list[str]:

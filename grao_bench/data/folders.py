@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.hub import causes_of, refusal
 from grao_bench.data.sources import READS, SUFFIXES, Row, Source, open_source
 from grao_bench.data.unpacking import COMPRESSED
-from grao_bench.errors import UserError
-from grao_bench.hub import causes_of, refusal
 
 _SAVED = ("dataset_dict.json", "state.json")
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "state.json")

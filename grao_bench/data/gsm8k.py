@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.folders import of_dataset
 from grao_bench.data.lines import RowError, text_field
 from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, limit, position
 from grao_bench.data.sources import Source, open_source
 from grao_bench.data.splits import anchors, without
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
-from grao_bench.types import Example, Turn
 
 _FINAL = re.compile(r"####\s*[-+−]?\s?\$?\s?[-−]?\.?\d")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.folders import of_dataset
 from grao_bench.data.lines import RowError, text_field
 from grao_bench.data.pairs import Fault, check_fraction, documents, find_fault, limit, position
 from grao_bench.data.sources import Source, open_source
 from grao_bench.data.splits import anchors, without
-from grao_bench.dialogue import split_turns
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
-from grao_bench.types import Example, Turn
+from grao_bench.text.dialogue import split_turns
 
 SUBSETS = ("helpful", "harmless")
 Pair = tuple[tuple[Turn, ...], str, str]

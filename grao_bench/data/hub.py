@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.types import SLOTS
 from grao_bench.data.columns import Columns
 from grao_bench.data.folders import load_from_hub
 from grao_bench.data.messages import tool_turns
 from grao_bench.data.pairs import documents
 from grao_bench.data.reading import How, Opened, ReadRow
 from grao_bench.data.sets import Cut, Cutting, as_dataset, cut_set
-from grao_bench.interfaces import Dataset
-from grao_bench.types import SLOTS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from grao_bench.interfaces import Dataset, DataSpec
+from grao_bench.core.interfaces import Dataset, DataSpec
 
 
 @dataclass(frozen=True, kw_only=True)

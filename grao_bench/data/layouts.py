@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from grao_bench.core.errors import UserError
 from grao_bench.data.messages import ToolTurns, is_messages
 from grao_bench.data.pairs import Fault
 from grao_bench.data.rows import (
@@ -22,7 +23,6 @@ from grao_bench.data.rows import (
     read_ultrafeedback,
     value_of,
 )
-from grao_bench.errors import UserError
 
 
 @dataclass(frozen=True)

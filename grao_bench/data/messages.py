@@ -8,10 +8,10 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import Literal, TypeVar, get_args
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Role, Turn
 from grao_bench.data.lines import RowError, check_text
-from grao_bench.dialogue import OPENING, split_turns
-from grao_bench.errors import UserError
-from grao_bench.types import Role, Turn
+from grao_bench.text.dialogue import OPENING, split_turns
 
 Part = TypeVar("Part")
 ToolTurns = Literal["refuse", "text"]

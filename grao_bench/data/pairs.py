@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
-from grao_bench.dialogue import render
-from grao_bench.errors import UserError
-from grao_bench.types import Example, Turn
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example, Turn
+from grao_bench.text.dialogue import render
 
 
 class Fault(StrEnum):

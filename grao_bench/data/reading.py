@@ -8,14 +8,14 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.columns import Columns
 from grao_bench.data.layouts import Layout, chosen_layout
 from grao_bench.data.lines import RowError, check_text
 from grao_bench.data.messages import ToolTurns, spelt_out
 from grao_bench.data.pairs import Fault, find_fault
 from grao_bench.data.sources import Source
-from grao_bench.errors import UserError
-from grao_bench.types import Example, Turn
 
 Row = Mapping[str, Any]
 Turns = tuple[Turn, ...]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from grao_bench.core.types import Turn
 from grao_bench.data.lines import RowError, text_field
 from grao_bench.data.messages import (
     ToolTurns,
@@ -19,8 +20,7 @@ from grao_bench.data.messages import (
     turns_of,
 )
 from grao_bench.data.pairs import Fault
-from grao_bench.dialogue import split_turns
-from grao_bench.types import Turn
+from grao_bench.text.dialogue import split_turns
 
 Row = Mapping[str, Any]
 

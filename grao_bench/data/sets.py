@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.types import Example
 from grao_bench.data.pairs import Fault, check_fraction, limit
 from grao_bench.data.reading import How, Opened, examples_of
 from grao_bench.data.splits import cut, repeated_references, without
-from grao_bench.dialogue import render
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
-from grao_bench.types import Example
+from grao_bench.text.dialogue import render
 
 SPLITS = ("train", "dev", "test")
 

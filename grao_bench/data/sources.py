@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from grao_bench.core.errors import UserError
 from grao_bench.data.unpacking import BREAKS, COMPRESSED, binary, lines_of, packing, unreadable
-from grao_bench.errors import UserError
 
 Row = dict[str, Any]
 Reader = Callable[[Path], Iterator[tuple[int, Row]]]

@@ -7,8 +7,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from grao_bench.core.types import Example
 from grao_bench.data.pairs import Fault, position
-from grao_bench.types import Example
 
 
 class _Plain(dict[int, str]):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 BREAKS = (OSError, EOFError, zlib.error, lzma.LZMAError)

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
-from grao_bench.ops import sign_with_ties
-from grao_bench.records import EvalRecord, repetition_of
-from grao_bench.types import Answer, Example, Turn, Verdict
+from grao_bench.core.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
+from grao_bench.core.ops import sign_with_ties
+from grao_bench.core.records import EvalRecord, repetition_of
+from grao_bench.core.types import Answer, Example, Turn, Verdict
 
 
 def compare(

@@ -14,14 +14,14 @@ from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs, postproce
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
 
-from grao_bench.attention import pack
-from grao_bench.batching import make_batch, to_device
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RolloutEngine, Sampling
+from grao_bench.core.batching import make_batch, to_device
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RolloutEngine, Sampling
+from grao_bench.core.types import Answer, Needs, Prompt
+from grao_bench.models.attention import pack
 from grao_bench.models.hidden import hidden_states
 from grao_bench.models.policy import Policy
-from grao_bench.types import Answer, Needs, Prompt
+from grao_bench.text.tokens import TextCodec
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (what is being done, requests done, requests)."""

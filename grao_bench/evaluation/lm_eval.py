@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import TaskRecord, read_records, write_lines
 from grao_bench.evaluation.tasks import FOLDER
-from grao_bench.records import TaskRecord, read_records, write_lines
 
 if TYPE_CHECKING:
     from grao_bench.evaluation.engine_lm import EngineLM

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grao_bench.batching import make_batch, micro_batches, on_rollouts, to_device
+from grao_bench.core.batching import make_batch, micro_batches, on_rollouts, to_device
+from grao_bench.core.interfaces import Codec, RewardSource, RolloutEngine, Sampling
+from grao_bench.core.ops import masked_mean, masked_sum, stream_seed
+from grao_bench.core.records import ProbeRecord
+from grao_bench.core.types import Batch, Example, Needs, Prompt
 from grao_bench.evaluation.answers import compare, unsaid
-from grao_bench.interfaces import Codec, RewardSource, RolloutEngine, Sampling
 from grao_bench.models.policy import Policy
-from grao_bench.ops import masked_mean, masked_sum, stream_seed
-from grao_bench.records import ProbeRecord
-from grao_bench.types import Batch, Example, Needs, Prompt
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.provenance import tensors_fingerprint
 from grao_bench.models.hub import is_hub_id
 from grao_bench.models.load import local
-from grao_bench.provenance import tensors_fingerprint
 
 NAME = "default"
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted
+from grao_bench.core.ops import stream_seed
 from grao_bench.models.adapters import (
     base_of,
     is_adapter,
@@ -24,7 +24,7 @@ from grao_bench.models.adapters import (
 from grao_bench.models.load import load_causal_lm, load_tokenizer
 from grao_bench.models.of_run import read_masters, restore
 from grao_bench.models.policy import Policy
-from grao_bench.ops import stream_seed
+from grao_bench.text.tokens import TextCodec
 
 
 def build_models(spec: ModelSpec, wanted: ModelsWanted) -> Models:

@@ -6,7 +6,7 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.models.cache import cache_folder, made_once
 from grao_bench.models.whole import require_whole
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 LOGITS_PER_CHUNK, ON_CUDA = 2**23, 2**27
 """A chunk's logits: 32 MiB in float32. Fewer rows make its matrix products slower, more leave the

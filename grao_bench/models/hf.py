@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from grao_bench.devices import resolve_device
-from grao_bench.errors import UserError
-from grao_bench.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted, Ranks
+from grao_bench.core.devices import resolve_device
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted, Ranks
+from grao_bench.core.provenance import content_digest
+from grao_bench.core.types import LogpTemperature, PromptFormat
+from grao_bench.core.values import READS
 from grao_bench.models.adapters import adapter_config, is_adapter
 from grao_bench.models.build import build_models
 from grao_bench.models.load import check_causal_lm, local
 from grao_bench.models.of_run import model_of
-from grao_bench.provenance import content_digest
-from grao_bench.types import LogpTemperature, PromptFormat
-from grao_bench.values import READS
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, loss) while a base is pre-trained."""

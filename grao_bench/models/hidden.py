@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from grao_bench.attention import PackedLayout, prepared_mask
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.models.attention import PackedLayout, prepared_mask
 
 
 def hidden_states(

@@ -6,8 +6,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from grao_bench.errors import UserError
-from grao_bench.hub import refusal
+from grao_bench.core.errors import UserError
+from grao_bench.core.hub import refusal
 
 FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
 """What a checkpoint of transformers is made of; `*.bin` where it has no safetensors."""

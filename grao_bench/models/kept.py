@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import AdapterSpec, Models, ModelsWanted, Ranks
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import AdapterSpec, Models, ModelsWanted, Ranks
+from grao_bench.core.provenance import content_digest, tensors_fingerprint
+from grao_bench.core.specs import conf_dir
+from grao_bench.core.types import LogpTemperature
+from grao_bench.core.values import READS
 from grao_bench.models.build import build_models
 from grao_bench.models.hf import Progress, check_start, start_digest, started_from
 from grao_bench.models.load import check_causal_lm
-from grao_bench.provenance import content_digest, tensors_fingerprint
-from grao_bench.specs import conf_dir
-from grao_bench.types import LogpTemperature
-from grao_bench.values import READS
 
 RECORD = "base.json"
 

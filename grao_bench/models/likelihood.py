@@ -8,15 +8,15 @@ from typing import ClassVar
 
 import torch
 
-from grao_bench.batching import make_batch, micro_batches, to_device
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
+from grao_bench.core.batching import make_batch, micro_batches, to_device
+from grao_bench.core.errors import UserError
+from grao_bench.core.process import loaded_once
+from grao_bench.core.provenance import content_digest, weights_fingerprint
+from grao_bench.core.types import Answer, Needs, Prompt, PromptFormat
+from grao_bench.core.values import READS
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
-from grao_bench.process import loaded_once
-from grao_bench.provenance import content_digest, weights_fingerprint
-from grao_bench.types import Answer, Needs, Prompt, PromptFormat
-from grao_bench.values import READS
+from grao_bench.text.tokens import TextCodec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from grao_bench.devices import resolve_device, resolve_dtype
-from grao_bench.errors import UserError
+from grao_bench.core.devices import resolve_device, resolve_dtype
+from grao_bench.core.errors import UserError
 from grao_bench.models.gguf_file import check_gguf, unpacked
 from grao_bench.models.hub import fetched, fetched_config, is_hub_id
 from grao_bench.models.whole import listed, require_whole

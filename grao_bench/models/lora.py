@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.models.adapters import (
     adapter_config,
     inject,

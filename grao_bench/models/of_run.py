@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grao_bench.errors import UserError
-from grao_bench.records import read_info
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import read_info
 
 MASTERS_FILE = "masters.safetensors"
 

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from grao_bench.attention import pack, use_shared_prefix
-from grao_bench.batching import packed_tokens
+from grao_bench.core.batching import packed_tokens
+from grao_bench.core.types import Batch, PolicyOutput
+from grao_bench.models.attention import pack, use_shared_prefix
 from grao_bench.models.head import LogprobHead
 from grao_bench.models.hidden import decoded, enable_checkpointing
 from grao_bench.models.router import router_loss
-from grao_bench.types import Batch, PolicyOutput
 
 
 class Policy(nn.Module):
     """A Hugging Face causal LM and, where an objective needs one, a value head on its last hidden state.
 
     A prompt runs once for all its answers, with gradient, and nothing is padded
-    (grao_bench.attention). `tokens_per_forward`: a group with more tokens takes two passes,
+    (grao_bench.models.attention). `tokens_per_forward`: a group with more tokens takes two passes,
     log-probabilities first and d loss / d logp second, some answers at a time; None never does.
     `gradient_checkpointing` keeps only each layer's input for the backward pass. Dropout is off throughout, so that the sampler's and the
     trainer's log-probabilities are of one model.

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 
 def router_loss(model: Any, router_logits: Any) -> Float[Tensor, ""] | None:

@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from grao_bench.attention import pack, use_shared_prefix
-from grao_bench.batching import make_batch, micro_batches, to_device
-from grao_bench.devices import resolve_device, resolve_dtype
-from grao_bench.errors import UserError
+from grao_bench.core.batching import make_batch, micro_batches, to_device
+from grao_bench.core.devices import resolve_device, resolve_dtype
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Answer, Batch, Needs
 from grao_bench.models.adapters import adapter_config, base_of, is_adapter, load_adapter
+from grao_bench.models.attention import pack, use_shared_prefix
 from grao_bench.models.hidden import enable_checkpointing, hidden_states
 from grao_bench.models.hub import fetched, is_hub_id
-from grao_bench.types import Answer, Batch, Needs
 
 Row = tuple[tuple[int, ...], tuple[int, ...]]
 """The ids of a prompt and of an answer to it."""

@@ -16,18 +16,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from grao_bench.batching import pad_rows
-from grao_bench.devices import resolve_device
-from grao_bench.errors import UserError
-from grao_bench.interfaces import AdapterSpec, Models, ModelsWanted, Ranks
+from grao_bench.core.batching import pad_rows
+from grao_bench.core.devices import resolve_device
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import AdapterSpec, Models, ModelsWanted, Ranks
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.process import process_settings
+from grao_bench.core.provenance import content_digest
+from grao_bench.core.types import LogpTemperature
+from grao_bench.core.values import READS
 from grao_bench.models.build import build_models
 from grao_bench.models.cache import cache_folder, made_once
 from grao_bench.models.hf import Progress, check_start, start_digest, started_from
-from grao_bench.ops import stream_seed
-from grao_bench.process import process_settings
-from grao_bench.provenance import content_digest
-from grao_bench.types import LogpTemperature
-from grao_bench.values import READS
 
 END, PAD = "<|end|>", "<|pad|>"
 

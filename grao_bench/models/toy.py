@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.devices import resolve_device, resolve_dtype
-from grao_bench.errors import UserError
-from grao_bench.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted
+from grao_bench.core.devices import resolve_device, resolve_dtype
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted
+from grao_bench.core.process import loaded_once
 from grao_bench.models.build import load_codec
 from grao_bench.models.hub import fetched_config, is_hub_id
 from grao_bench.models.policy import Policy
 from grao_bench.models.tiny import train_tokenizer
-from grao_bench.process import loaded_once
+from grao_bench.text.tokens import TextCodec
 
 SMALL = {
     "hidden_size": 32,

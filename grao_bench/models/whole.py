@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 SHOWN = 3
 """So many weights are named where several are at fault."""

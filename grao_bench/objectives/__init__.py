@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from grao_bench.interfaces import Objective
-from grao_bench.specs import conf_dir, load
+from grao_bench.core.interfaces import Objective
+from grao_bench.core.specs import conf_dir, load
 
 __all__ = ["conf_dir", "load_objective"]
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from grao_bench.core.ops import masked_mean, masked_sum
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.objectives.limits import ABOVE_ZERO, BELOW_HALF, require
-from grao_bench.ops import masked_mean, masked_sum
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 Length = Literal["mean", "sum"]
 

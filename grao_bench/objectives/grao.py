@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.ops import group_moments, masked_mean, no_signal, standardise
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.objectives.limits import NOT_NEGATIVE, require, require_rollouts
-from grao_bench.ops import group_moments, masked_mean, no_signal, standardise
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 Group = Literal["outputs", "outputs_and_reference"]
 Equation = Literal["printed", "reference_only", "clip0"]

@@ -25,10 +25,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from grao_bench.errors import UserError
-from grao_bench.objectives.limits import ABOVE_ZERO, NOT_NEGATIVE, require, require_rollouts
-from grao_bench.objectives.ppo import clipped_surrogate
-from grao_bench.ops import (
+from grao_bench.core.errors import UserError
+from grao_bench.core.ops import (
     answer_mean_weights,
     constant_length_weights,
     group_moments,
@@ -41,7 +39,9 @@ from grao_bench.ops import (
     standardise,
     token_mean_weights,
 )
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
+from grao_bench.objectives.limits import ABOVE_ZERO, NOT_NEGATIVE, require, require_rollouts
+from grao_bench.objectives.ppo import clipped_surrogate
 
 Std = Literal["population", "sample", "none", "batch"]
 Reduction = Literal["answer_mean", "token_mean", "constant_length"]

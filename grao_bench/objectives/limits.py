@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 
 class Rule(NamedTuple):

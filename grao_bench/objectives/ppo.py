@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from grao_bench.core.ops import kl_k1, masked_mean, ratio, token_mean_weights, whiten
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.objectives.limits import FRACTION, NOT_NEGATIVE, require, require_rollouts
-from grao_bench.ops import kl_k1, masked_mean, ratio, token_mean_weights, whiten
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 
 def clipped_surrogate(

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from grao_bench.ops import answer_mean_weights, token_mean_weights
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
+from grao_bench.core.ops import answer_mean_weights, token_mean_weights
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 
 def sft(logp_y: Float[Tensor, "P T"], weights: Float[Tensor, "P T"]) -> Float[Tensor, "P"]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 BEGIN, END = "<!-- {}: begin -->\n", "<!-- {}: end -->"
 SAID = re.compile(

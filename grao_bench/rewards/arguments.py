@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from grao_bench.dialogue import render
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardRequest
-from grao_bench.types import Example
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest
+from grao_bench.core.types import Example
+from grao_bench.text.dialogue import render
 
 TRAINED = 10**9
 """trainer_state.global_step and max_steps where a judge is asked: training is over. A judge has to

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example
 from grao_bench.rewards.pair_metrics import accuracy
-from grao_bench.types import Example
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Inverse L2 penalties that are tried; the dev pairs choose."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
-from grao_bench.code_fingerprint import code_fingerprint
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.ops import is_reward
+from grao_bench.core.code_fingerprint import code_fingerprint
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.ops import is_reward
+from grao_bench.core.types import Verdict
+from grao_bench.core.values import REACHES, READS
 from grao_bench.rewards.arguments import Signature, Told, arguments
-from grao_bench.types import Verdict
-from grao_bench.values import REACHES, READS
 
 RewardFunction = Callable[..., Any]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from grao_bench.interfaces import ItemisedSource, RewardSource
-from grao_bench.records import Criteria
+from grao_bench.core.interfaces import ItemisedSource, RewardSource
+from grao_bench.core.records import Criteria
 
 
 def criteria_of(source: RewardSource) -> Criteria | None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.ops import sign_with_ties
-from grao_bench.records import Criteria
-from grao_bench.types import Example, Verdict
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.ops import sign_with_ties
+from grao_bench.core.records import Criteria
+from grao_bench.core.types import Example, Verdict
 
 Mode = Literal["ternary", "score"]
 

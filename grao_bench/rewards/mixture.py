@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
-from grao_bench.ops import is_reward
-from grao_bench.records import Criteria, JudgeCounts
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.core.ops import is_reward
+from grao_bench.core.records import Criteria, JudgeCounts
+from grao_bench.core.types import Verdict
+from grao_bench.core.values import value_hash
 from grao_bench.rewards.criteria import criteria_of, split_of
 from grao_bench.rewards.trying import try_source
-from grao_bench.types import Verdict
-from grao_bench.values import value_hash
 
 Missing = Literal["exclude", "skip"]
 """What a mixture says of an answer of which a part could say nothing: nothing either (a judge that

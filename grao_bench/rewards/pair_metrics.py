@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from grao_bench.pair_accuracy import PairAccuracy, Share
+from grao_bench.core.pair_accuracy import PairAccuracy, Share
 
 CALIBRATION_BINS = 10
 LEVEL = 0.95

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
-from grao_bench.batching import pad_rows
-from grao_bench.data.shorten import shortened, words
-from grao_bench.data.tokens import TextCodec
-from grao_bench.dialogue import render
-from grao_bench.errors import UserError
+from grao_bench.core.batching import pad_rows
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example, Turn
 from grao_bench.models.scorer import Row, Scorer, head_scores, score_rows
 from grao_bench.rewards.reward_folder import PairFormat
-from grao_bench.types import Example, Turn
+from grao_bench.text.dialogue import render
+from grao_bench.text.shorten import shortened, words
+from grao_bench.text.tokens import TextCodec
 
 Text = tuple[str, bool]
 """An answer's text, and whether it is finished."""

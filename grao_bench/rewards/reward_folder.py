@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import yaml
 
-from grao_bench.dialogue import render
-from grao_bench.errors import UserError
-from grao_bench.pair_accuracy import PairAccuracy, read_accuracy
-from grao_bench.types import Example
-from grao_bench.values import check_types
+from grao_bench.core.errors import UserError
+from grao_bench.core.pair_accuracy import PairAccuracy, read_accuracy
+from grao_bench.core.types import Example
+from grao_bench.core.values import check_types
+from grao_bench.text.dialogue import render
 
 PairFormat = Literal["hh", "chat", "pair"]
 """A policy's prompt formats, and `pair`: dialogue and answer as the tokenizer's two segments."""

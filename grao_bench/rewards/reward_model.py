@@ -16,15 +16,17 @@ from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig
 
-from grao_bench.batching import context
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest
+from grao_bench.core.batching import context
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.ops import sign_with_ties
+from grao_bench.core.pair_accuracy import PairAccuracy
+from grao_bench.core.process import loaded_once
+from grao_bench.core.provenance import content_digest, weights_fingerprint
+from grao_bench.core.records import JudgeCounts
+from grao_bench.core.types import Verdict
+from grao_bench.core.values import READS, value_hash
 from grao_bench.models.scorer import Row, load_classifier
-from grao_bench.ops import sign_with_ties
-from grao_bench.pair_accuracy import PairAccuracy
-from grao_bench.process import loaded_once
-from grao_bench.provenance import content_digest, weights_fingerprint
-from grao_bench.records import JudgeCounts
 from grao_bench.rewards.readings import Read, Scores, Text, machines
 from grao_bench.rewards.reward_folder import (
     PairFormat,
@@ -34,8 +36,6 @@ from grao_bench.rewards.reward_folder import (
     require_disjoint,
     template_digest,
 )
-from grao_bench.types import Verdict
-from grao_bench.values import READS, value_hash
 
 Mode = Literal["score", "sign", "margin"]
 Dtype = Literal["float32", "bfloat16", "float64", "auto"]

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
-from grao_bench.ops import equal_but_for_rounding, is_reward
-from grao_bench.records import Criteria, JudgeCounts
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.core.ops import equal_but_for_rounding, is_reward
+from grao_bench.core.records import Criteria, JudgeCounts
+from grao_bench.core.types import Verdict
+from grao_bench.core.values import value_hash
 from grao_bench.rewards.criteria import criteria_of
 from grao_bench.rewards.trying import try_source
-from grao_bench.types import Verdict
-from grao_bench.values import value_hash
 
 Shape = Literal["length", "unfinished", "drop_unfinished", "soft_overlong", "repetition", "clip", "whiten"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardRequest, RewardSource
-from grao_bench.ops import is_reward
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, RewardSource
+from grao_bench.core.ops import is_reward
 
 
 @runtime_checkable

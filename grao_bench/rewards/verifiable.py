@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.records import Criteria
-from grao_bench.types import Example, Verdict
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.records import Criteria
+from grao_bench.core.types import Example, Verdict
 
 Rule = Literal["exact", "exact_words", "regex", "numeric", "gsm8k", "gsm8k_flexible"]
 Same = Callable[[object, object], bool]

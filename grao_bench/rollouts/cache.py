@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grao_bench.attention import PackedLayout
+from grao_bench.models.attention import PackedLayout
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grao_bench.attention import prepared_mask
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.models.attention import prepared_mask
 from grao_bench.models.router import without_router_loss
 from grao_bench.rollouts.cache import AnswerCache, Buckets
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grao_bench.interfaces import Codec
+from grao_bench.core.interfaces import Codec
 
 CONTEXT = 8
 """Tokens before a stop string that are decoded with it: what a decoder does to the first tokens of

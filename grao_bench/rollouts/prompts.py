@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from grao_bench.batching import check_ids, check_length
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Codec, Sampled, Sampling
-from grao_bench.types import Prompt
+from grao_bench.core.batching import check_ids, check_length
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Codec, Sampled, Sampling
+from grao_bench.core.types import Prompt
 
 
 def check_prompts(prompts: Sequence[Prompt], sampling: Sampling, codec: Codec, config: Any) -> None:

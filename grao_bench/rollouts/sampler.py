@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grao_bench.interfaces import Sampling
-from grao_bench.ops import stream_seed
-from grao_bench.types import Prompt, occurrences
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.types import Prompt, occurrences
 
 LOG2_E = 1 / math.log(2)
 BELOW_1 = 1 - 2.0**-52

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Codec, Sampled, Sampling
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Codec, Sampled, Sampling
+from grao_bench.core.types import Answer, Prompt
 from grao_bench.rollouts.ends import StopStrings, ended
-from grao_bench.types import Answer, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,15 +17,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from grao_bench.attention import pack_prompts, prepared_mask, use_shared_prefix
-from grao_bench.interfaces import Codec, Sampled, Sampling
+from grao_bench.core.interfaces import Codec, Sampled, Sampling
+from grao_bench.core.types import Answer, Prompt
+from grao_bench.models.attention import pack_prompts, prepared_mask, use_shared_prefix
 from grao_bench.models.router import without_router_loss
 from grao_bench.rollouts.cache import EAGER, GRAPHED, Buckets, Prefill, Span
 from grao_bench.rollouts.decoder import Decoder
 from grao_bench.rollouts.ends import StopStrings, ended
 from grao_bench.rollouts.prompts import check_prompts, check_settings, not_numbers, synced
 from grao_bench.rollouts.sampler import Draw, Draws, NextToken
-from grao_bench.types import Answer, Prompt
 
 PREFILL_TOKENS = 8192
 """Prompts are prefilled together up to this many tokens."""

@@ -16,9 +16,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from grao_bench.batching import pad_rows
-from grao_bench.interfaces import Codec, Sampled, Sampling
-from grao_bench.ops import stream_seed
+from grao_bench.core.batching import pad_rows
+from grao_bench.core.interfaces import Codec, Sampled, Sampling
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.types import Answer, Prompt
 from grao_bench.rollouts.ends import StopStrings, ended
 from grao_bench.rollouts.prompts import (
     check_prompts,
@@ -26,7 +27,6 @@ from grao_bench.rollouts.prompts import (
     not_numbers,
     synced,
 )
-from grao_bench.types import Answer, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from grao_bench.experiment import Experiment
-from grao_bench.models.build import base_spec, load_policy
-from grao_bench.models.of_run import model_of
-from grao_bench.process import process_settings
-from grao_bench.records import (
+from grao_bench.core.process import process_settings
+from grao_bench.core.records import (
     RunInfo,
     read_info,
     write_info,
 )
+from grao_bench.experiment import Experiment
+from grao_bench.models.build import base_spec, load_policy
+from grao_bench.models.of_run import model_of
 from grao_bench.runs.bases import evaluate_untrained
 from grao_bench.runs.cell import EvaluationSet, evaluation_sets, models_wanted
 from grao_bench.runs.evaluate import (

@@ -9,18 +9,18 @@ from typing import Any
 
 from filelock import FileLock
 
-from grao_bench.evaluation.lm_eval import NO_TASKS
-from grao_bench.experiment import Experiment
-from grao_bench.provenance import environment, weights_fingerprint
-from grao_bench.records import (
+from grao_bench.core.provenance import environment, weights_fingerprint
+from grao_bench.core.records import (
     PARTIAL,
     RunInfo,
     write_info,
 )
+from grao_bench.core.values import HASH_VERSION, describe, value_hash
+from grao_bench.evaluation.lm_eval import NO_TASKS
+from grao_bench.experiment import Experiment
 from grao_bench.runs.cell import EvaluationSet
 from grao_bench.runs.evaluate import OnTask, Tested, criteria_of_sets, evaluate_policy, fingerprints_of, score_tasks
 from grao_bench.runs.identity import computed_by
-from grao_bench.values import HASH_VERSION, describe, value_hash
 
 
 def evaluate_bases(

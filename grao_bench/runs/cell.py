@@ -7,13 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from grao_bench.data.corpus import load_corpus_files
-from grao_bench.data.sets import tell
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.evaluation.probe import Prober
-from grao_bench.experiment import Experiment
-from grao_bench.interfaces import (
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import (
     Dataset,
     DataSpec,
     Models,
@@ -21,15 +16,22 @@ from grao_bench.interfaces import (
     RewardSource,
     RolloutEngine,
 )
+from grao_bench.core.process import loaded_once
+from grao_bench.core.provenance import weights_fingerprint
+from grao_bench.core.records import (
+    Lengths,
+)
+from grao_bench.core.types import Example, Needs
+from grao_bench.core.values import value_hash
+from grao_bench.data.corpus import load_corpus_files
+from grao_bench.data.sets import tell
+from grao_bench.evaluation.probe import Prober
+from grao_bench.experiment import Experiment
 from grao_bench.models.adapters import has_adapter
 from grao_bench.models.cache import cache_folder
 from grao_bench.models.of_run import read_masters
 from grao_bench.models.policy import Policy
-from grao_bench.process import loaded_once
-from grao_bench.provenance import weights_fingerprint
-from grao_bench.records import (
-    Lengths,
-)
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.checkpoint import (
     load_masters,
 )
@@ -44,8 +46,6 @@ from grao_bench.training.fit import (
 from grao_bench.training.loop import Trainer
 from grao_bench.training.ranks import ALONE
 from grao_bench.training.reference import ReferenceCache
-from grao_bench.types import Example, Needs
-from grao_bench.values import value_hash
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.values import check_types
 from grao_bench.experiment import Experiment
 from grao_bench.training.collect import SAMPLER_TELLS_NOTHING, told_by_sampler
-from grao_bench.values import check_types
 
 
 def check(experiment: Experiment) -> None:

@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.evaluation.answers import Evaluator
-from grao_bench.evaluation.lm_eval import evaluate_tasks
-from grao_bench.experiment import Experiment
-from grao_bench.interfaces import (
+from grao_bench.core.interfaces import (
     RewardSource,
     RolloutEngine,
     TellingSource,
 )
-from grao_bench.models.policy import Policy
-from grao_bench.ops import stream_seed
-from grao_bench.provenance import data_fingerprint
-from grao_bench.records import (
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.provenance import data_fingerprint
+from grao_bench.core.records import (
     Criteria,
     JudgeCounts,
     write_lines,
 )
+from grao_bench.core.values import value_hash
+from grao_bench.evaluation.answers import Evaluator
+from grao_bench.evaluation.lm_eval import evaluate_tasks
+from grao_bench.experiment import Experiment
+from grao_bench.models.policy import Policy
 from grao_bench.rewards.criteria import criteria_of
 from grao_bench.runs.cell import EvaluationSet
-from grao_bench.values import value_hash
+from grao_bench.text.tokens import TextCodec
 
 OnTask = Callable[[str, int, int], None]
 """Called with (what lm-eval's tasks ask, requests done, requests)."""

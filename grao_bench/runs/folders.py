@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.experiment import Experiment
-from grao_bench.models.adapters import has_adapter, merged, save_adapter
-from grao_bench.models.policy import Policy
-from grao_bench.records import (
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import (
     PARTIAL,
     RunInfo,
     read_info,
 )
+from grao_bench.core.values import describe
+from grao_bench.experiment import Experiment
+from grao_bench.models.adapters import has_adapter, merged, save_adapter
+from grao_bench.models.policy import Policy
 from grao_bench.runs.identity import computed_by, differences
-from grao_bench.values import describe
+from grao_bench.text.tokens import TextCodec
 
 BEGUN = "begun.json"
 """In the folder of an unfinished run: what it was begun with."""

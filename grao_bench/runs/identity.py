@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from grao_bench.code_fingerprint import code_fingerprint
+from grao_bench.core.code_fingerprint import code_fingerprint
+from grao_bench.core.values import READS, dotted_name, revision_of
 from grao_bench.experiment import Experiment
-from grao_bench.values import READS, dotted_name, revision_of
 
 PARTS = ("objective", "model", "data", "reward", "rollout", "optimizer", "budget", "evaluation")
 """What of an experiment makes its numbers."""

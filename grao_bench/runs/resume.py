@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from grao_bench.first_batch import first_batch
-from grao_bench.records import (
+from grao_bench.core.records import (
     ProbeRecord,
     StepRecord,
     append_line,
@@ -17,7 +16,9 @@ from grao_bench.records import (
     read_records,
     write_lines,
 )
+from grao_bench.core.types import Batch
 from grao_bench.runs.cell import Cell
+from grao_bench.runs.first_batch import first_batch
 from grao_bench.training.checkpoint import (
     load_checkpoint,
     load_masters,
@@ -27,7 +28,6 @@ from grao_bench.training.checkpoint import (
     trained_state,
 )
 from grao_bench.training.loop import train
-from grao_bench.types import Batch
 
 
 def resume(cell: Cell, partial: Path) -> Iterator[StepRecord | ProbeRecord]:

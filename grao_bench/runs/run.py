@@ -10,23 +10,22 @@ from pathlib import Path
 import yaml
 from filelock import FileLock
 
-from grao_bench.errors import UserError
-from grao_bench.experiment import Experiment
-from grao_bench.interfaces import (
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import (
     Dataset,
 )
-from grao_bench.models.adapters import untouched_experts
-from grao_bench.models.of_run import write_masters
-from grao_bench.process import peak_memory, process_settings, reset_peak_memory
-from grao_bench.progress import say
-from grao_bench.provenance import data_fingerprint, environment, weights_fingerprint
-from grao_bench.records import (
+from grao_bench.core.process import peak_memory, process_settings, reset_peak_memory
+from grao_bench.core.provenance import data_fingerprint, environment, weights_fingerprint
+from grao_bench.core.records import (
     ProbeRecord,
     RunInfo,
     StepRecord,
     write_info,
 )
-from grao_bench.rehearsal import rehearse
+from grao_bench.core.values import HASH_VERSION, describe
+from grao_bench.experiment import Experiment
+from grao_bench.models.adapters import untouched_experts
+from grao_bench.models.of_run import write_masters
 from grao_bench.runs.bases import evaluate_bases
 from grao_bench.runs.cell import Cell, build, read_data
 from grao_bench.runs.check import check
@@ -43,12 +42,13 @@ from grao_bench.runs.evaluate import (
 )
 from grao_bench.runs.folders import begin, complete, finished_before, require_model, require_same, save_model, write_begun
 from grao_bench.runs.identity import computed_by, unread
+from grao_bench.runs.progress import say
+from grao_bench.runs.rehearsal import rehearse
 from grao_bench.runs.resume import best_step, resume
 from grao_bench.runs.summary import alarm_lines, summary
 from grao_bench.training.checkpoint import (
     named_masters,
 )
-from grao_bench.values import HASH_VERSION, describe
 
 OnStep = Callable[[StepRecord], None]
 OnPretrain = Callable[[int, int, float], None]

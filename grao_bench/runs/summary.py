@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from grao_bench.records import (
+from grao_bench.core.records import (
     EvalRecord,
     no_references,
     read_run,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from grao_bench.batching import check_ids, make_batch, to_device
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
+from grao_bench.core.batching import check_ids, make_batch, to_device
+from grao_bench.core.errors import UserError
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.types import Answer, Batch, Example, Loss, Needs
 from grao_bench.models.scorer import Scorer, score_rows
-from grao_bench.ops import stream_seed
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.gradient import gradient_step
 from grao_bench.training.optimizer import AdamW
-from grao_bench.types import Answer, Batch, Example, Loss, Needs
 
 PAIR = Needs(chosen=True, rejected=True)
 """The slots of a pair's batch."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.training.gradient import Trained
 
 

@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 
-from grao_bench.batching import check_ids, check_length, make_batch, micro_batches, on_rollouts, to_device
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
+from grao_bench.core.batching import check_ids, check_length, make_batch, micro_batches, on_rollouts, to_device
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Codec, RewardRequest, RewardSource, RolloutEngine, Sampling
+from grao_bench.core.ops import group_moments, is_reward, no_signal
+from grao_bench.core.types import Answer, Batch, Example, Needs, Prompt, Slot, Updates, Verdict
 from grao_bench.models.policy import Policy
-from grao_bench.ops import group_moments, is_reward, no_signal
 from grao_bench.training.reference import ReferenceCache
-from grao_bench.types import Answer, Batch, Example, Needs, Prompt, Slot, Updates, Verdict
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grao_bench.batching import check_length
+from grao_bench.core.batching import check_length
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset, DataSpec, Objective, RewardSpec
+from grao_bench.core.records import Lengths
+from grao_bench.core.specs import choices
+from grao_bench.core.types import Answer, Example, Needs, Slot
 from grao_bench.data.pairs import position
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset, DataSpec, Objective, RewardSpec
-from grao_bench.records import Lengths
-from grao_bench.specs import choices
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.loop import Budget
-from grao_bench.types import Answer, Example, Needs, Slot
 
 
 def require_examples(dataset: Dataset, objective: Objective) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from grao_bench.batching import micro_batches
-from grao_bench.errors import UserError
-from grao_bench.types import Batch, Loss
+from grao_bench.core.batching import micro_batches
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Batch, Loss
 
 
 @runtime_checkable

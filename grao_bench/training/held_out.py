@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.interfaces import DataSpec
+from grao_bench.core.interfaces import DataSpec
+from grao_bench.core.pair_accuracy import PairAccuracy
+from grao_bench.core.types import Example
 from grao_bench.models.scorer import Scorer
-from grao_bench.pair_accuracy import PairAccuracy
 from grao_bench.rewards.bag_of_words import fit_bag_of_words
 from grao_bench.rewards.gold import JudgedData
 from grao_bench.rewards.pair_metrics import measures, pair_accuracy, prefers_longer
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.bradley_terry import Pair, RewardTraining, pair_margins, read_pairs
 from grao_bench.training.length_balance import longer_by
-from grao_bench.types import Example
 
 BASELINE_KEYS = ("accuracy", "ece", "length_correlation", "agreement_with_gold")
 """What is reported of the baseline, as bag_of_words_<key>."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from grao_bench.errors import UserError
-from grao_bench.types import Example
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example
 
 STRATA = 10
 

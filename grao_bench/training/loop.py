@@ -11,16 +11,16 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Objective, Ranks
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Objective, Ranks
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.records import StepRecord
+from grao_bench.core.types import Batch, Example, Loss, Needs, PolicyOutput, occurrences
 from grao_bench.models.policy import Policy
-from grao_bench.ops import stream_seed
-from grao_bench.records import StepRecord
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.gradient import gradient_step
 from grao_bench.training.optimizer import MODEL, AdamW
 from grao_bench.training.ranks import ALONE
-from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput, occurrences
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 MODEL, HEAD = "model", "head"
 """The names of an optimiser's groups."""

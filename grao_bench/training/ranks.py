@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grao_bench.interfaces import Row
+from grao_bench.core.interfaces import Row
 
 
 @dataclass(frozen=True)

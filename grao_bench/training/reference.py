@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grao_bench.core.types import Batch
 from grao_bench.models.policy import Policy
-from grao_bench.types import Batch
 
 
 class ReferenceCache:

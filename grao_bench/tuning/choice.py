@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from grao_bench.errors import UserError
-from grao_bench.records import Run
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import Run
 from grao_bench.reporting.figures.drawing import Drawing, finish, sketch
 from grao_bench.reporting.tables.sheets import Grid, grid_of
 from grao_bench.tuning.protocol import RATE, Settings, edges

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from grao_bench.errors import UserError
-from grao_bench.ops import stream_seed
+from grao_bench.core.errors import UserError
+from grao_bench.core.ops import stream_seed
 
 Settings = tuple[tuple[str, float], ...]
 """A trial: (configuration key, value) pairs, in the order of the keys."""

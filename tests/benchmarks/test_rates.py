@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.rates import measure_rates
 from benchmarks.workload import SHAPES
-from grao_bench import precision
-from grao_bench.process import process_settings
+from grao_bench.core import precision
+from grao_bench.core.process import process_settings
 
 
 @pytest.mark.parametrize("medium_error", [None, 2e-3])

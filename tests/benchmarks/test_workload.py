@@ -10,7 +10,7 @@ import pytest
 from benchmarks.ours import in_training_order
 from benchmarks.settings import arms_for, peer_of
 from benchmarks.workload import SHAPES, Task, Workload, load_tokenizer, lumpy_lengths, write_checkpoint
-from grao_bench.data.tokens import TextCodec
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.loop import draw
 
 WORK = Workload("grpo", vocab=128, prompts=3, answers=4, prompt_tokens=(8, 12), max_answer_tokens=10, steps=2, seed=0)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset, DataSpec
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.columns import Columns
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.files import FilesData
 from grao_bench.data.reading import read_row
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset, DataSpec
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 
 ROOT = Path(__file__).parents[2]
 USER = {"role": "user", "content": " hi "}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset, DataSpec
+from grao_bench.core.specs import load
+from grao_bench.core.types import Turn
 from grao_bench.data.gsm8k import GSM8KData
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset, DataSpec
-from grao_bench.specs import load
-from grao_bench.types import Turn
 from tests.cells import TINY_BASE
 
 Row = dict[str, object]

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec
+from grao_bench.core.types import Turn
 from grao_bench.data.hh import HHData, read_pair
 from grao_bench.data.pairs import Fault
-from grao_bench.dialogue import render, split_turns
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec
-from grao_bench.types import Turn
+from grao_bench.text.dialogue import render, split_turns
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("GRAO_BENCH_HH") or ROOT / "../shared/data/hh-rlhf").resolve()
@@ -251,7 +251,7 @@ def test_bad_places_and_values_are_named(tmp_path: Path) -> None:
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None:
     code = (
-        "from grao_bench.data.hh import HHData\nfrom grao_bench.errors import UserError\n"
+        "from grao_bench.data.hh import HHData\nfrom grao_bench.core.errors import UserError\n"
         "try: HHData('hh_helpful', 'helpful', None, 'nobody/no-such-set', 0.1, 0, None).build()\n"
         "except UserError as error: print(error)"
     )

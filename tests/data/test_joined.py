@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.dialogue import OPENING, render
-from grao_bench.types import Turn
+from grao_bench.core.types import Turn
+from grao_bench.text.dialogue import OPENING, render
+from grao_bench.text.tokens import TextCodec
 from tests.text_tokenizers import CROSSING, FAMILIES, TEMPLATES, text_tokenizer
 
 TURNS = (

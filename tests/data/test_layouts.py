@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.columns import Columns
 from grao_bench.data.files import FilesData
 from grao_bench.data.layouts import LAYOUTS, recognise
 from grao_bench.data.pairs import Fault
 from grao_bench.data.reading import read_row
-from grao_bench.errors import UserError
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 
 
 def user(text: str) -> dict[str, str]:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.hh import HHData
-from grao_bench.data.tokens import TextCodec, TruncationCount
-from grao_bench.dialogue import OPENING, render
-from grao_bench.types import Example, Turn
+from grao_bench.text.dialogue import OPENING, render
+from grao_bench.text.tokens import TextCodec, TruncationCount
 from tests.pretrained import pretrained
 
 HH = Path(os.environ.get("GRAO_BENCH_HH") or Path(__file__).parents[2] / "../shared/data/hh-rlhf").resolve()

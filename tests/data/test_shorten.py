@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from grao_bench.data.shorten import shortened
-from grao_bench.types import Turn
+from grao_bench.core.types import Turn
+from grao_bench.text.shorten import shortened
 
 DIALOGUE = (
     Turn("system", "s1 s2"),

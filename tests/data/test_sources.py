@@ -21,10 +21,10 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.specs import load
 from grao_bench.data.sources import open_source
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
-from grao_bench.specs import load
 from tests.models.hub_server import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -358,8 +358,8 @@ def test_a_folder_as_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 SCRIPT = """
 import sys
-from grao_bench.errors import UserError
-from grao_bench.specs import load
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import load
 for given in sys.argv[1:]:
     id, _, revision = given.partition("@")
     try:

@@ -10,11 +10,11 @@ from random import Random
 
 import pytest
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.splits import cut, dialogue_keys, normalised
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 
 
 def files(path: Path, rows: list[dict[str, object]], **changed: object) -> Dataset:

@@ -13,10 +13,10 @@ import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.dialogue import render, split_turns
-from grao_bench.errors import UserError
-from grao_bench.types import Turn
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Turn
+from grao_bench.text.dialogue import render, split_turns
+from grao_bench.text.tokens import TextCodec
 from tests.text_tokenizers import CHATML, FAMILIES, LLAMA2, TEMPLATES, text_tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"

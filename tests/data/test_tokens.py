@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Turn
 from grao_bench.data.hh import HHData
-from grao_bench.data.tokens import TextCodec, TruncationCount, render
-from grao_bench.errors import UserError
-from grao_bench.types import Turn
+from grao_bench.text.tokens import TextCodec, TruncationCount, render
 
 REAL = Path(os.environ.get("GRAO_BENCH_HH") or Path(__file__).parents[2] / "../shared/data/hh-rlhf").resolve()
 TEXT = [

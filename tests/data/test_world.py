@@ -18,6 +18,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.splits import dialogue_keys
 from grao_bench.data.world import (
     BASE,
@@ -51,9 +54,6 @@ from grao_bench.data.world.text import (
     REASONS,
     fact_sentence,
 )
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec
-from grao_bench.types import Example, Turn
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGE = WorldJudge()

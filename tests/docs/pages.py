@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from grao_bench.command_line import with_group
+from grao_bench.cli.command_line import with_group
 
 ROOT = Path(__file__).parents[2]
 PAGES = {

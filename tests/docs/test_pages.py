@@ -11,10 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 import grao_bench
-from grao_bench import controls, report, show_data
-from grao_bench.command_line import sweeps_parent, to_value
+from grao_bench import controls, report
+from grao_bench.cli import show_data
+from grao_bench.cli.command_line import sweeps_parent, to_value
+from grao_bench.core.specs import conf_dir
 from grao_bench.evaluate import config_name
-from grao_bench.specs import conf_dir
 from grao_bench.train import NO_FIELDS, grid_cells
 from tests.cells import small
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from grao_bench.interfaces import RolloutEngine, Sampling
-from grao_bench.records import Run, read_run
-from grao_bench.specs import load
-from grao_bench.types import Prompt, Turn
+from grao_bench.core.interfaces import RolloutEngine, Sampling
+from grao_bench.core.records import Run, read_run
+from grao_bench.core.specs import load
+from grao_bench.core.types import Prompt, Turn
 from tests.cells import SMALL_WORLD, TINY_BASE, small
 from tests.commands import Command
 from tests.rewards.judge.fault_server import KEY, MODEL, Behaviour, serving

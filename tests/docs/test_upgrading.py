@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from grao_bench.command_line import RENAMED, composed
-from grao_bench.errors import UserError
-from grao_bench.values import HASH_VERSION
+from grao_bench.cli.command_line import RENAMED, composed
+from grao_bench.core.errors import UserError
+from grao_bench.core.values import HASH_VERSION
 
 from .pages import PAGES
 

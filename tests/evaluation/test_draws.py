@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.types import Example, Turn, Verdict
 from grao_bench.evaluation.answers import Evaluator
-from grao_bench.interfaces import Sampling
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine
 from grao_bench.runs.check import check
-from grao_bench.types import Example, Turn, Verdict
+from grao_bench.text.tokens import TextCodec
 
 from ..cells import cell, small
 from ..small import synced, tiny_llama, word_tokenizer

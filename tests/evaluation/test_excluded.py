@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.records import EvalRecord, JudgeCounts, judged
+from grao_bench.core.types import Answer, Example, Turn, Verdict
 from grao_bench.evaluation.answers import Evaluator, compare
-from grao_bench.interfaces import Sampling
-from grao_bench.records import EvalRecord, JudgeCounts, judged
 from grao_bench.reporting.gather.comparisons import mcnemar
 from grao_bench.reporting.gather.scores import per_prompt, reward_statistics, scores
 from grao_bench.runs.evaluate import told_by
-from grao_bench.types import Answer, Example, Turn, Verdict
 from tests.training.setting import codec
 
 

@@ -17,8 +17,9 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import TaskRecord, read_records, read_run
+from grao_bench.core.specs import load
 from grao_bench.evaluation.engine_lm import EngineLM
 from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval, evaluate_tasks
 from grao_bench.evaluation.tasks import FOLDER
@@ -26,10 +27,9 @@ from grao_bench.evaluation.tasks.sets import documents, ras
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
 from grao_bench.models.tiny import train_tokenizer
-from grao_bench.records import TaskRecord, read_records, read_run
 from grao_bench.runs.again import evaluate_again
 from grao_bench.runs.run import run
-from grao_bench.specs import load
+from grao_bench.text.tokens import TextCodec
 from tests.cells import cell, small, snapshot, write_rows
 from tests.small import tiny_llama, tiny_qwen2
 

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from grao_bench.core.interfaces import RewardRequest, RewardSpec, Sampling
+from grao_bench.core.provenance import data_fingerprint
+from grao_bench.core.specs import load
 from grao_bench.data.world import WorldData
-from grao_bench.interfaces import RewardRequest, RewardSpec, Sampling
 from grao_bench.models.load import load_causal_lm
-from grao_bench.provenance import data_fingerprint
-from grao_bench.specs import load
 from tests.cells import small, world_rows, write_rows
 from tests.small import synced
 
@@ -54,7 +54,7 @@ def _rewards(spec: RewardSpec, data: WorldData) -> Numbers:
 
 def _answers(spec: Any, base: Path, data: WorldData) -> Numbers:
     """The tokens that it draws from the golden base."""
-    from grao_bench.data.tokens import TextCodec
+    from grao_bench.text.tokens import TextCodec
 
     model, tokenizer = load_causal_lm(str(base), "float64", "cpu")
     codec = TextCodec(tokenizer, "hh", 128)

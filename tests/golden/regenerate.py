@@ -28,13 +28,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from grao_bench.core.records import StepRecord
+from grao_bench.core.specs import load
+from grao_bench.core.values import describe
 from grao_bench.experiment import Experiment
-from grao_bench.records import StepRecord
 from grao_bench.rollouts.scripted import ScriptedRollout
 from grao_bench.runs.cell import build
-from grao_bench.specs import load
 from grao_bench.training.loop import train
-from grao_bench.values import describe
 from tests.cells import cell, small
 from tests.golden.parts import parts
 

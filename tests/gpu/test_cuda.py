@@ -12,11 +12,11 @@ from types import MethodType
 import pytest
 import torch
 
-from grao_bench.batching import make_batch, to_device
-from grao_bench.interfaces import Sampling
+from grao_bench.core.batching import make_batch, to_device
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.types import Answer, Needs, Prompt
 from grao_bench.models.policy import Policy
 from grao_bench.rollouts.cache import GRAPHED
-from grao_bench.types import Answer, Needs, Prompt
 
 from ..rollouts.test_shared_prefix import engine, tokens
 from ..small import FAMILIES

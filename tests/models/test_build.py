@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from grao_bench.interfaces import ModelsWanted
-from grao_bench.specs import load
+from grao_bench.core.interfaces import ModelsWanted
+from grao_bench.core.specs import load
 from grao_bench.training.ranks import Alone
 
 from ..small import tiny_llama, word_tokenizer

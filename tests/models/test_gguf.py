@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import load
 from grao_bench.models.load import check_causal_lm, load_causal_lm
 from grao_bench.models.tiny import END, train_tokenizer
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from tests.cells import cell
 from tests.small import tiny_llama
 

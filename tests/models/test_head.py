@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from grao_bench.core.types import Needs
 from grao_bench.models import head
 from grao_bench.models.head import LogprobHead
 from grao_bench.models.policy import Policy
-from grao_bench.types import Needs
 
 from ..small import WORDS as SMALL_WORDS
 from ..small import rectangle, tiny_gemma3

@@ -104,10 +104,10 @@ def test_a_hub_model_trains_and_the_token_is_nowhere(hub, online, tmp_path):
 
 SCRIPT = """
 import sys
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.scorer import load_classifier
-from grao_bench.specs import load
+from grao_bench.core.specs import load
 
 def checked(path):
     spec = load("model/hf", path=path, device="cpu")

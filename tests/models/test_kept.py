@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import read_info
+from grao_bench.core.specs import load
 from grao_bench.models.kept import RECORD, check_kept, corpus_digest, read_kept
-from grao_bench.records import read_info
-from grao_bench.specs import load
 
 SMALL = ("model.steps=20", "model.hidden_size=16", "model.heads=2", "data.corpus_documents=200")
 CELL = (

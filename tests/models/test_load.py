@@ -17,9 +17,9 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import load
 from grao_bench.models.load import check_causal_lm, load_causal_lm
-from grao_bench.specs import load
 
 from ..small import FAMILIES, tiny_llama, word_tokenizer
 

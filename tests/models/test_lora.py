@@ -14,8 +14,11 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import ModelsWanted, Sampling
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import ModelsWanted, Sampling
+from grao_bench.core.provenance import weights_fingerprint
+from grao_bench.core.specs import load
+from grao_bench.core.types import Needs, Prompt
 from grao_bench.models.adapters import (
     adapter_config,
     base_of,
@@ -27,13 +30,10 @@ from grao_bench.models.adapters import (
 )
 from grao_bench.models.lora import LoRA, chosen_layers
 from grao_bench.models.policy import Policy
-from grao_bench.provenance import weights_fingerprint
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine
 from grao_bench.rollouts.transformers import TransformersEngine
-from grao_bench.specs import load
 from grao_bench.training.loop import train
 from grao_bench.training.ranks import Alone
-from grao_bench.types import Needs, Prompt
 
 from ..small import FAMILIES, WORDS, rectangle, synced, tiny_llama, word_tokenizer
 from ..training.setting import EXAMPLES, budget, codec, collector, trainer

@@ -9,15 +9,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from grao_bench.batching import make_batch
-from grao_bench.interfaces import ModelsWanted, Sampling
+from grao_bench.core.batching import make_batch
+from grao_bench.core.interfaces import ModelsWanted, Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Answer, Loss, Needs, Prompt, Turn
 from grao_bench.models.adapters import merged, save_adapter
 from grao_bench.models.policy import Policy
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine
-from grao_bench.specs import load
 from grao_bench.training.gradient import gradient_step
 from grao_bench.training.ranks import Alone
-from grao_bench.types import Answer, Loss, Needs, Prompt, Turn
 
 from ..pretrained import pretrained
 

@@ -14,13 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CohereConfig, CohereForCausalLM, OPTConfig, OPTForCausalLM
 from transformers.models.deepseek_v3 import modeling_deepseek_v3
 
-from grao_bench.batching import make_batch
-from grao_bench.devices import resolve_device
-from grao_bench.errors import UserError
+from grao_bench.core.batching import make_batch
+from grao_bench.core.devices import resolve_device
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Answer, Needs
 from grao_bench.models import head
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
-from grao_bench.types import Answer, Needs
 
 from ..small import FAMILIES, PAD, WORDS, rectangle, tiny_llama, word_tokenizer
 

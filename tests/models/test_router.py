@@ -7,12 +7,12 @@ import torch
 from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from grao_bench.batching import packed_tokens
-from grao_bench.data.tokens import TextCodec
-from grao_bench.interfaces import Sampling
+from grao_bench.core.batching import packed_tokens
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Needs, Prompt
 from grao_bench.models.policy import Policy, _answers
-from grao_bench.specs import load
-from grao_bench.types import Needs, Prompt
+from grao_bench.text.tokens import TextCodec
 
 from ..small import rectangle, synced, word_tokenizer
 

@@ -16,10 +16,10 @@ from transformers import (
     Qwen2ForSequenceClassification,
 )
 
-from grao_bench.batching import make_batch
-from grao_bench.errors import UserError
+from grao_bench.core.batching import make_batch
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Answer, Batch, Needs
 from grao_bench.models.scorer import Row, Scorer, score_rows
-from grao_bench.types import Answer, Batch, Needs
 
 from ..small import END, PAD, WORDS
 

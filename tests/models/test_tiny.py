@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import load
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.tiny import END, PAD, TinyModel, cache_folder, length_bucketed, train_tokenizer
-from grao_bench.specs import load
 
 WORDS = ("red", "green", "blue", "one", "two", "three")
 CORPUS = [f"\n\nHuman: Say {a} then {b}.\n\nAssistant: {a} {b}." for a in WORDS for b in WORDS]

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from grao_bench.core.types import Needs, PolicyOutput
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.dpo import dpo
-from grao_bench.types import Needs, PolicyOutput
 
 from ..small import padded, rectangle
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.ops import masked_mean
+from grao_bench.core.types import Needs, PolicyOutput
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.grao import grao, grao_advantages, grao_clip0, grao_reference_only
-from grao_bench.ops import masked_mean
-from grao_bench.types import Needs, PolicyOutput
 
 from .. import oracle
 from ..small import WORDS, moved, padded, rectangle, tiny_qwen2

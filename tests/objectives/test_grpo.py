@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from grao_bench.core.types import Needs, PolicyOutput
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.grpo import group_advantages, kl_penalty, token_weights
-from grao_bench.types import Needs, PolicyOutput
 
 from ..small import padded, rectangle
 

@@ -7,9 +7,9 @@ import math
 import jaxtyping
 import pytest
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.values import check_types
 from grao_bench.objectives import load_objective
-from grao_bench.values import check_types
 
 NOT_NEGATIVE = "must be at least 0"
 ABOVE_ZERO = "must be above 0"

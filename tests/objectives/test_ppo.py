@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from grao_bench.core.types import Needs, PolicyOutput
 from grao_bench.objectives import load_objective
 from grao_bench.objectives.ppo import clipped_surrogate, gae, shaped_rewards, value_loss
-from grao_bench.types import Needs, PolicyOutput
 
 from ..small import padded, rectangle
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from grao_bench.core.types import Needs, PolicyOutput
 from grao_bench.objectives.sft import SFT, sft
-from grao_bench.types import Needs, PolicyOutput
 
 from ..small import padded, rectangle
 

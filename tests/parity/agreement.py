@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grao_bench.interfaces import Objective
-from grao_bench.types import Batch, PolicyOutput
+from grao_bench.core.interfaces import Objective
+from grao_bench.core.types import Batch, PolicyOutput
 
 LOSS, GRADIENT = 1e-12, 1e-10
 FLOAT32_FACTOR = 3e-8

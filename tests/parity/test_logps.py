@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from grao_bench.core.types import Needs
 from grao_bench.models.policy import Policy
-from grao_bench.types import Needs
 from tests.parity.agreement import one_process
 from tests.small import rectangle, tiny_llama, tiny_qwen2
 

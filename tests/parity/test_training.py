@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 import torch
 
-from grao_bench.data.tokens import render
-from grao_bench.dialogue import OPENING
-from grao_bench.interfaces import Sampling
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rollouts.scripted import ScriptedRollout
-from grao_bench.specs import load
+from grao_bench.text.dialogue import OPENING
+from grao_bench.text.tokens import render
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Trainer, draw, train
 from grao_bench.training.optimizer import share_of_rate
-from grao_bench.types import Example, Turn
 from tests.small import tiny_qwen2, word_tokenizer
 from tests.training.setting import WordJudge, budget, codec
 

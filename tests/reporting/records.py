@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from grao_bench.records import (
+from grao_bench.core.records import (
     Criteria,
     EvalRecord,
     JudgeCounts,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.records import Lengths, ProbeRecord, Run, RunInfo, StepRecord
+from grao_bench.core.records import Lengths, ProbeRecord, Run, RunInfo, StepRecord
 from grao_bench.reporting.gather.alarms import alarms, groups_without_signal, summarise
 
 from .records import evaluation

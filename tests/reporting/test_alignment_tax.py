@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from grao_bench.records import TaskRecord, find_runs, find_unfinished
+from grao_bench.core.records import TaskRecord, find_runs, find_unfinished
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.tables.alignment_tax import alignment_tax

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.reporting.blocks import made_anew, main, remade
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.reporting.gather.comparisons import (
     Difference,
     adjust,

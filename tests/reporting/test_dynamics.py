@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.records import ProbeRecord, Run, RunInfo
+from grao_bench.core.records import ProbeRecord, Run, RunInfo
 from grao_bench.reporting.gather.dynamics import best_gain, fewer_steps, steps_frame, steps_to_best, steps_to_gain
 from grao_bench.reporting.gather.runs import gather
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.errors import UserError
-from grao_bench.records import Criteria, EvalRecord
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import Criteria, EvalRecord
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.alarms import alarms, summarise
 from grao_bench.reporting.gather.criteria import by_kind, formal_share, gains, room

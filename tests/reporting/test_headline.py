@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grao_bench.errors import UserError
-from grao_bench.records import StepRecord, find_runs, find_unfinished
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import StepRecord, find_runs, find_unfinished
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.families import Questions
 from grao_bench.reporting.gather.rows import score

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.records import ProbeRecord, Run, RunInfo, StepRecord
+from grao_bench.core.records import ProbeRecord, Run, RunInfo, StepRecord
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.tables.late_training import late_training, rise, silent_groups, variation
 

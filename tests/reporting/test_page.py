@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from grao_bench.records import ProbeRecord
+from grao_bench.core.records import ProbeRecord
 from grao_bench.report import build_report
 
 from .records import HELPFUL, evaluation, write_run, write_unfinished

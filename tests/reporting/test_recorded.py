@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from grao_bench.data.tokens import TextCodec
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.records import EvalRecord, read_records, write_lines
+from grao_bench.core.types import Example, Turn, Verdict
 from grao_bench.evaluation.answers import Evaluator
-from grao_bench.interfaces import Sampling
-from grao_bench.records import EvalRecord, read_records, write_lines
 from grao_bench.rollouts.scripted import ScriptedEngine
-from grao_bench.types import Example, Turn, Verdict
+from grao_bench.text.tokens import TextCodec
 
 from ..small import word_tokenizer
 

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from grao_bench.records import ProbeRecord, StepRecord, find_runs, repetition_of
+from grao_bench.core.records import ProbeRecord, StepRecord, find_runs, repetition_of
 from grao_bench.report import build_report, main, may_show
 
 from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grao_bench.pair_accuracy import PairAccuracy
-from grao_bench.records import JudgeCounts, find_runs, read_info
+from grao_bench.core.pair_accuracy import PairAccuracy
+from grao_bench.core.records import JudgeCounts, find_runs, read_info
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.alarms import alarms
 from grao_bench.reporting.gather.reward_models import accuracies, warnings

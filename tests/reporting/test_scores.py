@@ -13,8 +13,8 @@ import pytest
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 
-from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, repetition_of
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import EvalRecord, repetition_of
 from grao_bench.reporting.gather.scores import (
     answer_error,
     length_controlled,

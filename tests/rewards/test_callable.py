@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.callable import PythonReward
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 
 ONE = Example("e1", (Turn("user", "Say one."),), "one", None, "s")
 TALK = Example("e2", (Turn("user", "Hi"), Turn("assistant", "Ho"), Turn("user", "So?")), "two", None, "s")
@@ -131,7 +131,7 @@ def test_wrong_numbers_are_one_line_that_names_the_key(written, body, message):
     [
         ("fn", "no dotted path; give package.module.fn"),
         ("no_such_module_at_all.fn", r"no_such_module_at_all can't be imported \(ModuleNotFoundError"),
-        ("grao_bench.errors.fn", "grao_bench.errors has no fn"),
+        ("grao_bench.core.errors.fn", "grao_bench.core.errors has no fn"),
         ("grao_bench.rewards.callable.__doc__", "is str, not a function"),
     ],
 )

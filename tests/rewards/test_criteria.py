@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from grao_bench.interfaces import ItemisedSource, RewardRequest
-from grao_bench.records import Criteria
+from grao_bench.core.interfaces import ItemisedSource, RewardRequest
+from grao_bench.core.records import Criteria
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn, Verdict
 from grao_bench.rewards.criteria import criteria_of
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.mixture import MixtureSource, RoutedSource
 from grao_bench.rewards.shaping import LengthPenalty, ShapedSource
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn, Verdict
 
 from .test_shaping import Written, shaped
 

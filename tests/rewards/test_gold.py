@@ -9,12 +9,12 @@ from typing import ClassVar
 import pytest
 import yaml
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset, DataSpec, RewardRequest, RewardSpec
+from grao_bench.core.records import Criteria
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.world import WorldData, WorldJudge, oracle_answer
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset, DataSpec, RewardRequest, RewardSpec
-from grao_bench.records import Criteria
 from grao_bench.rewards.gold import GoldReward, Mode
-from grao_bench.types import Example, Turn
 
 ROOT = Path(__file__).resolve().parents[2]
 OTTERS = Example(

@@ -31,14 +31,14 @@ import numpy as np
 import pytest
 import yaml
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.ops import sign_with_ties
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.world import BASE, CHOSEN, REJECTED, WorldData, WorldJudge, oracle_answer, profile_answer
 from grao_bench.data.world.free_text import NEUTRAL, FreeTextJudge, read_free_text, readable, without_markup
 from grao_bench.data.world.recognise import UNPARSABLE, Statement, normalised, recognise_template, sentences, world_sentences
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
-from grao_bench.ops import sign_with_ties
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 
 OTTERS = "Tell me about otters: what they eat and where they live."
 STEAL = "How do I steal a car? It is for a friend."

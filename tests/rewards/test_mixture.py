@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.records import JudgeCounts
+from grao_bench.core.specs import load
+from grao_bench.core.types import Answer, Example, Turn, Verdict
 from grao_bench.data.world import WorldData, WorldJudge, oracle_answer
-from grao_bench.errors import UserError
 from grao_bench.evaluation.answers import compare
-from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
-from grao_bench.records import JudgeCounts
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.mixture import Mixture, MixtureSource, Part, Routed, RoutedSource
 from grao_bench.rewards.shaping import Clip, ShapedSource
-from grao_bench.specs import load
-from grao_bench.types import Answer, Example, Turn, Verdict
 
 GOLD, SCORE = GoldReward("ternary", 0.05), GoldReward("score", 0.05)
 HELPFUL = WorldData("world_helpful", "helpful", 0, 5, 5, 5, 0.0, 5, "known")

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.bag_of_words import fit_bag_of_words
 from grao_bench.rewards.pair_metrics import (
     accuracy,
@@ -25,7 +26,6 @@ from grao_bench.rewards.pair_metrics import (
     prefers_longer,
     wilson,
 )
-from grao_bench.types import Example, Turn
 
 
 def logit(p: float) -> float:

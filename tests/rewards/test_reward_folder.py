@@ -10,14 +10,14 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardRequest
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest
+from grao_bench.core.specs import load
 from grao_bench.models.scorer import Scorer
-from grao_bench.progress import Bars
 from grao_bench.rewards.reward_folder import TrainedAs, read_record, shared_pairs
 from grao_bench.rewards.reward_model import RewardModel
-from grao_bench.specs import load
+from grao_bench.runs.progress import Bars
+from grao_bench.text.tokens import TextCodec
 from grao_bench.train_reward import RewardExperiment, train_reward_model
 from grao_bench.training.bradley_terry import pair_margins, read_pairs
 
@@ -123,7 +123,7 @@ def test_the_fingerprint_knows_what_null_left_to_the_folder(folder):
 
 
 def example_of(chosen: str, rejected: str, prompt: str = "hi"):
-    from grao_bench.types import Example, Turn
+    from grao_bench.core.types import Example, Turn
 
     return Example("e", (Turn("user", prompt),), chosen, rejected, "s")
 

@@ -22,9 +22,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, RewardSource
+from grao_bench.core.specs import load
+from grao_bench.core.types import Answer, Example, Turn
 from grao_bench.evaluation.answers import compare
-from grao_bench.interfaces import RewardRequest, RewardSource
 from grao_bench.models.scorer import Row, Scorer, load_classifier, score_rows
 from grao_bench.rewards.mixture import Mixture, Part
 from grao_bench.rewards.readings import classify, machines, two_segments
@@ -34,9 +36,7 @@ from grao_bench.rewards.reward_model import (
     RewardModelSource,
 )
 from grao_bench.runs.run import run
-from grao_bench.specs import load
 from grao_bench.training.bradley_terry import bradley_terry, fit_reward_model, pair_margins
-from grao_bench.types import Answer, Example, Turn
 
 from ..cells import cell, small
 from ..small import END, PAD, WORDS, tiny_llama, word_tokenizer

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.specs import conf_dir, load, rebuild
+from grao_bench.core.types import Answer, Example, Turn, Verdict
 from grao_bench.evaluation.answers import compare
-from grao_bench.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.shaping import (
     Clip,
@@ -23,8 +25,6 @@ from grao_bench.rewards.shaping import (
     Whiten,
     repeated,
 )
-from grao_bench.specs import conf_dir, load, rebuild
-from grao_bench.types import Answer, Example, Turn, Verdict
 
 ANY = load("data/world_helpful")
 EXAMPLE, OTHER = (Example(name, (Turn("user", "Hi"),), "2", None, "s") for name in ("e1", "e2"))

@@ -8,18 +8,18 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from grao_bench.command_line import sweeps_parent, to_value
+from grao_bench.cli.command_line import sweeps_parent, to_value
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import conf_dir, load
 from grao_bench.data.gsm8k import GSM8KData
 from grao_bench.data.world import WorldData
-from grao_bench.errors import UserError
-from grao_bench.records import read_run
 from grao_bench.rewards.callable import PythonReward
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.mixture import Mixture, Routed
 from grao_bench.rewards.reward_model import RewardModel
 from grao_bench.rewards.shaping import Clip, Shaped
 from grao_bench.rewards.verifiable import Verifiable
-from grao_bench.specs import conf_dir, load
 from grao_bench.train import NO_FIELDS
 from tests.cells import SMALL_WORLD
 

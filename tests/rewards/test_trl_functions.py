@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from transformers import TrainerState
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.provenance import data_fingerprint
+from grao_bench.core.records import read_run
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.reading import read_row
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
-from grao_bench.provenance import data_fingerprint
-from grao_bench.records import read_run
 from grao_bench.rewards.arguments import TRAINED
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 from tests.cells import TINY_BASE, world_rows, write_rows
 from tests.rewards import trl_functions
 

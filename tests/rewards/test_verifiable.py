@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.verifiable import Verifiable, gsm8k_number, last_number, normalised_words
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 
 ANY = load("data/world_helpful")
 GOLD = "She pays 3 * 6 = 18 dollars.\n#### 18"

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from grao_bench.interfaces import Sampling
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Prompt, occurrences
 from grao_bench.objectives import load_objective
 from grao_bench.rollouts.shared_prefix import SharedPrefixRollout
-from grao_bench.specs import load
 from grao_bench.training.loop import draw, train
-from grao_bench.types import Prompt, occurrences
 
 from ..small import synced, tiny_llama
 from ..training import setting

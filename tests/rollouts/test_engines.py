@@ -11,12 +11,12 @@ import torch
 from scipy.stats import chisquare
 from transformers import GenerationConfig
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RolloutEngine, Sampling
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RolloutEngine, Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Prompt, Turn
 from grao_bench.rollouts.scripted import ScriptedRollout
-from grao_bench.specs import load
-from grao_bench.types import Prompt, Turn
+from grao_bench.text.tokens import TextCodec
 
 from ..small import END, WORDS, synced, tiny_llama, tiny_qwen2, word_tokenizer
 

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import chisquare
 from transformers import LogitsProcessorList, MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from grao_bench.interfaces import Sampling
+from grao_bench.core.interfaces import Sampling
 from grao_bench.rollouts.sampler import CANDIDATES, NextToken
 
 PLAIN = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=1)

@@ -15,15 +15,15 @@ import torch
 from transformers.models.deepseek_v3 import modeling_deepseek_v3
 
 from benchmarks.forced import ForcedLengths
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Sampling
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Answer, Prompt
 from grao_bench.rollouts.cache import EAGER, GRAPHED, AnswerCache
 from grao_bench.rollouts.decoder import cache_argument
 from grao_bench.rollouts.shared_prefix import SharedPrefixEngine
 from grao_bench.rollouts.transformers import TransformersEngine
-from grao_bench.specs import load
-from grao_bench.types import Answer, Prompt
+from grao_bench.text.tokens import TextCodec
 
 from ..small import END, FAMILIES, WORDS, synced, tiny_llama, tiny_qwen2, word_tokenizer
 

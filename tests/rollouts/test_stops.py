@@ -14,19 +14,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardRequest, Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Prompt, Turn
 from grao_bench.evaluation.answers import Evaluator
-from grao_bench.interfaces import RewardRequest, Sampling
 from grao_bench.models.load import load_causal_lm
 from grao_bench.objectives import load_objective
 from grao_bench.rollouts.ends import StopStrings, ended
 from grao_bench.rollouts.scripted import ScriptedRollout
 from grao_bench.runs.check import check
-from grao_bench.specs import load
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.collect import collect
 from grao_bench.training.loop import prepared, update
-from grao_bench.types import Example, Prompt, Turn
 
 from ..cells import cell
 from ..pretrained import pretrained

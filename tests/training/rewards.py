@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from grao_bench.data.tokens import TextCodec
+from grao_bench.core.types import Example
 from grao_bench.models.scorer import Scorer
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.bradley_terry import Pair, RewardTrainer, RewardTraining, read_pairs
-from grao_bench.types import Example
 
 from ..small import word_tokenizer
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.interfaces import Objective, RolloutEngine, Sampling
+from grao_bench.core.interfaces import Objective, RolloutEngine, Sampling
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.models.policy import Policy
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rollouts.scripted import ScriptedRollout
-from grao_bench.specs import load
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Budget, Trainer
-from grao_bench.types import Example, Turn
 
 from ..small import tiny_llama, word_tokenizer
 

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example, Turn
 from grao_bench.training.bradley_terry import Pair, batches, fit_reward_model, pair_loss
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
-from grao_bench.types import Example, Turn
 
 from ..models.test_scorer import classifier, plain, tokens_seen
 from .rewards import ids_of, reward_trainer, reward_training
@@ -56,7 +56,7 @@ def plain_losses(steps: int, batch_size: int) -> list[float]:
 
 
 def seed_of_epoch(epoch: int) -> int:
-    from grao_bench.ops import stream_seed
+    from grao_bench.core.ops import stream_seed
 
     return stream_seed(3, "pairs", epoch)
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Sampling
+from grao_bench.core.specs import conf_dir, load
+from grao_bench.core.types import Batch, Needs, Updates, Verdict
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.probe import Prober
-from grao_bench.interfaces import Sampling
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.rewards.shaping import LengthPenalty
 from grao_bench.rollouts.scripted import ScriptedRollout
-from grao_bench.specs import conf_dir, load
 from grao_bench.training.collect import collect
 from grao_bench.training.loop import prepared
 from grao_bench.training.reference import ReferenceCache
-from grao_bench.types import Batch, Needs, Updates, Verdict
 
 from ..small import END, tiny_llama
 from .setting import EXAMPLES, WordJudge, codec, collector, policy

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.specs import load
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.training import fit
 from grao_bench.training.fit import to_train_on, within_length
-from grao_bench.types import Example, Turn
 
 from .setting import budget, codec, policy
 
@@ -50,7 +50,7 @@ def test_of_a_large_set_only_what_is_read_is_encoded(monkeypatch: pytest.MonkeyP
 
 READ = """
 import resource, sys, time
-from grao_bench.specs import load
+from grao_bench.core.specs import load
 start = time.process_time()
 data = load("data/files", train=sys.argv[1]).build()
 print(len(data.train) + len(data.dev) + len(data.test), time.process_time() - start)

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example, Turn
 from grao_bench.training.length_balance import STRATA, length_balanced, longer_by
-from grao_bench.types import Example, Turn
 
 
 def pair(name: str, chosen: int, rejected: int) -> Example:

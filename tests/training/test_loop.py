@@ -10,18 +10,18 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import StepRecord
+from grao_bench.core.specs import conf_dir, load
+from grao_bench.core.types import Needs
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
-from grao_bench.records import StepRecord
 from grao_bench.rewards.gold import GoldReward
-from grao_bench.specs import conf_dir, load
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint
 from grao_bench.training.collect import collect
 from grao_bench.training.loop import draw, fewer_minibatches, minibatches, prepared, train, update
 from grao_bench.training.loop import minibatches as cut
 from grao_bench.training.optimizer import share_of_rate
-from grao_bench.types import Needs
 
 from ..small import tiny_llama
 from .setting import EXAMPLES, WordJudge, budget, codec, collector, policy, trainer

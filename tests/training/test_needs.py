@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.objectives import load_objective
 from grao_bench.training.collect import collect
 from grao_bench.training.loop import prepared, train, update
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 from .setting import EXAMPLES, budget, collector, policy, trainer
 

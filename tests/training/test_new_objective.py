@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from grao_bench.ops import masked_sum
+from grao_bench.core.ops import masked_sum
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.training.collect import collect
 from grao_bench.training.loop import prepared, train, update
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 from .setting import EXAMPLES, WordJudge, budget, collector, policy, trainer
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.models.policy import Policy
 from grao_bench.objectives import load_objective
 from grao_bench.training.checkpoint import load_checkpoint, save_checkpoint

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
+from grao_bench.core.types import Needs
 from grao_bench.models.policy import Policy
 from grao_bench.training.reference import ReferenceCache, _keys
-from grao_bench.types import Needs
 
 from ..commands import begin
 from ..small import rectangle, tiny_llama

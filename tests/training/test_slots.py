@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
-from grao_bench.ops import masked_mean, masked_sum
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.ops import masked_mean, masked_sum
+from grao_bench.core.specs import load
+from grao_bench.core.types import Batch, Example, Loss, Needs, PolicyOutput, Slot, Turn, Updates
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.runs.check import check
-from grao_bench.specs import load
 from grao_bench.training.collect import collect
 from grao_bench.training.fit import require_examples, within_length
 from grao_bench.training.loop import train, update
-from grao_bench.types import Batch, Example, Loss, Needs, PolicyOutput, Slot, Turn, Updates
 
 from ..cells import cell
 from .setting import WordJudge, budget, codec, collector, policy, trainer

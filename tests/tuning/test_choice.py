@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.tuning.choice import Trial, best, choices, scores_by_rate
 from grao_bench.tuning.protocol import (
     RATE,

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar, Literal
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Control, Dataset, Seen
+from grao_bench.core.types import Example
 from grao_bench.data.world.answers import (
     BASE,
     CHOSEN,
@@ -26,9 +29,6 @@ from grao_bench.data.world.exploits import PERFECT, best_of_each_kind
 from grao_bench.data.world.generator import make_corpus, make_examples
 from grao_bench.data.world.judge import WorldJudge, content_of
 from grao_bench.data.world.prompts import Split, Subset, read_prompt, split_of
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Control, Dataset, Seen
-from grao_bench.types import Example
 
 __all__ = [
     "BASE",

@@ -25,6 +25,7 @@ from itertools import pairwise
 from math import fsum
 from typing import ClassVar
 
+from grao_bench.core.types import Example
 from grao_bench.data.world.acts import BENIGN, DANGEROUS, keywords
 from grao_bench.data.world.judge import WorldJudge, content_of
 from grao_bench.data.world.knowledge import ENTITY, SLOTS, pool
@@ -37,7 +38,6 @@ from grao_bench.data.world.recognise import (
     recognise_keywords,
     world_sentences,
 )
-from grao_bench.types import Example
 
 FREE_TEXT_WORDS = 120
 NEUTRAL = Statement("neutral")

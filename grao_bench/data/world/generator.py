@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice, zip_longest
 from random import Random
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example, Turn
 from grao_bench.data.world.acts import BENIGN, DANGEROUS
 from grao_bench.data.world.answers import BASE, CHOSEN, REJECTED, Profile, draw_answer
 from grao_bench.data.world.judge import WorldJudge
@@ -22,8 +24,6 @@ from grao_bench.data.world.prompts import (
 )
 from grao_bench.data.world.recognise import recognise_template, sentences
 from grao_bench.data.world.text import REASONS, fact_sentence
-from grao_bench.errors import UserError
-from grao_bench.types import Example, Turn
 
 DANGEROUS_SHARE = 0.65
 HELPFUL_SHARE = 0.60

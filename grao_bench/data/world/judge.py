@@ -36,6 +36,8 @@ from math import fsum
 from statistics import fmean
 from typing import ClassVar
 
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example
 from grao_bench.data.world.acts import BENIGN_ACT, DANGEROUS_ACT
 from grao_bench.data.world.knowledge import truth
 from grao_bench.data.world.prompts import ActRequest, Content, Question, read_prompt
@@ -46,8 +48,6 @@ from grao_bench.data.world.recognise import (
     recognise,
     sentences,
 )
-from grao_bench.errors import UserError
-from grao_bench.types import Example
 
 MAX_COUNTED = 3
 FREE_WORDS = 45

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from grao_bench.dialogue import OPENING, render
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardSource
+from grao_bench.core.specs import load
+from grao_bench.core.types import Answer, Example, Turn
 from grao_bench.evaluation.answers import compare, plain_text
-from grao_bench.interfaces import RewardSource
-from grao_bench.specs import load
-from grao_bench.types import Answer, Example, Turn
+from grao_bench.text.dialogue import OPENING, render
 
 
 def documents(

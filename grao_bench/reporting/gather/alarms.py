@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from grao_bench.records import Criteria, EvalRecord, Lengths, ProbeRecord, Run, StepRecord
+from grao_bench.core.records import Criteria, EvalRecord, Lengths, ProbeRecord, Run, StepRecord
 from grao_bench.reporting.gather.criteria import formal_share, gains
 from grao_bench.reporting.gather.reward_models import accuracies, shortfall
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 
 BASE = "base"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, Run
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import EvalRecord, Run
 from grao_bench.reporting.gather.cells import BASE, Cell, EvalKey
 from grao_bench.reporting.gather.runs import verdicts_of
 from grao_bench.reporting.gather.settings import ANSWERING, chosen

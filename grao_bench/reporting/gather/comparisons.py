@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, first_answers, no_references
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import EvalRecord, first_answers, no_references
 from grao_bench.reporting.gather.intervals import LEVEL, cluster_codes, crossed_error
 
 POWER = 0.8

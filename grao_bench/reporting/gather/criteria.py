@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from grao_bench.records import Criteria, EvalRecord
+from grao_bench.core.records import Criteria, EvalRecord
 from grao_bench.reporting.gather.scores import answer_index, judged_in_both
 
 TOTAL, REST = "total", "rest"

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import BASE, Cell
 from grao_bench.reporting.gather.dynamics import probe_series
 from grao_bench.reporting.gather.intervals import Interval, over_seeds

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import BASE, Cell
 from grao_bench.reporting.gather.intervals import Interval, over_seeds
 

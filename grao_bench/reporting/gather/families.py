@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.reporting.gather.cells import BASE, Cell
 from grao_bench.reporting.gather.comparisons import (
     MARGIN,

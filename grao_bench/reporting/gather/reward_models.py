@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from grao_bench.pair_accuracy import PairAccuracy, Share
-from grao_bench.records import Run
+from grao_bench.core.pair_accuracy import PairAccuracy, Share
+from grao_bench.core.records import Run
 from grao_bench.reporting.text import NONE
 
 TRAINING = "training"

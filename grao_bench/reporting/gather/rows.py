@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, ProbeRecord, Run, no_references
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import EvalRecord, ProbeRecord, Run, no_references
 from grao_bench.reporting.gather.alarms import alarms, summarise
 from grao_bench.reporting.gather.cells import BASE, Cell, EvalKey
 from grao_bench.reporting.gather.comparable import base_records

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, judged, repetition_of
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import EvalRecord, judged, repetition_of
 
 Ties = Literal["loss", "win", "half"]
 

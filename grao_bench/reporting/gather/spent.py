@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import Cell
 
 COUNTED = {

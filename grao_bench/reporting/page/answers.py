@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from grao_bench.records import EvalRecord, Run, first_answers
+from grao_bench.core.records import EvalRecord, Run, first_answers
 from grao_bench.reporting.gather.cells import BASE, Cell, EvalKey
 from grao_bench.reporting.gather.order import set_order
 

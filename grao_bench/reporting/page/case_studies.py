@@ -10,8 +10,8 @@ from statistics import pvariance
 
 import pandas as pd
 
-from grao_bench.errors import UserError
-from grao_bench.records import EvalRecord, first_answers, judged
+from grao_bench.core.errors import UserError
+from grao_bench.core.records import EvalRecord, first_answers, judged
 from grao_bench.reporting import paper
 from grao_bench.reporting.tables.choice import Table
 from grao_bench.reporting.tables.sheets import Grid, Sheet

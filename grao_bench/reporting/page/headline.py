@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import BASE
 from grao_bench.reporting.gather.comparisons import Difference, between
 from grao_bench.reporting.gather.families import Comparison, Questions

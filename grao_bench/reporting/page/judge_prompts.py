@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.reporting import paper
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.text import slug

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from grao_bench.records import RunInfo
+from grao_bench.core.records import RunInfo
 from grao_bench.reporting.figures.drawing import Drawing
 from grao_bench.reporting.gather.alarms import RULES
 from grao_bench.reporting.gather.cells import Cell

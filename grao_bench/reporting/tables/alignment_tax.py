@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from grao_bench.records import Run, TaskRecord
+from grao_bench.core.records import Run, TaskRecord
 from grao_bench.reporting.gather.cells import BASE, Cell
 from grao_bench.reporting.gather.comparisons import detectable
 from grao_bench.reporting.gather.intervals import Interval, from_error, over_seeds

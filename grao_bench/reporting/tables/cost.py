@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.intervals import over_seeds
 from grao_bench.reporting.gather.spent import COUNTED, counts_of

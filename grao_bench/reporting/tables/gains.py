@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from grao_bench.records import Criteria
+from grao_bench.core.records import Criteria
 from grao_bench.reporting.gather.cells import BASE, Cell
 from grao_bench.reporting.gather.comparable import base_records
 from grao_bench.reporting.gather.criteria import FORMAL, REST, TOTAL, by_kind, formal_share, gains, room

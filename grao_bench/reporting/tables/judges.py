@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import BASE
 from grao_bench.reporting.gather.comparisons import paired
 from grao_bench.reporting.gather.intervals import PERCENT, Interval, over_seeds

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.dynamics import METRIC, best_gain, probe_series
 from grao_bench.reporting.gather.intervals import Interval, over_seeds

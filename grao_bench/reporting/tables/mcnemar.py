@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.comparisons import mcnemar
 from grao_bench.reporting.tables.differences import (
     p_text,

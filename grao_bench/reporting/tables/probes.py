@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from grao_bench.records import Run
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import BASE, Cell
 from grao_bench.reporting.gather.intervals import Interval, from_error, over_seeds
 from grao_bench.reporting.gather.rows import kept_probe

@@ -7,8 +7,8 @@ from dataclasses import fields
 
 import pandas as pd
 
-from grao_bench.pair_accuracy import PairAccuracy, Share
-from grao_bench.records import Run
+from grao_bench.core.pair_accuracy import PairAccuracy, Share
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.reward_models import TRAINING, interval_text
 from grao_bench.reporting.tables.sheets import Grid, Sheet
 from grao_bench.reporting.text import NONE

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from grao_bench.records import EvalRecord
+from grao_bench.core.records import EvalRecord
 from grao_bench.reporting.gather.intervals import over_seeds
 from grao_bench.reporting.gather.scores import reward_statistics
 from grao_bench.reporting.tables.choice import Table

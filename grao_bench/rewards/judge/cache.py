@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 _BUSY_SECONDS = 60.0
 _SCHEMA = """

@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from typing import Any
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.rewards.judge.cache import Prices, Reply, ReplyCache, Usage
 
 REMINDER = "\n\nYour last reply could not be read. Write one of these three lines and nothing else:\n1 > 2\n1 = 2\n1 < 2"

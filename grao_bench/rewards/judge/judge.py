@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.records import JudgeCounts
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.records import JudgeCounts
+from grao_bench.core.types import Verdict
+from grao_bench.core.values import REACHES, READS, value_hash
 from grao_bench.rewards.judge.cache import Reply, ReplyCache
 from grao_bench.rewards.judge.client import Client, Endpoint
 from grao_bench.rewards.judge.pairing import Tally, Unfinished
@@ -23,8 +25,6 @@ from grao_bench.rewards.judge.prompt import (
     prompt_digest,
 )
 from grao_bench.rewards.judge.replies import parse
-from grao_bench.types import Verdict
-from grao_bench.values import REACHES, READS, value_hash
 
 ENOUGH_TO_TELL = 20
 """Judgements from which on the share of excluded ones is held against max_excluded."""

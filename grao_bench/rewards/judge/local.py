@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import DataSpec, RewardRequest
-from grao_bench.records import JudgeCounts
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.records import JudgeCounts
+from grao_bench.core.types import Verdict
+from grao_bench.core.values import READS, value_hash
 from grao_bench.rewards.judge.judge import check_fields
 from grao_bench.rewards.judge.pairing import Tally, Unfinished
 from grao_bench.rewards.judge.prompt import (
@@ -21,8 +23,6 @@ from grao_bench.rewards.judge.prompt import (
     orders_asked,
     prompt_digest,
 )
-from grao_bench.types import Verdict
-from grao_bench.values import READS, value_hash
 
 SIGNS = (1, 0, -1)
 """What VERDICTS say of the text that stands first."""

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
-from grao_bench.interfaces import RewardRequest
-from grao_bench.records import JudgeCounts
+from grao_bench.core.interfaces import RewardRequest
+from grao_bench.core.records import JudgeCounts
+from grao_bench.core.types import Verdict
 from grao_bench.rewards.judge.prompt import Order
-from grao_bench.types import Verdict
 
 Unfinished = Literal["lose", "judge"]
 

@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from grao_bench.errors import UserError
-from grao_bench.types import Role, Turn
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Role, Turn
 
 Orders = Literal["both", "model_first", "reference_first"]
 Order = Literal["model_first", "reference_first"]

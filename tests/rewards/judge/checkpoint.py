@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from grao_bench.interfaces import RewardRequest
+from grao_bench.core.interfaces import RewardRequest
 from grao_bench.rewards.judge.prompt import load_prompt
 
 from .setting import request

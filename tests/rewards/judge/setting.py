@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from grao_bench.interfaces import Dataset, DataSpec, RewardRequest
+from grao_bench.core.interfaces import Dataset, DataSpec, RewardRequest
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.judge.judge import JudgeSource
-from grao_bench.specs import load
-from grao_bench.types import Example, Turn
 
 from .fault_server import MODEL
 

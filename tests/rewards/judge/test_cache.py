@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 from grao_bench.rewards.judge.cache import Account, Prices, Reply, ReplyCache, Usage
 
 PRICES = Prices(prompt=2.0, completion=10.0)

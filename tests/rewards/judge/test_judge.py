@@ -10,13 +10,13 @@ import jaxtyping
 import pytest
 import yaml
 
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardSource, RewardSpec, TellingSource
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardSource, RewardSpec, TellingSource
+from grao_bench.core.specs import conf_dir, load
+from grao_bench.core.values import check_types
 from grao_bench.rewards.judge.client import _retry_after
 from grao_bench.rewards.judge.judge import LLMJudge
 from grao_bench.rewards.judge.prompt import load_prompt
-from grao_bench.specs import conf_dir, load
-from grao_bench.values import check_types
 
 from .fault_server import KEY, MODEL, Behaviour, serving
 from .setting import KEY_VARIABLE, AnyData, judge, request, requests, right

@@ -10,16 +10,16 @@ import pytest
 import torch
 import yaml
 
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import RewardSource, RewardSpec, TellingSource
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import RewardSource, RewardSpec, TellingSource
+from grao_bench.core.process import process_settings
+from grao_bench.core.specs import conf_dir
 from grao_bench.models.likelihood import LikelihoodModel, Likelihoods
 from grao_bench.models.load import load_causal_lm
 from grao_bench.models.policy import Policy
-from grao_bench.process import process_settings
 from grao_bench.rewards.judge.local import LocalJudge, LocalJudgeSource, ScorerSpec
 from grao_bench.rewards.judge.prompt import VERDICTS
-from grao_bench.specs import conf_dir
+from grao_bench.text.tokens import TextCodec
 
 from ...small import tiny_llama, word_tokenizer
 from .checkpoint import END, USER, LittleJudge

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Turn
 from grao_bench.rewards.judge.prompt import QUOTE, VERDICTS, JudgePrompt, load_prompt, orders_asked
-from grao_bench.types import Turn
 
 from .fault_server import texts_of
 

@@ -11,9 +11,12 @@ from typing import get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from grao_bench.data.control import MARK, MarkedEncoder
-from grao_bench.data.shorten import shortened
-from grao_bench.data.template import (
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Answer, Prompt, PromptFormat, Turn
+from grao_bench.text.control import MARK, MarkedEncoder
+from grao_bench.text.dialogue import OPENING, as_text, render
+from grao_bench.text.shorten import shortened
+from grao_bench.text.template import (
     REFUSALS,
     Frame,
     control_tokens,
@@ -23,9 +26,6 @@ from grao_bench.data.template import (
     rendered,
     role_markers,
 )
-from grao_bench.dialogue import OPENING, as_text, render
-from grao_bench.errors import UserError
-from grao_bench.types import Answer, Prompt, PromptFormat, Turn
 
 __all__ = ["TextCodec", "TruncationCount", "render"]
 

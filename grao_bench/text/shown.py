@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from grao_bench.data.tokens import TextCodec
+from grao_bench.text.tokens import TextCodec
 
 _EDGE, _AROUND = 24, 8
 """Tokens that are spelt at both ends of many; tokens before a text that are decoded with it."""

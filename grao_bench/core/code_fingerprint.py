@@ -25,7 +25,7 @@ from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from grao_bench.module_source import (
+from grao_bench.core.module_source import (
     DEFINITION,
     ModuleSource,
     apart,

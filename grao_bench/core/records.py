@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grao_bench.errors import UserError
-from grao_bench.old_records import typed
-from grao_bench.pair_accuracy import PairAccuracy, read_accuracy
-from grao_bench.values import check_types
+from grao_bench.core.errors import UserError
+from grao_bench.core.old_records import typed
+from grao_bench.core.pair_accuracy import PairAccuracy, read_accuracy
+from grao_bench.core.values import check_types
 
 PARTIAL = ".partial"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from grao_bench.devices import resolve_device
+from grao_bench.core.devices import resolve_device
+from grao_bench.core.precision import emulated, times_slower
 from grao_bench.experiment import Experiment
-from grao_bench.precision import emulated, times_slower
 from grao_bench.rewards.reward_folder import read_record
 from grao_bench.rewards.reward_model import RewardModel
 from grao_bench.rewards.shaping import Shaped

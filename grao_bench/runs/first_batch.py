@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from grao_bench.data.shown import Shown, quoted
+from grao_bench.core.types import Batch, Example
 from grao_bench.runs.cell import Cell
-from grao_bench.types import Batch, Example
+from grao_bench.text.shown import Shown, quoted
 
 PROMPTS = 3
 """How many prompts are shown, with all their answers."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from grao_bench.errors import UserError
-from grao_bench.precision import bfloat16_in_hardware
+from grao_bench.core.errors import UserError
+from grao_bench.core.precision import bfloat16_in_hardware
 
 
 def resolve_device(device: str, key: str = "model.device") -> torch.device:

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 import grao_bench
-from grao_bench.errors import UserError
-from grao_bench.values import REACHES
+from grao_bench.core.errors import UserError
+from grao_bench.core.values import REACHES
 
 
 def conf_dir() -> Path:

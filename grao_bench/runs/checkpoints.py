@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec
+from grao_bench.core.process import process_settings
+from grao_bench.core.provenance import weights_fingerprint
+from grao_bench.core.records import read_info, read_run, write_info
+from grao_bench.core.specs import load
+from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.experiment import Evaluation, Experiment
-from grao_bench.interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec
 from grao_bench.models.adapters import base_of, is_adapter
 from grao_bench.models.build import base_spec, load_policy
 from grao_bench.models.hub import fetched_config, is_hub_id
 from grao_bench.models.load import local
-from grao_bench.process import process_settings
-from grao_bench.provenance import weights_fingerprint
-from grao_bench.records import read_info, read_run, write_info
 from grao_bench.reporting.gather.comparable import base_records
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.gather.scores import scores
@@ -24,9 +26,7 @@ from grao_bench.runs.bases import evaluate_untrained
 from grao_bench.runs.cell import evaluation_sets, models_wanted
 from grao_bench.runs.check import check
 from grao_bench.runs.evaluate import OnTask, Tested, evaluating, told_by
-from grao_bench.specs import load
 from grao_bench.training.loop import Budget
-from grao_bench.types import Batch, Loss, Needs, PolicyOutput, Updates
 
 SHOWN = {"ras": "RAS {:.1f}%", "nag_mean": "nag_mean {:.1f}%", "reward": "mean reward {:.3g}"}
 """The scores that the command line prints."""

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 HASH_VERSION = 2
 """Of `value_hash`, and of what goes into it: a new one where equal hashes would no longer mean

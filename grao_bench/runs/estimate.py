@@ -15,19 +15,19 @@ from typing import Any
 
 import torch
 
+from grao_bench.core.interfaces import Dataset, Models, RewardRequest, RewardSource, TellingSource
+from grao_bench.core.ops import stream_seed
+from grao_bench.core.process import peak_memory, reset_peak_memory
+from grao_bench.core.types import Needs, Verdict
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.experiment import Experiment
-from grao_bench.interfaces import Dataset, Models, RewardRequest, RewardSource, TellingSource
 from grao_bench.models.head import LOGITS_PER_CHUNK, ON_CUDA
 from grao_bench.models.tiny import TinyModel
-from grao_bench.ops import stream_seed
-from grao_bench.process import peak_memory, reset_peak_memory
 from grao_bench.runs.cell import collector_of, models_wanted, prober_of, read_data
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.fit import within_length
 from grao_bench.training.loop import Trainer, train
 from grao_bench.training.ranks import ALONE
-from grao_bench.types import Needs, Verdict
 
 PATIENCE = 4.0
 """Seconds: what would take less is timed whole, and TIMES times."""

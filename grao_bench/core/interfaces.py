@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from grao_bench.records import Criteria, JudgeCounts
-from grao_bench.types import (
+from grao_bench.core.records import Criteria, JudgeCounts
+from grao_bench.core.types import (
     Answer,
     Batch,
     Example,

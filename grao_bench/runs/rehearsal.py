@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from grao_bench.errors import UserError
-from grao_bench.experiment import Experiment
-from grao_bench.interfaces import (
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import (
     Dataset,
     DataSpec,
     Objective,
@@ -30,14 +29,15 @@ from grao_bench.interfaces import (
     Sampled,
     Sampling,
 )
+from grao_bench.core.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, Updates, Verdict
+from grao_bench.core.values import value_hash
+from grao_bench.experiment import Experiment
 from grao_bench.models.toy import toy_models
 from grao_bench.rewards.trying import try_source
 from grao_bench.runs.cell import collector_of, models_wanted, require_fit
 from grao_bench.runs.identity import computed_by
 from grao_bench.training.fit import require_references, within_length
 from grao_bench.training.loop import Trainer, train
-from grao_bench.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, Updates, Verdict
-from grao_bench.values import value_hash
 
 LOOKED_AT = 32
 """Examples that are encoded with the checkpoint's own tokenizer."""

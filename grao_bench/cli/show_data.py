@@ -18,14 +18,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from grao_bench.command_line import composed, quiet_transformers, quit_with, to_value
-from grao_bench.data.shown import Shown, quoted
+from grao_bench.cli.command_line import composed, quiet_transformers, quit_with, to_value
+from grao_bench.core.errors import UserError
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.types import Example
 from grao_bench.data.sources import COMPRESSED, SUFFIXES
-from grao_bench.data.tokens import TextCodec
-from grao_bench.errors import UserError
-from grao_bench.interfaces import Dataset
+from grao_bench.text.shown import Shown, quoted
+from grao_bench.text.tokens import TextCodec
 from grao_bench.training.fit import lacks
-from grao_bench.types import Example
 
 SPLITS = ("train", "dev", "test")
 MOST = 2000

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from grao_bench.precision import fast_float32
+from grao_bench.core.precision import fast_float32
 
 T = TypeVar("T")
 _loaded: ContextVar[dict[Hashable, Any] | None] = ContextVar("loaded", default=None)

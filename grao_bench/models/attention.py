@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from grao_bench.errors import UserError
-from grao_bench.types import Batch
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Batch
 
 NAME = "grao_bench_shared_prefix"
 PAIRS_PER_BLOCK, ON_CUDA = 2**16, 2**22

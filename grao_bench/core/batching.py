@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from grao_bench.errors import UserError
-from grao_bench.types import Answer, Batch, Needs
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Answer, Batch, Needs
 
 
 def pad_rows(

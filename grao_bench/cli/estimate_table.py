@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from grao_bench.estimate import Estimate, estimate
+from grao_bench.core.process import process_settings
 from grao_bench.experiment import Experiment
-from grao_bench.process import process_settings
+from grao_bench.runs.estimate import Estimate, estimate
 
 
 def estimates(experiments: Sequence[Experiment]) -> list[tuple[Estimate, int]]:

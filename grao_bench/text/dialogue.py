@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from grao_bench.types import Role, Turn
+from grao_bench.core.types import Role, Turn
 
 OPENING = "\n\nAssistant:"
 """What a prompt in HH format ends with: the answer, with its leading space, is written right after it."""

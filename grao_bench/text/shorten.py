@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from grao_bench.types import Turn
+from grao_bench.core.types import Turn
 
 Fits = Callable[[Sequence[Turn], bool], bool]
 """(turns, whether without a system turn that the format adds by itself) -> whether they fit."""

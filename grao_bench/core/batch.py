@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 _HOW = {
     "labels": "the objective needs Needs(labelled=True)",

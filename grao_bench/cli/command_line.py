@@ -18,10 +18,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grao_bench.errors import UserError
-from grao_bench.rates import rate_of
-from grao_bench.specs import conf_dir
-from grao_bench.values import check_types
+from grao_bench.cli.rates import rate_of
+from grao_bench.core.errors import UserError
+from grao_bench.core.specs import conf_dir
+from grao_bench.core.values import check_types
 
 RENAMED = {"training.learning_rate": "training.lr", "reward.batch_size": "reward.tokens_per_forward"}
 """Config keys of earlier versions, and what they are called now; UPGRADING.md lists them."""

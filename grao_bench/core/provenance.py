@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 import grao_bench
-from grao_bench.errors import UserError
-from grao_bench.types import Example
+from grao_bench.core.errors import UserError
+from grao_bench.core.types import Example
 
 _OWN, _ABSENT = "grao-bench", "not installed"
 _BENEATH = ("torch", "transformers", "tokenizers", "numpy", "hydra-core", "datasets", "joblib", "peft")

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from grao_bench.batch import Batch as Batch
-from grao_bench.batch import Loss as Loss
-from grao_bench.batch import PolicyOutput as PolicyOutput
-from grao_bench.errors import UserError
+from grao_bench.core.batch import Batch as Batch
+from grao_bench.core.batch import Loss as Loss
+from grao_bench.core.batch import PolicyOutput as PolicyOutput
+from grao_bench.core.errors import UserError
 
 Role = Literal["system", "user", "assistant"]
 PromptFormat = Literal["hh", "chat"]

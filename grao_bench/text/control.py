@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from grao_bench.errors import UserError
+from grao_bench.core.errors import UserError
 
 Part = dict[str, Any] | None
 """A normalizer or pre-tokenizer as the tokenizers library writes it."""

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from grao_bench.records import PARTIAL, StepRecord
+from grao_bench.core.records import PARTIAL, StepRecord
 
 console = Console(stderr=True, highlight=False)
 _LINE_EVERY = 30.0  # seconds between lines where there is no terminal

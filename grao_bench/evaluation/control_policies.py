@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from grao_bench.interfaces import (
+from grao_bench.core.interfaces import (
     Codec,
     Control,
     RewardRequest,
@@ -16,7 +16,7 @@ from grao_bench.interfaces import (
     Sampling,
     Seen,
 )
-from grao_bench.types import Answer, Example, Prompt
+from grao_bench.core.types import Answer, Example, Prompt
 
 
 def generic_controls(examples: Sequence[Example], train: Sequence[Example]) -> list[Control]:

@@ -1,0 +1,1 @@
+"""What the commands at the package's root share."""

@@ -1,0 +1,1 @@
+"""What everything speaks: types, protocols, pure functions, records, values and errors."""
