@@ -18,23 +18,19 @@ from grao_bench.core.interfaces import (
 )
 from grao_bench.core.process import loaded_once
 from grao_bench.core.provenance import weights_fingerprint
-from grao_bench.core.records import (
-    Lengths,
-)
+from grao_bench.core.records import Lengths
 from grao_bench.core.types import Example, Needs
 from grao_bench.core.values import value_hash
 from grao_bench.data.corpus import load_corpus_files
 from grao_bench.data.sets import tell
 from grao_bench.evaluation.probe import Prober
 from grao_bench.experiment import Experiment
-from grao_bench.models.adapters import has_adapter
+from grao_bench.models.adapters import has_adapter, untouched_experts
 from grao_bench.models.cache import cache_folder
 from grao_bench.models.of_run import read_masters
 from grao_bench.models.policy import Policy
 from grao_bench.text.tokens import TextCodec
-from grao_bench.training.checkpoint import (
-    load_masters,
-)
+from grao_bench.training.checkpoint import load_masters
 from grao_bench.training.collect import Collector
 from grao_bench.training.fit import (
     require_examples,
@@ -82,6 +78,11 @@ class Cell:
     codec: TextCodec
     examples: tuple[Example, ...]
     lengths: Lengths
+
+    @property
+    def untouched(self) -> str:
+        """A line for what of the policy stays as it is; or ""."""
+        return untouched_experts(self.trainer.policy.model) or ""
 
 
 def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None] | None = None) -> Cell:

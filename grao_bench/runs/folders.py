@@ -6,24 +6,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import (
-    PARTIAL,
-    RunInfo,
-    read_info,
-)
+from grao_bench.core.records import PARTIAL, RunInfo, read_info
 from grao_bench.core.values import describe
 from grao_bench.experiment import Experiment
 from grao_bench.models.adapters import has_adapter, merged, save_adapter
+from grao_bench.models.of_run import write_masters
 from grao_bench.models.policy import Policy
 from grao_bench.runs.identity import computed_by, differences
 from grao_bench.text.tokens import TextCodec
+from grao_bench.training.checkpoint import named_masters
+from grao_bench.training.loop import Trainer
 
 BEGUN = "begun.json"
 """In the folder of an unfinished run: what it was begun with."""
@@ -136,12 +136,38 @@ def complete(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save_model(policy: Policy, codec: TextCodec, folder: Path, how: str | None) -> None:
-    """`how`, see `Experiment.save_model`: a whole model that AutoModelForCausalLM and AutoTokenizer
-    load, and that generates up to the tokens that ended its answers here, or an adapter for
-    `PeftModel.from_pretrained(base, folder)`."""
+def leave(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts, by name, into a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def fault_left_in(partial: Path) -> Iterator[None]:
+    """What goes wrong within is left in the folder's error.txt."""
+    try:
+        yield
+    except BaseException as error:
+        plain = isinstance(error, UserError)
+        reason = str(error) if plain else f"{type(error).__name__}: {error}"
+        leave(partial, {"error.txt": " ".join(reason.split()) + "\n"})
+        raise
+
+
+def save_model(trainer: Trainer, codec: TextCodec, run: Path, how: str | None) -> None:
+    """Leave the trained model, and its masters if it has any, in a run's folder. `how`: see
+    `Experiment.save_model`."""
     if how == "none":
         return
+    _save(trainer.policy, codec, run / "model", how)
+    if masters := named_masters(trainer):
+        write_masters(run, masters)
+
+
+def _save(policy: Policy, codec: TextCodec, folder: Path, how: str | None) -> None:
+    """A whole model that AutoModelForCausalLM and AutoTokenizer load, and that generates up to the
+    tokens that ended its answers here, or an adapter for `PeftModel.from_pretrained(base, folder)`."""
     adapter = has_adapter(policy.model)
     if adapter and how != "full":
         save_adapter(policy.model, folder)
