@@ -59,9 +59,9 @@ def collect(
     process's share; None where they are all of it.
     """
     prompts = _prompts(collector.codec, examples, occurrences)
+    given = _given(collector, examples, prompts, needs)
     rollouts = collector.engine.sample(prompts, needs.rollouts, collector.sampling, seed)
     _require_current(rollouts, step)
-    given = _given(collector, examples, prompts, needs)
     rows = [[*drawn, *(one.answer for one in own)] for drawn, own in zip(rollouts, given, strict=True)]
     batch = make_batch([prompt.tokens for prompt in prompts], rows, [example.id for example in examples], needs, collector.codec.pad_token)
     _require_room(batch, policy)
