@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             )
 
 
+def full_names(path: Path) -> Iterator[str]:
+    """Every module or name of grao_bench that a file imports, as far as it is spelled out."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "grao_bench":
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def own_imports(path: Path) -> Iterator[tuple[str, int]]:
     """The parts of grao_bench that a file imports: "training", "ops", ..."""
     for module, line in imports(path):
@@ -93,6 +102,22 @@ def test_imports_go_down_only(path):
         assert imported == part or below or beside, (
             f"{path}:{line}: {part} (floor {FLOOR[part]}) imports {imported} (floor {FLOOR[imported]})"
         )
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    paths = {name_of(path): path for path in MODULES}
+    reads = {}
+    for name, path in paths.items():
+        found = {module.removeprefix("grao_bench.") for module in full_names(path)}
+        reads[name] = {each for each in found if each in paths and each != name}
+    assert len([*TopologicalSorter(reads).static_order()]) == len(paths)  # CycleError names a circle
+
+
+def test_an_experiments_way_is_in_one_room():
+    """docs/architecture.md, from YAML to report: what lies below is reached by the one neighbour
+    whose matter it is."""
+    rooms = {part for part, _ in own_imports(ROOT / "runs" / "run.py")}
+    assert rooms == {"runs", "experiment", "core"}
 
 
 @every_module
