@@ -14,7 +14,7 @@ from benchmarks.settings import CACHED, GRAPHS
 from benchmarks.workload import TEMPERATURE, Task, Workload, load_tokenizer, reward
 from grao_bench.core.interfaces import RewardRequest, Sampling
 from grao_bench.core.precision import fast_float32
-from grao_bench.core.records import append_line
+from grao_bench.core.record_files import append_line
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example, Turn, Verdict
 from grao_bench.models.load import load_causal_lm

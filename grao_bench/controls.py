@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import PARTIAL, Run, RunInfo, find_runs, write_info
+from grao_bench.core.record_files import PARTIAL, find_runs, write_info
+from grao_bench.core.records import Run, RunInfo
 from grao_bench.reporting.gather.cells import CONTROL
 
 OnRow = Callable[[str, int, int], None]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from grao_bench.cli.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import RewardSpec
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import rebuild
 from grao_bench.core.values import check_types
 from grao_bench.evaluation.lm_eval import LMEval

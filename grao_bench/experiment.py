@@ -14,15 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from grao_bench.core.interfaces import (
-    DataSpec,
-    ModelSpec,
-    Objective,
-    RewardSpec,
-    RolloutSpec,
-    Sampling,
-    TrackingSpec,
-)
+from grao_bench.core.interfaces import Objective, Sampling
+from grao_bench.core.spec_interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec, TrackingSpec
 from grao_bench.core.values import value_hash
 from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval
 from grao_bench.text.dialogue import NEXT_TURN

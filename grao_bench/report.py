@@ -12,7 +12,8 @@ from typing import Literal, get_args
 from urllib.parse import quote
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import PARTIAL, Run, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
+from grao_bench.core.record_files import PARTIAL, find_runs, find_unfinished, plain_or_gz, read_info, read_lines, read_run, write_lines
+from grao_bench.core.records import Run
 from grao_bench.reporting import paper_claims
 from grao_bench.reporting.figures.drawing import Drawing
 from grao_bench.reporting.figures.every import draw_all

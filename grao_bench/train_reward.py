@@ -18,11 +18,12 @@ from omegaconf import DictConfig
 from grao_bench.cli.command_line import hydra_main, quiet_transformers, quit_with, to_value
 from grao_bench.core.batching import context
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import Dataset, DataSpec, ModelSpec
+from grao_bench.core.interfaces import Dataset
 from grao_bench.core.ops import stream_seed
 from grao_bench.core.process import process_settings
 from grao_bench.core.provenance import weights_fingerprint
-from grao_bench.core.records import PARTIAL
+from grao_bench.core.record_files import PARTIAL
+from grao_bench.core.spec_interfaces import DataSpec, ModelSpec
 from grao_bench.core.types import Example
 from grao_bench.core.values import describe
 from grao_bench.data.corpus import load_corpus_files

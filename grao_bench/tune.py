@@ -25,7 +25,7 @@ from grao_bench.cli.command_line import composed, quiet_transformers, quit_with,
 from grao_bench.core.errors import UserError
 from grao_bench.core.process import process_settings
 from grao_bench.core.provenance import code_revision
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import conf_dir
 from grao_bench.experiment import Experiment
 from grao_bench.runs.cell import read_data

@@ -10,7 +10,7 @@ import pytest
 from grao_bench import controls
 from grao_bench.controls import add_controls
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import load
 from grao_bench.evaluation.control_policies import _first_best
 from grao_bench.report import build_report

@@ -28,7 +28,8 @@ import grao_bench
 from grao_bench.core.interfaces import Sampling
 from grao_bench.core.ops import stream_seed
 from grao_bench.core.provenance import weights_fingerprint
-from grao_bench.core.records import StepRecord, read_records, read_run
+from grao_bench.core.record_files import read_records, read_run
+from grao_bench.core.records import StepRecord
 from grao_bench.core.specs import load
 from grao_bench.core.types import Prompt
 from grao_bench.runs.cell import build

@@ -9,7 +9,7 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from grao_bench.core.process import process_settings
-from grao_bench.core.records import read_info, read_run
+from grao_bench.core.record_files import read_info, read_run
 from grao_bench.core.specs import load
 from grao_bench.runs.estimate import estimate
 from grao_bench.runs.run import run

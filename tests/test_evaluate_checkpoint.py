@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import load
 from grao_bench.report import build_report
 from grao_bench.runs.checkpoints import CheckpointEvaluation, evaluate_checkpoint

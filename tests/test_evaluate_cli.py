@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.report import build_report
 from grao_bench.runs.run import run
 from tests.cells import cell, snapshot

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from grao_bench.core.interfaces import RewardRequest
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import rebuild
 from grao_bench.text.dialogue import OPENING, render
 from grao_bench.text.shown import Shown

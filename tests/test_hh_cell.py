@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from tests.cells import TINY_BASE
 
 FOLDER = Path(os.environ.get("GRAO_BENCH_HH") or Path(__file__).parents[1] / "../shared/data/hh-rlhf").resolve()

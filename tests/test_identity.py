@@ -14,7 +14,7 @@ import pytest
 
 from grao_bench.core.errors import UserError
 from grao_bench.core.interfaces import Objective
-from grao_bench.core.records import find_runs, read_info, read_run
+from grao_bench.core.record_files import find_runs, read_info, read_run
 from grao_bench.core.specs import load
 from grao_bench.evaluate import load_experiment
 from grao_bench.objectives.sft import SFT

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
-from grao_bench.core.records import read_info, read_run
+from grao_bench.core.record_files import read_info, read_run
 from grao_bench.core.specs import rebuild
 from grao_bench.text.dialogue import OPENING, render
 from tests.pretrained import pretrained

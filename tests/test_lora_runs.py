@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from grao_bench.core.errors import UserError
 from grao_bench.core.provenance import weights_fingerprint
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import load
 from grao_bench.evaluate import load_experiment
 from grao_bench.models.scorer import Scorer, load_classifier, score_rows

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from grao_bench.core.records import StepRecord, append_line
+from grao_bench.core.record_files import append_line
+from grao_bench.core.records import StepRecord
 from grao_bench.runs.progress import GridState, grid_state, step_note
 
 

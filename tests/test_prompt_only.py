@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from tests.cells import TINY_BASE, world_rows, write_rows
 
 PROMPTS = ("data=jsonl", "data.train=prompts.jsonl", "data.name=prompts", "evaluation.sets=own")

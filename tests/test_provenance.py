@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 from grao_bench.core.errors import UserError
 from grao_bench.core.provenance import code_revision, data_fingerprint, environment, package_versions, weights_fingerprint
-from grao_bench.core.records import read_info
+from grao_bench.core.record_files import read_info
 from grao_bench.core.types import Example, Turn
 from grao_bench.runs.run import run
 from tests.cells import cell, small

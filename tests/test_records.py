@@ -11,14 +11,7 @@ from pathlib import Path
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import (
-    Criteria,
-    EvalRecord,
-    JudgeCounts,
-    Lengths,
-    ProbeRecord,
-    RunInfo,
-    StepRecord,
+from grao_bench.core.record_files import (
     append_line,
     find_runs,
     find_unfinished,
@@ -30,6 +23,7 @@ from grao_bench.core.records import (
     write_info,
     write_lines,
 )
+from grao_bench.core.records import Criteria, EvalRecord, JudgeCounts, Lengths, ProbeRecord, RunInfo, StepRecord
 
 STEP = StepRecord(step=1, metrics={"loss": 0.1 + 0.2, "lr": 1e-6}, prompts=8, answers=64, generated_tokens=512, forward_tokens=900)
 PROBE = ProbeRecord(step=0, metrics={"kl": 0.0, "ras": 1 / 3})

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from grao_bench.core.errors import UserError
 from grao_bench.core.process import peak_memory, process_settings, reset_peak_memory
 from grao_bench.core.provenance import weights_fingerprint
-from grao_bench.core.records import EvalRecord, Lengths, find_unfinished, read_records, read_run
+from grao_bench.core.record_files import find_unfinished, read_records, read_run
+from grao_bench.core.records import EvalRecord, Lengths
 from grao_bench.core.specs import load, rebuild
 from grao_bench.core.values import HASH_VERSION, value_hash
 from grao_bench.models.build import load_policy

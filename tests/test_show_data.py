@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from grao_bench.cli.show_data import MOST, _percentile, _some
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example
 from tests.cells import TINY_BASE, world_rows, write_rows

@@ -10,7 +10,7 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import load
 from grao_bench.runs.run import run
 from tests.cells import cell

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import load
 from grao_bench.runs.run import run
 from tests.cells import RESULTS, SMALL_WORLD, TINY_BASE, cell, contents, snapshot, world_rows, write_rows

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.reward_folder import accuracy_of, shared_pairs
 from grao_bench.train_reward import halves

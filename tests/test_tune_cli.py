@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from grao_bench.core.records import find_runs
+from grao_bench.core.record_files import find_runs
 from grao_bench.core.specs import conf_dir
 from grao_bench.tune import Tuning, read_protocol
 

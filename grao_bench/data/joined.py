@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from grao_bench.core.interfaces import Dataset, DataSpec
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.spec_interfaces import DataSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import TaskRecord, read_records, write_lines
+from grao_bench.core.record_files import read_records, write_lines
+from grao_bench.core.records import TaskRecord
 from grao_bench.evaluation.tasks import FOLDER
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted
+from grao_bench.core.interfaces import Models, ModelsWanted
 from grao_bench.core.ops import stream_seed
+from grao_bench.core.spec_interfaces import AdapterSpec, ModelSpec
 from grao_bench.models.adapters import (
     base_of,
     is_adapter,

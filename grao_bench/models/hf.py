@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 
 from grao_bench.core.devices import resolve_device
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted, Ranks
+from grao_bench.core.interfaces import Models, ModelsWanted, Ranks
 from grao_bench.core.provenance import content_digest
+from grao_bench.core.spec_interfaces import AdapterSpec, ModelSpec
 from grao_bench.core.types import LogpTemperature, PromptFormat
 from grao_bench.core.values import READS
 from grao_bench.models.adapters import adapter_config, is_adapter

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import AdapterSpec, Models, ModelsWanted, Ranks
+from grao_bench.core.interfaces import Models, ModelsWanted, Ranks
 from grao_bench.core.provenance import content_digest, tensors_fingerprint
+from grao_bench.core.spec_interfaces import AdapterSpec
 from grao_bench.core.specs import conf_dir
 from grao_bench.core.types import LogpTemperature
 from grao_bench.core.values import READS

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import read_info
+from grao_bench.core.record_files import read_info
 
 MASTERS_FILE = "masters.safetensors"
 

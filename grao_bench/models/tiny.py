@@ -19,10 +19,11 @@ import torch
 from grao_bench.core.batching import pad_rows
 from grao_bench.core.devices import resolve_device
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import AdapterSpec, Models, ModelsWanted, Ranks
+from grao_bench.core.interfaces import Models, ModelsWanted, Ranks
 from grao_bench.core.ops import stream_seed
 from grao_bench.core.process import process_settings
 from grao_bench.core.provenance import content_digest
+from grao_bench.core.spec_interfaces import AdapterSpec
 from grao_bench.core.types import LogpTemperature
 from grao_bench.core.values import READS
 from grao_bench.models.build import build_models

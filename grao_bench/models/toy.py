@@ -14,8 +14,9 @@ import torch
 
 from grao_bench.core.devices import resolve_device, resolve_dtype
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import AdapterSpec, Models, ModelSpec, ModelsWanted
+from grao_bench.core.interfaces import Models, ModelsWanted
 from grao_bench.core.process import loaded_once
+from grao_bench.core.spec_interfaces import AdapterSpec, ModelSpec
 from grao_bench.models.build import load_codec
 from grao_bench.models.hub import fetched_config, is_hub_id
 from grao_bench.models.policy import Policy

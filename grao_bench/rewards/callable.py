@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 
 from grao_bench.core.code_fingerprint import code_fingerprint
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.interfaces import RewardRequest
 from grao_bench.core.ops import is_reward
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Verdict
 from grao_bench.core.values import REACHES, READS
 from grao_bench.rewards.arguments import Signature, Told, arguments

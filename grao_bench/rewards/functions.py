@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.values import REACHES, READS
 from grao_bench.rewards.callable import PythonReward, function_fingerprint, module_of
 from grao_bench.rewards.mixture import Mixture, MixtureSource, Part

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.interfaces import RewardRequest
 from grao_bench.core.ops import sign_with_ties
 from grao_bench.core.records import Criteria
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Example, Verdict
 
 Mode = Literal["ternary", "score"]

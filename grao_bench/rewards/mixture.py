@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.core.interfaces import RewardRequest, RewardSource, TellingSource
 from grao_bench.core.ops import is_reward
 from grao_bench.core.records import Criteria, JudgeCounts
+from grao_bench.core.spec_interfaces import DataSpec, RewardSpec
 from grao_bench.core.types import Verdict
 from grao_bench.core.values import value_hash
 from grao_bench.rewards.criteria import criteria_of, split_of

@@ -18,12 +18,13 @@ from transformers import AutoConfig
 
 from grao_bench.core.batching import context
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.interfaces import RewardRequest
 from grao_bench.core.ops import sign_with_ties
 from grao_bench.core.pair_accuracy import PairAccuracy
 from grao_bench.core.process import loaded_once
 from grao_bench.core.provenance import content_digest, weights_fingerprint
 from grao_bench.core.records import JudgeCounts
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Verdict
 from grao_bench.core.values import READS, value_hash
 from grao_bench.models.scorer import Row, load_classifier

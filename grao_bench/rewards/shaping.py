@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec, TellingSource
+from grao_bench.core.interfaces import RewardRequest, RewardSource, TellingSource
 from grao_bench.core.ops import equal_but_for_rounding, is_reward
 from grao_bench.core.records import Criteria, JudgeCounts
+from grao_bench.core.spec_interfaces import DataSpec, RewardSpec
 from grao_bench.core.types import Verdict
 from grao_bench.core.values import value_hash
 from grao_bench.rewards.criteria import criteria_of

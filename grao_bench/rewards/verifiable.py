@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.interfaces import RewardRequest
 from grao_bench.core.records import Criteria
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Example, Verdict
 
 Rule = Literal["exact", "exact_words", "regex", "numeric", "gsm8k", "gsm8k_flexible"]

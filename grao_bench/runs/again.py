@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from grao_bench.core.process import process_settings
-from grao_bench.core.records import RunInfo, read_info, write_info
+from grao_bench.core.record_files import read_info, write_info
+from grao_bench.core.records import RunInfo
 from grao_bench.experiment import Experiment
 from grao_bench.models.build import base_spec, load_policy
 from grao_bench.models.of_run import model_of

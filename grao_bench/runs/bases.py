@@ -10,7 +10,8 @@ from typing import Any
 from filelock import FileLock
 
 from grao_bench.core.provenance import environment, weights_fingerprint
-from grao_bench.core.records import PARTIAL, RunInfo, write_info
+from grao_bench.core.record_files import PARTIAL, write_info
+from grao_bench.core.records import RunInfo
 from grao_bench.core.values import HASH_VERSION, describe, value_hash
 from grao_bench.evaluation.lm_eval import NO_TASKS
 from grao_bench.experiment import Experiment

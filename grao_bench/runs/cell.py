@@ -8,17 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import (
-    Dataset,
-    DataSpec,
-    Models,
-    ModelsWanted,
-    RewardSource,
-    RolloutEngine,
-)
+from grao_bench.core.interfaces import Dataset, Models, ModelsWanted, RewardSource, RolloutEngine
 from grao_bench.core.process import loaded_once
 from grao_bench.core.provenance import weights_fingerprint
 from grao_bench.core.records import Lengths
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Example, Needs
 from grao_bench.core.values import value_hash
 from grao_bench.data.corpus import load_corpus_files

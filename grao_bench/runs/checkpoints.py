@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec
 from grao_bench.core.process import process_settings
 from grao_bench.core.provenance import weights_fingerprint
-from grao_bench.core.records import read_info, read_run, write_info
+from grao_bench.core.record_files import read_info, read_run, write_info
+from grao_bench.core.spec_interfaces import DataSpec, ModelSpec, RewardSpec, RolloutSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Batch, Loss, Needs, PolicyOutput, Updates
 from grao_bench.experiment import Evaluation, Experiment

@@ -24,6 +24,7 @@ from grao_bench.experiment import Experiment
 from grao_bench.models.head import LOGITS_PER_CHUNK, ON_CUDA
 from grao_bench.models.tiny import TinyModel
 from grao_bench.runs.cell import collector_of, models_wanted, prober_of, read_data
+from grao_bench.runs.memory import peak_of, weights_of
 from grao_bench.training.collect import Collector, collect
 from grao_bench.training.fit import within_length
 from grao_bench.training.loop import Trainer, train
@@ -82,7 +83,7 @@ def estimate(experiment: Experiment) -> Estimate:
         parameters=_count(models.base),
         trained=_count(models.policy, trained=True),
         memory=memory,
-        peak=_peak(memory),
+        peak=peak_of(memory),
         tokens=machines.tokens(measured),
         flops=machines.flops(measured),
         step_seconds=step,
@@ -107,14 +108,6 @@ def _resident() -> int:
 
 def _count(policy: Any, trained: bool = False) -> int:
     return sum(one.numel() for one in policy.parameters() if one.requires_grad or not trained)
-
-
-def _peak(memory: Mapping[str, int]) -> int:
-    """Sampling and the gradient are never there at once."""
-    sampling = memory["key-value cache"]
-    gradient = memory["gradients"] + memory["activations"] + memory["logits chunks"]
-    lasting = ("process", "weights", "reward", "optimiser", "masters")
-    return sum(memory[name] for name in lasting) + max(sampling, gradient)
 
 
 def _drawn_out(seconds: Callable[[int], float], whole: int, first: int = 1) -> float:
@@ -288,7 +281,7 @@ class _Machines:
         return {
             "process": max(process, 0 if policy.model.device.type == "cuda" else PROCESS),
             "weights": sum(one.numel() * one.element_size() for one in unique.values()),
-            "reward": _weights_of(self.reward),
+            "reward": weights_of(self.reward),
             "gradients": trained * (4 if half else width),
             "optimiser": 2 * trained * max(width, 4),
             "masters": 4 * trained if half else 0,
@@ -327,27 +320,3 @@ def _free(source: RewardSource, key: str, notes: list[str], asked: str = "") -> 
         notes.append(f"{key}: {what}, whose time and cost are not in the figures")
         return _Unasked()
     return source
-
-
-def _weights_of(source: Any) -> int:
-    """Bytes of the models that a reward holds."""
-    found: dict[int, int] = {}
-    waiting, seen = [source], set()
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen or isinstance(one, str | bytes | int | float | torch.Tensor):
-            continue
-        seen.add(id(one))
-        if isinstance(one, torch.nn.Module):
-            found |= {id(p): p.numel() * p.element_size() for p in one.parameters()}
-        elif isinstance(one, Mapping):
-            waiting += one.values()
-        elif isinstance(one, list | tuple):
-            waiting += one
-        elif hasattr(one, "func"):  # a partial
-            waiting += [one.func, *one.args, *one.keywords.values()]
-        elif hasattr(one, "__self__"):
-            waiting.append(one.__self__)
-        elif type(one).__module__.startswith("grao_bench."):
-            waiting += vars(one).values() if hasattr(one, "__dict__") else []
-    return sum(found.values())

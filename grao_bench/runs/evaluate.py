@@ -9,7 +9,8 @@ from pathlib import Path
 from grao_bench.core.interfaces import RewardSource, RolloutEngine, TellingSource
 from grao_bench.core.ops import stream_seed
 from grao_bench.core.provenance import data_fingerprint
-from grao_bench.core.records import Criteria, JudgeCounts, write_lines
+from grao_bench.core.record_files import write_lines
+from grao_bench.core.records import Criteria, JudgeCounts
 from grao_bench.core.values import value_hash
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import evaluate_tasks

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import PARTIAL, RunInfo, read_info
+from grao_bench.core.record_files import PARTIAL, read_info
+from grao_bench.core.records import RunInfo
 from grao_bench.core.values import describe
 from grao_bench.experiment import Experiment
 from grao_bench.models.adapters import has_adapter, merged, save_adapter

@@ -21,7 +21,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from grao_bench.core.records import PARTIAL, StepRecord
+from grao_bench.core.record_files import PARTIAL
+from grao_bench.core.records import StepRecord
 
 console = Console(stderr=True, highlight=False)
 _LINE_EVERY = 30.0  # seconds between lines where there is no terminal

@@ -19,16 +19,8 @@ import numpy as np
 import torch
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import (
-    Dataset,
-    DataSpec,
-    Objective,
-    RewardRequest,
-    RewardSpec,
-    RolloutEngine,
-    Sampled,
-    Sampling,
-)
+from grao_bench.core.interfaces import Dataset, Objective, RewardRequest, RolloutEngine, Sampled, Sampling
+from grao_bench.core.spec_interfaces import DataSpec, RewardSpec
 from grao_bench.core.types import Answer, Batch, Example, Loss, Needs, PolicyOutput, Prompt, Updates, Verdict
 from grao_bench.core.values import value_hash
 from grao_bench.experiment import Experiment

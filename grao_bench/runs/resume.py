@@ -8,14 +8,8 @@ from pathlib import Path
 
 import torch
 
-from grao_bench.core.records import (
-    ProbeRecord,
-    StepRecord,
-    append_line,
-    read_lines,
-    read_records,
-    write_lines,
-)
+from grao_bench.core.record_files import append_line, read_lines, read_records, write_lines
+from grao_bench.core.records import ProbeRecord, StepRecord
 from grao_bench.core.types import Batch
 from grao_bench.runs.cell import Cell
 from grao_bench.runs.first_batch import first_batch

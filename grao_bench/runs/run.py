@@ -11,7 +11,8 @@ import yaml
 from filelock import FileLock
 
 from grao_bench.core.process import peak_memory, process_settings, reset_peak_memory
-from grao_bench.core.records import ProbeRecord, RunInfo, StepRecord, write_info
+from grao_bench.core.record_files import write_info
+from grao_bench.core.records import ProbeRecord, RunInfo, StepRecord
 from grao_bench.core.values import describe
 from grao_bench.experiment import Experiment
 from grao_bench.runs.bases import evaluate_bases

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from grao_bench.core.records import (
-    EvalRecord,
-    no_references,
-    read_run,
-)
+from grao_bench.core.record_files import read_run
+from grao_bench.core.records import EvalRecord, no_references
 from grao_bench.reporting.gather.alarms import alarms
 from grao_bench.reporting.gather.scores import scores, without_reference
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from grao_bench.core.batching import check_length
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import Dataset, DataSpec, Objective, RewardSpec
+from grao_bench.core.interfaces import Dataset, Objective
 from grao_bench.core.records import Lengths
+from grao_bench.core.spec_interfaces import DataSpec, RewardSpec
 from grao_bench.core.specs import choices
 from grao_bench.core.types import Answer, Example, Needs, Slot
 from grao_bench.data.pairs import position

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from grao_bench.core.interfaces import DataSpec
 from grao_bench.core.pair_accuracy import PairAccuracy
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Example
 from grao_bench.models.scorer import Scorer
 from grao_bench.rewards.bag_of_words import fit_bag_of_words

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import Dataset, DataSpec
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example, Turn
 from grao_bench.data.columns import Columns

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import Dataset, DataSpec
+from grao_bench.core.interfaces import Dataset
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Turn
 from grao_bench.data.gsm8k import GSM8KData

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Turn
 from grao_bench.data.hh import HHData, read_pair
 from grao_bench.data.pairs import Fault

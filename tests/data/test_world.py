@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Example, Turn
 from grao_bench.data.splits import dialogue_keys
 from grao_bench.data.world import (

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from grao_bench.core.interfaces import RolloutEngine, Sampling
-from grao_bench.core.records import Run, read_run
+from grao_bench.core.record_files import read_run
+from grao_bench.core.records import Run
 from grao_bench.core.specs import load
 from grao_bench.core.types import Prompt, Turn
 from tests.cells import SMALL_WORLD, TINY_BASE, small

@@ -18,7 +18,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import TaskRecord, read_records, read_run
+from grao_bench.core.record_files import read_records, read_run
+from grao_bench.core.records import TaskRecord
 from grao_bench.core.specs import load
 from grao_bench.evaluation.engine_lm import EngineLM
 from grao_bench.evaluation.lm_eval import NO_TASKS, LMEval, evaluate_tasks

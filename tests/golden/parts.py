@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grao_bench.core.interfaces import RewardRequest, RewardSpec, Sampling
+from grao_bench.core.interfaces import RewardRequest, Sampling
 from grao_bench.core.provenance import data_fingerprint
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import load
 from grao_bench.data.world import WorldData
 from grao_bench.models.load import load_causal_lm

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import read_info
+from grao_bench.core.record_files import read_info
 from grao_bench.core.specs import load
 from grao_bench.models.kept import RECORD, check_kept, corpus_digest, read_kept
 

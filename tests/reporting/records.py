@@ -8,17 +8,8 @@ from typing import Any
 
 import yaml
 
-from grao_bench.core.records import (
-    Criteria,
-    EvalRecord,
-    JudgeCounts,
-    ProbeRecord,
-    RunInfo,
-    StepRecord,
-    TaskRecord,
-    write_info,
-    write_lines,
-)
+from grao_bench.core.record_files import write_info, write_lines
+from grao_bench.core.records import Criteria, EvalRecord, JudgeCounts, ProbeRecord, RunInfo, StepRecord, TaskRecord
 
 HELPFUL, HARMLESS = "world_helpful", "world_harmless"
 

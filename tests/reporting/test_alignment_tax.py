@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from grao_bench.core.records import TaskRecord, find_runs, find_unfinished
+from grao_bench.core.record_files import find_runs, find_unfinished
+from grao_bench.core.records import TaskRecord
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.tables.alignment_tax import alignment_tax

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from grao_bench.core.records import find_runs
+from grao_bench.core.record_files import find_runs
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.page.answers import answer_sets
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import find_runs
+from grao_bench.core.record_files import find_runs
 from grao_bench.reporting.gather.rows import score
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.page.case_studies import case_studies

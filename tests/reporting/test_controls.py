@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from grao_bench.core.records import find_runs, read_info, write_info
+from grao_bench.core.record_files import find_runs, read_info, write_info
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.rows import score
 from grao_bench.reporting.gather.runs import gather

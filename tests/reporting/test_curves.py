@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from grao_bench.core.records import ProbeRecord, StepRecord, find_runs
+from grao_bench.core.record_files import find_runs
+from grao_bench.core.records import ProbeRecord, StepRecord
 from grao_bench.reporting.gather.curves import beta_lambda_map, component_shares, group_size_curve, kl_points, probe_curve, step_curve
 from grao_bench.reporting.gather.rows import score
 from grao_bench.reporting.gather.runs import gather

@@ -9,7 +9,8 @@ from html import unescape
 
 import pytest
 
-from grao_bench.core.records import ProbeRecord, StepRecord, find_runs, find_unfinished
+from grao_bench.core.record_files import find_runs, find_unfinished
+from grao_bench.core.records import ProbeRecord, StepRecord
 from grao_bench.reporting.figures.every import draw_all
 from grao_bench.reporting.figures.frontier import kl_frontier
 from grao_bench.reporting.figures.settings import beta_lambda, group_sizes

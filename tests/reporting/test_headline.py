@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import StepRecord, find_runs, find_unfinished
+from grao_bench.core.record_files import find_runs, find_unfinished
+from grao_bench.core.records import StepRecord
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.families import Questions
 from grao_bench.reporting.gather.rows import score

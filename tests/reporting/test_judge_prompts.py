@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grao_bench.core.records import find_runs
+from grao_bench.core.record_files import find_runs
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.page.judge_prompts import judge_prompts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.reporting.gather.origins import origins
 from grao_bench.reporting.gather.runs import gather
 from tests.reporting.records import HARMLESS, share, write_run

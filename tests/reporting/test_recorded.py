@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from grao_bench.core.interfaces import Sampling
-from grao_bench.core.records import EvalRecord, read_records, write_lines
+from grao_bench.core.record_files import read_records, write_lines
+from grao_bench.core.records import EvalRecord
 from grao_bench.core.types import Example, Turn, Verdict
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.rollouts.scripted import ScriptedEngine

@@ -13,7 +13,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from grao_bench.core.records import ProbeRecord, StepRecord, find_runs, repetition_of
+from grao_bench.core.record_files import find_runs
+from grao_bench.core.records import ProbeRecord, StepRecord, repetition_of
 from grao_bench.report import build_report, main, may_show
 
 from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished

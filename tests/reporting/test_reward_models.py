@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from grao_bench.core.pair_accuracy import PairAccuracy
-from grao_bench.core.records import JudgeCounts, find_runs, read_info
+from grao_bench.core.record_files import find_runs, read_info
+from grao_bench.core.records import JudgeCounts
 from grao_bench.report import build_report
 from grao_bench.reporting.gather.alarms import alarms
 from grao_bench.reporting.gather.reward_models import accuracies, warnings

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from grao_bench.core.records import EvalRecord, ProbeRecord, StepRecord, find_runs, find_unfinished, read_run
+from grao_bench.core.record_files import find_runs, find_unfinished, read_run
+from grao_bench.core.records import EvalRecord, ProbeRecord, StepRecord
 from grao_bench.reporting.gather.rows import score
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.tables.choice import cross_tables, main_tables

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import ProbeRecord, find_runs, find_unfinished
+from grao_bench.core.record_files import find_runs, find_unfinished
+from grao_bench.core.records import ProbeRecord
 from grao_bench.report import main as report_main
 from grao_bench.reporting.gather.families import Questions
 from grao_bench.reporting.gather.rows import score

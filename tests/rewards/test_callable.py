@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.interfaces import RewardRequest, RewardSource
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.callable import PythonReward

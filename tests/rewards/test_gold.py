@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import Dataset, DataSpec, RewardRequest, RewardSpec
+from grao_bench.core.interfaces import Dataset, RewardRequest
 from grao_bench.core.records import Criteria
+from grao_bench.core.spec_interfaces import DataSpec, RewardSpec
 from grao_bench.core.types import Example, Turn
 from grao_bench.data.world import WorldData, WorldJudge, oracle_answer
 from grao_bench.rewards.gold import GoldReward, Mode

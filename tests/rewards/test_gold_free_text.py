@@ -32,8 +32,9 @@ import pytest
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.interfaces import RewardRequest, RewardSource
 from grao_bench.core.ops import sign_with_ties
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example, Turn
 from grao_bench.data.world import BASE, CHOSEN, REJECTED, WorldData, WorldJudge, oracle_answer, profile_answer

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.interfaces import RewardRequest, RewardSource
 from grao_bench.core.records import JudgeCounts
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Answer, Example, Turn, Verdict
 from grao_bench.data.world import WorldData, WorldJudge, oracle_answer

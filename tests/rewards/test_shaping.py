@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.interfaces import RewardRequest, RewardSource
+from grao_bench.core.spec_interfaces import DataSpec, RewardSpec
 from grao_bench.core.specs import conf_dir, load, rebuild
 from grao_bench.core.types import Answer, Example, Turn, Verdict
 from grao_bench.evaluation.answers import compare

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from grao_bench.cli.command_line import sweeps_parent, to_value
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.core.specs import conf_dir, load
 from grao_bench.data.gsm8k import GSM8KData
 from grao_bench.data.world import WorldData

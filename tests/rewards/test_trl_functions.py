@@ -10,9 +10,10 @@ import pytest
 from transformers import TrainerState
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import RewardRequest, RewardSource, RewardSpec
+from grao_bench.core.interfaces import RewardRequest, RewardSource
 from grao_bench.core.provenance import data_fingerprint
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example, Turn
 from grao_bench.data.reading import read_row

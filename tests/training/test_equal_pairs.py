@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import read_info
+from grao_bench.core.record_files import read_info
 from grao_bench.core.specs import conf_dir, load
 from grao_bench.core.types import Example, Needs, Turn
 from grao_bench.objectives import load_objective

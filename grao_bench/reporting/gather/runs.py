@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.records import PARTIAL, Run
+from grao_bench.core.record_files import PARTIAL
+from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import Cell, EvalKey, Missing, start_of
 from grao_bench.reporting.gather.labels import labelled
 from grao_bench.reporting.gather.order import cell_order

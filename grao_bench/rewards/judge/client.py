@@ -4,29 +4,23 @@ ceiling of cost."""
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import os
-import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from importlib.util import find_spec
 from typing import Any
 
 from grao_bench.core.errors import UserError
-from grao_bench.rewards.judge.cache import Prices, Reply, ReplyCache, Usage
+from grao_bench.rewards.judge.cache import Reply, ReplyCache, Usage
+from grao_bench.rewards.judge.completions import reply_in, retry_after, usage_in
+from grao_bench.rewards.judge.endpoint import Endpoint
 
 REMINDER = "\n\nYour last reply could not be read. Write one of these three lines and nothing else:\n1 > 2\n1 = 2\n1 < 2"
 """Stands after a question that is asked again."""
 LONGEST_WAIT = 60.0
 """Seconds between two tries, where the endpoint asks for no longer."""
-TEMPLATE_TOKENS = 64
-"""What a chat template may add to one message, generously."""
 _MAY_HAVE_COST = (408, 409, 425)
 """Statuses below 500 of calls that may have been worked on; after 500 and above too, nobody knows."""
 _REFUSALS = (
@@ -40,85 +34,6 @@ _REFUSALS = (
     "moderation",
 )
 _TOO_LONG = ("context_length", "context length", "maximum context", "too long", "too many tokens")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """How an endpoint is asked and what that may cost. See conf/reward/judge_helpful.yaml for each field."""
-
-    model: str
-    reply_models: Sequence[str]
-    temperature: float
-    max_tokens: int
-    extra_body: Mapping[str, Any]
-    base_url: str
-    api_key_env: str | None
-    concurrency: int
-    call_timeout: float
-    total_timeout: float
-    retries: int
-    backoff: float
-    price_prompt: float
-    price_completion: float
-    max_cost: float | None
-
-    def check(self) -> None:
-        """UserError for a value that can't be, a missing package, or a key that isn't set."""
-        for key, right, rule in (
-            ("temperature", self.temperature >= 0, "at least 0"),
-            ("max_tokens", self.max_tokens >= 1, "at least 1"),
-            ("concurrency", self.concurrency >= 1, "at least 1"),
-            ("call_timeout", self.call_timeout > 0, "above 0"),
-            ("total_timeout", self.total_timeout > 0, "above 0"),
-            ("retries", self.retries >= 0, "at least 0"),
-            ("backoff", self.backoff >= 0, "at least 0"),
-            ("price_prompt", self.price_prompt >= 0, "at least 0"),
-            ("price_completion", self.price_completion >= 0, "at least 0"),
-            ("max_cost", self.max_cost is None or self.max_cost >= 0, "at least 0, or null for no ceiling"),
-        ):
-            if not right:
-                raise UserError(f"reward.{key}={getattr(self, key)}: must be {rule}")
-        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
-            # it may well be the key itself, so it is not repeated
-            raise UserError("reward.api_key_env: must name an environment variable that holds the key, and not be the key itself")
-        if not re.match(r"https?://", self.base_url):
-            raise UserError(f"reward.base_url={self.base_url}: must be an http:// or https:// address")
-        for package in ("openai", "tenacity"):
-            if find_spec(package) is None:
-                raise UserError(f"reward: an LLM judge needs the package {package}; install it with pip install 'grao-bench[judge]'")
-        self.api_key()
-
-    def api_key(self) -> str:
-        """The key, from the environment alone; UserError where it isn't there."""
-        if self.api_key_env is None:
-            return "none"
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key:
-            raise UserError(f"reward.api_key_env={self.api_key_env}: this environment variable is not set; put the endpoint's key there")
-        return key
-
-    @property
-    def prices(self) -> Prices:
-        """Per million tokens."""
-        return Prices(self.price_prompt, self.price_completion)
-
-    def key(self, prompt: str) -> str:
-        """What a reply is kept under: the model, how it is asked, and the whole prompt, thus both texts and their order."""
-        asked = [self.model, self.temperature, self.max_tokens, dict(self.extra_body), prompt]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
-
-    def bound(self, content: str) -> Usage:
-        """What a call can cost at most: no tokenizer that falls back to bytes makes more tokens than bytes."""
-        return Usage(len(content.encode("utf-8", "replace")) + TEMPLATE_TOKENS, self.max_tokens)
-
-    def is_model(self, said: str) -> bool:
-        """Whether a reply's model is the one that was asked: by name, with a date or revision behind it, or one of reply_models."""
-        if not said or said in self.reply_models:
-            return True
-        asked, said = (name.lower().rsplit("/", 1)[-1] for name in (self.model, said))
-        return said.startswith(asked) and re.fullmatch(r"(@.*|[-@]\d{4}(-?\d\d){0,2})?", said[len(asked) :]) is not None
-
-
 REACH_SECONDS = 10.0
 """How long an endpoint may take to say that it is there."""
 COUNTED = ("questions", "cached", "calls", "unreadable", "refused", "usage_not_reported")
@@ -321,7 +236,7 @@ class Client:
         """What a status other than 200 means: a fault that passes, a refusal to judge this text (a reply without a verdict), or the end."""
         endpoint, status, said = self.endpoint, int(error.status_code), self._scrubbed(error.response.text)
         if status >= 500 or status in _MAY_HAVE_COST:
-            raise PassingFault(f"status {status}", _retry_after(error.response.headers))
+            raise PassingFault(f"status {status}", retry_after(error.response.headers))
         self._settle_free(call)
         where, kept = endpoint.base_url, "run again, replies so far are kept"
         if status == 401 or status == 403:
@@ -329,7 +244,7 @@ class Client:
         if status == 402 or "insufficient_quota" in said:
             raise UserError(f"reward.base_url={where}: the account has no balance left ({status}); top it up and {kept}")
         if status == 429:
-            raise PassingFault(f"status {status}", _retry_after(error.response.headers))
+            raise PassingFault(f"status {status}", retry_after(error.response.headers))
         if status == 404:
             raise UserError(f"reward.model={endpoint.model}: {where} has no such model, or is no chat endpoint (404); mend it and {kept}")
         if any(word in said.lower() for word in (*_REFUSALS, *_TOO_LONG)):
@@ -339,7 +254,7 @@ class Client:
 
     def _settle(self, body: Any, call: int, key: str, attempt: int) -> None:
         """Enter what was reported and keep the reply, together."""
-        reply, usage = _reply_in(body), _usage_in(body)
+        reply, usage = reply_in(body), usage_in(body)
         other = reply is not None and not self.endpoint.is_model(reply.model)
         if other or reply is None:
             if usage is not None:
@@ -413,39 +328,3 @@ async def _until(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         pass
-
-
-def _reply_in(body: Any) -> Reply | None:
-    """A chat completion's words and model; None where it is none."""
-    try:
-        message = body["choices"][0]["message"]
-        text = message.get("content") or message.get("refusal") or ""
-        model = body.get("model") or ""
-    except (TypeError, KeyError, IndexError, AttributeError):
-        return None
-    return Reply(_storable(text), _storable(model)) if isinstance(text, str) and isinstance(model, str) else None
-
-
-def _storable(text: str) -> str:
-    """Without half a surrogate pair, which a reply cut in the middle of an emoji may end with, and which no file takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _usage_in(body: Any) -> Usage | None:
-    """The tokens that a completion reports; None where it reports none."""
-    usage = body.get("usage") if isinstance(body, dict) else None
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else [None]
-    if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in counts):
-        return None
-    return Usage(*counts)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that the endpoint asks to wait: a number, or a date; 0 where it says nothing that can be read."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        said = headers.get("retry-after", "0")
-        return max(0.0, float(said) if re.fullmatch(r"[\d.]+", said) else parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:
-        return 0.0

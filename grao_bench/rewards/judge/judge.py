@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.interfaces import RewardRequest
 from grao_bench.core.records import JudgeCounts
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Verdict
 from grao_bench.core.values import REACHES, READS, value_hash
 from grao_bench.rewards.judge.cache import Reply, ReplyCache
-from grao_bench.rewards.judge.client import Client, Endpoint
+from grao_bench.rewards.judge.client import Client
+from grao_bench.rewards.judge.endpoint import Endpoint
 from grao_bench.rewards.judge.pairing import Tally, Unfinished
 from grao_bench.rewards.judge.prompt import (
     JudgePrompt,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import DataSpec, RewardRequest
+from grao_bench.core.interfaces import RewardRequest
 from grao_bench.core.records import JudgeCounts
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.types import Verdict
 from grao_bench.core.values import READS, value_hash
 from grao_bench.rewards.judge.judge import check_fields

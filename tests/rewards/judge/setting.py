@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from grao_bench.core.interfaces import Dataset, DataSpec, RewardRequest
+from grao_bench.core.interfaces import Dataset, RewardRequest
+from grao_bench.core.spec_interfaces import DataSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example, Turn
 from grao_bench.rewards.judge.judge import JudgeSource

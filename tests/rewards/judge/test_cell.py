@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from grao_bench.core.records import read_run
+from grao_bench.core.record_files import read_run
 from grao_bench.rewards.judge.prompt import load_prompt
 from tests.cells import SMALL_WORLD
 

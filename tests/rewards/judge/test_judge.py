@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import RewardSource, RewardSpec, TellingSource
+from grao_bench.core.interfaces import RewardSource, TellingSource
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import conf_dir, load
 from grao_bench.core.values import check_types
-from grao_bench.rewards.judge.client import _retry_after
+from grao_bench.rewards.judge.completions import retry_after
 from grao_bench.rewards.judge.judge import LLMJudge
 from grao_bench.rewards.judge.prompt import load_prompt
 
@@ -218,12 +219,12 @@ def test_a_wait_longer_than_the_total_is_not_begun(tmp_path):
 
 
 def test_what_an_endpoint_may_say_of_waiting():
-    assert _retry_after({"retry-after": "2.5"}) == 2.5
-    assert _retry_after({"retry-after-ms": "40"}) == 0.04
-    assert _retry_after({}) == 0.0
-    assert _retry_after({"retry-after": "soon"}) == 0.0
-    assert _retry_after({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0.0
-    assert _retry_after({"retry-after": "Fri, 01 Jan 2199 00:00:00 GMT"}) > 1e9
+    assert retry_after({"retry-after": "2.5"}) == 2.5
+    assert retry_after({"retry-after-ms": "40"}) == 0.04
+    assert retry_after({}) == 0.0
+    assert retry_after({"retry-after": "soon"}) == 0.0
+    assert retry_after({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0.0
+    assert retry_after({"retry-after": "Fri, 01 Jan 2199 00:00:00 GMT"}) > 1e9
 
 
 def test_the_ceiling_holds_whatever_is_in_flight_and_raising_it_resumes(tmp_path):

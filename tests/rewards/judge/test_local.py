@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from grao_bench.core.errors import UserError
-from grao_bench.core.interfaces import RewardSource, RewardSpec, TellingSource
+from grao_bench.core.interfaces import RewardSource, TellingSource
 from grao_bench.core.process import process_settings
+from grao_bench.core.spec_interfaces import RewardSpec
 from grao_bench.core.specs import conf_dir
 from grao_bench.models.likelihood import LikelihoodModel, Likelihoods
 from grao_bench.models.load import load_causal_lm
