@@ -189,8 +189,8 @@ def require_trainable(experiment: Any, rerun: bool) -> None:
     from grao_bench.runs.cell import read_data, require_fit
     from grao_bench.runs.folders import require_model, require_resumable, require_same
     from grao_bench.runs.identity import computed_by
+    from grao_bench.runs.record import training_fingerprint
     from grao_bench.runs.rehearsal import rehearse
-    from grao_bench.runs.run import training_fingerprint
 
     dataset = read_data(experiment.data)
     require_fit(experiment, dataset)

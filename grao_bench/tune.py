@@ -229,6 +229,7 @@ def _changed(cell: Experiment, settings: Settings, seed: int) -> Experiment:
             where = f"tune: objectives.{cell.objective.name}.{key}"
             raise UserError(f"{where}: the cell has no such key")
         changed = replace(changed, **{part: replace(spec, **{name: value})})
+    assert isinstance(changed, Experiment)
     return changed
 
 

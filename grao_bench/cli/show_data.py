@@ -22,7 +22,8 @@ from grao_bench.cli.command_line import composed, quiet_transformers, quit_with,
 from grao_bench.core.errors import UserError
 from grao_bench.core.interfaces import Dataset
 from grao_bench.core.types import Example
-from grao_bench.data.sources import COMPRESSED, SUFFIXES
+from grao_bench.data.sources import SUFFIXES
+from grao_bench.data.unpacking import COMPRESSED
 from grao_bench.text.shown import Shown, quoted
 from grao_bench.text.tokens import TextCodec
 from grao_bench.training.fit import lacks

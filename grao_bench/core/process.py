@@ -63,7 +63,8 @@ def loaded_once(key: Hashable, load: Callable[[], T]) -> T:
         return load()
     if key not in found:
         found[key] = load()
-    return found[key]
+    kept: T = found[key]
+    return kept
 
 
 def peak_memory(device: torch.device) -> int:

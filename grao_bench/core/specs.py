@@ -86,12 +86,13 @@ def _spec_class(target: str, where: str, trust: Collection[str] | None) -> type:
             f"{where}: names {target}, which is none of the classes in conf/, and a run's folder is data: "
             f"nothing is imported for it; if {module or target} is yours, add trust={module or target}"
         )
-    kind = getattr(importlib.import_module(module), name)
+    kind: Any = getattr(importlib.import_module(module), name)
     # a function, or what the module itself imports (subprocess.Popen), is no spec of its own
     own = isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module
     if not own or not kind.__dataclass_params__.frozen:
         raise TypeError(f"it is no frozen dataclass that {module} defines")
-    return kind
+    spec: type = kind
+    return spec
 
 
 def _require_trusted(kind: type, entries: Mapping[str, Any], where: str, trust: Collection[str] | None) -> None:

@@ -28,10 +28,11 @@ _CALLS = ("function_call", "tool_call")
 
 def tool_turns(name: str) -> ToolTurns:
     """A configuration's word; UserError where it is neither."""
-    for choice in get_args(ToolTurns):
+    known: tuple[ToolTurns, ...] = get_args(ToolTurns)
+    for choice in known:
         if name == choice:
             return choice
-    choices = ", ".join(get_args(ToolTurns))
+    choices = ", ".join(known)
     raise UserError(f"data.tool_turns={name}: must be one of {choices}")
 
 

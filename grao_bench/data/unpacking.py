@@ -31,7 +31,8 @@ def binary(path: Path) -> io.BufferedIOBase:
 
         return io.BufferedReader(pyarrow.CompressedInputStream(str(path), "zstd"))
     opened: Any = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}.get(packed, open)
-    return opened(path, "rb")
+    file: io.BufferedIOBase = opened(path, "rb")
+    return file
 
 
 def packing(path: Path) -> str:

@@ -80,7 +80,8 @@ def _attention(
     if layout is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        plain: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return plain
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         what = "soft-capped attention and attention sinks are not supported"
         raise UserError(f"{type(module).__name__}: {what} by the shared-prefix engine")

@@ -72,7 +72,7 @@ class LogprobHead(nn.Module):
             return _called(layer, hidden, targets, temperature, self.softcap)
         weight, bias = layer.weight, layer.bias
         fixed = targets, temperature, self.softcap, expected
-        logp: Tensor = _Logprobs.apply(hidden, weight, bias, *fixed)
+        logp: Tensor = _Logprobs.apply(hidden, weight, bias, *fixed)  # type: ignore[no-untyped-call]
         return logp
 
     def entropies(

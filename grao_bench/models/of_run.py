@@ -51,10 +51,11 @@ def read_masters(run: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         return {}
     try:
-        return load_file(path)
+        found: dict[str, Tensor] = load_file(path)
     except Exception as error:  # safetensors' own, the file system's
         what = f"{path}: can't be read ({error}), so the run's float32 weights are lost"
         raise UserError(f"{what}; copy it again, or remove it to start from rounded ones") from None
+    return found
 
 
 @torch.no_grad()

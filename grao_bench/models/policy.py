@@ -124,7 +124,8 @@ class Policy(nn.Module):
 
 def _zero_head(model: Any) -> nn.Linear:
     """Zeros: the first values are 0 for every seed, and no random draw is spent on them."""
-    head = nn.utils.skip_init(nn.Linear, model.config.get_text_config().hidden_size, 1, dtype=torch.float32, device=model.device)
+    width = model.config.get_text_config().hidden_size
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, width, 1, dtype=torch.float32, device=model.device)
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     return head

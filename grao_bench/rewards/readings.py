@@ -150,5 +150,5 @@ def classify(model: Any, rows: Sequence[Sequence[int]], tokenizer: Any) -> Float
 def _segments(ids: torch.Tensor, tokenizer: Any) -> torch.Tensor:
     """0 up to the first separator, 1 after it: the segments of a row
     [CLS] dialogue [SEP] answer [SEP]."""
-    between = (ids == tokenizer.sep_token_id).long()
+    between: torch.Tensor = (ids == tokenizer.sep_token_id).long()
     return (between.cumsum(1) - between > 0).long()

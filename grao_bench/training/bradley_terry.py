@@ -189,7 +189,8 @@ def pair_margins(
     both = [(pair, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
     rows = [(pair.prompt, answer.tokens) for pair, answer in both]
     scores = np.array(score_rows(scorer, rows, tokens_per_forward)).reshape(-1, 2)
-    return scores[:, 0] - scores[:, 1]
+    differences: np.ndarray = scores[:, 0] - scores[:, 1]
+    return differences
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:

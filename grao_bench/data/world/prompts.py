@@ -153,7 +153,7 @@ def num_prompts(content: Content) -> int:
     if isinstance(content, ActRequest):
         return 1
     asked = len(content.slots)
-    return len(QUESTION_FRAMES) * len(tuple(permutations(range(asked)))) * 2**asked
+    return len(QUESTION_FRAMES) * len(tuple(permutations(range(asked)))) * (1 << asked)
 
 
 def write_prompt(content: Content, number: int) -> str:

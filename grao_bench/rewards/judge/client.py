@@ -138,7 +138,8 @@ class Client:
 
         def wait(state: Any) -> float:
             fault = state.outcome.exception()
-            return max(fault.wait, jitter(state))
+            seconds: float = max(fault.wait, jitter(state))
+            return seconds
 
         async def sleep(seconds: float) -> None:
             await _until(stop, seconds)
