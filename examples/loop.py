@@ -18,8 +18,8 @@ from statistics import fmean
 
 from grao_bench import load, load_objective
 from grao_bench.core.interfaces import Dataset, Models, ModelsWanted, Objective, RewardSource, RolloutEngine, Sampling
-from grao_bench.core.spec_interfaces import DataSpec, ModelSpec
 from grao_bench.core.process import process_settings
+from grao_bench.core.spec_interfaces import DataSpec, ModelSpec
 from grao_bench.evaluation.answers import Evaluator
 from grao_bench.models.policy import Policy
 from grao_bench.training.collect import Collector
