@@ -12,10 +12,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from grao_bench.core.record_files import find_runs
+from grao_bench.core.records import first_answers
+from grao_bench.core.specs import load
+from grao_bench.core.types import Example
 from grao_bench.data.world.exploits.measure import Score, Verdicts
-from grao_bench.records import find_runs, first_answers
-from grao_bench.specs import load
-from grao_bench.types import Example
 from tests.data.second_list import POLICIES, Policy
 
 HERE = Path(__file__).parent
