@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 
 import jaxtyping
@@ -19,7 +20,7 @@ from grao_bench.evaluate import config_name
 from grao_bench.train import NO_FIELDS, grid_cells
 from tests.cells import small
 
-from .pages import ALL_COMMANDS, FENCE, PAGES, ROOT, anchors, files, of
+from .pages import ALL_COMMANDS, FENCE, PAGES, RECIPES, ROOT, anchors, files, of
 
 README = PAGES["README.md"]
 OWN_CONF = "hydra.searchpath=[file://conf]"
@@ -171,3 +172,14 @@ def test_every_page_is_reached_from_the_readme():
         links = re.findall(r"\]\(([^)\s#]+\.md)", FENCE.sub("", text))
         waiting += [(page.parent / link).resolve() for link in links if "://" not in link]
     assert {ROOT / name for name in PAGES} - reached == set()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_files_and_names_are_there(name):
+    """A page that names a file or a module of ours moves when that moves."""
+    plain = FENCE.sub("", PAGES[name])
+    named = set(re.findall(r"`((?:grao_bench|conf|tests|examples|sweeps)/[\w./]*\w)/?`", plain))
+    own = {path for text in RECIPES.values() for path in files(text)}
+    assert {path for path in named - own if not (ROOT / path).exists()} == set()
+    for dotted in set(re.findall(r"`(grao_bench(?:\.\w+)+)(?:\(\w*\))?`", plain)):
+        pkgutil.resolve_name(dotted)

@@ -3,6 +3,8 @@ checkout, and their commands run there; what they made is looked at."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import shlex
 import shutil
@@ -14,10 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from grao_bench.core.interfaces import RolloutEngine, Sampling
+from grao_bench.core.interfaces import Objective, RolloutEngine, Sampling
 from grao_bench.core.record_files import read_run
 from grao_bench.core.records import Run
+from grao_bench.core.spec_interfaces import DataSpec, RewardSpec, RolloutSpec
 from grao_bench.core.specs import load
 from grao_bench.core.types import Prompt, Turn
 from tests.cells import SMALL_WORLD, TINY_BASE, small
@@ -28,6 +32,12 @@ from tests.small import synced, tiny_llama
 
 from .pages import RECIPES, ROOT, files, shell_lines
 
+CONTRACTS = {
+    "objective": Objective,
+    "reward": RewardSpec,
+    "data": DataSpec,
+    "rollout": RolloutSpec,
+}
 MODULES = {"data": "data.__main__"}
 OWN_ROWS = (*TINY_BASE, "model.steps=10", "budget=smoke", "optimizer.lr=0.002")
 
@@ -72,6 +82,21 @@ def project(tmp_path, monkeypatch):
     return Followed(tmp_path)
 
 
+def test_every_file_is_what_it_says(project):
+    """Modules are imported, and what a YAML names is made of its values; cheap beside the runs."""
+    for path in sorted(project.folder.rglob("*.yaml")):
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        target = values.pop("_target_", None)
+        if target is None:  # a table, or a preset over another file
+            assert values
+            continue
+        spec = pkgutil.resolve_name(target)(**values)
+        contract = CONTRACTS[path.parent.name]
+        assert isinstance(spec, contract), (path, contract)
+    for path in project.folder.glob("mine/*.py"):
+        importlib.import_module(f"mine.{path.stem}")
+
+
 def only(records: Mapping[object, list]) -> list:
     (found,) = records.values()
     assert found
@@ -105,6 +130,7 @@ def test_an_objective_in_the_checkout_is_tested_by_being_there(tmp_path):
     assert int(passed) > 3
 
 
+@pytest.mark.slow
 def test_a_reward(project):
     _, (asking, both, keywords) = project.follow("add_a_reward", *SMALL_WORLD)
     for record in only(asking.evaluations):
@@ -139,10 +165,13 @@ def test_a_layout(project):
     assert (parts.chosen, parts.rejected) == ("4", "3")
 
 
+@pytest.mark.slow
 def test_an_engine(project):
     _, (run,) = project.follow("add_an_engine", *SMALL_WORLD, "budget.max_answer_tokens=8")
     assert all(step.metrics["length"] > 0 for step in run.steps)
 
+
+def test_an_engine_keeps_the_contract(project):
     from mine.plain import PlainRollout
 
     spec = PlainRollout(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, stop=None)
@@ -164,6 +193,7 @@ def test_an_engine(project):
     assert plain.sample(PROMPTS, 0, Sampling(1.0, 0.5, 4), 0) == [[], [], []]
 
 
+@pytest.mark.slow
 def test_a_metric(project):
     _, (spread, brief) = project.follow("add_a_metric", *SMALL_WORLD)
     for step in spread.steps:
@@ -178,6 +208,7 @@ def test_a_metric(project):
     assert " correct % |" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_model(project):
     base = small("model/tiny").checkpoint(small("data/world_helpful").corpus)
     shutil.copytree(base, project.folder / "my_checkpoint")
@@ -192,6 +223,7 @@ def test_a_model(project):
     assert len(first) == len(second) > 0
 
 
+@pytest.mark.slow
 def test_a_judge(project):
     with serving(Behaviour(share=0.0)) as server:
         asked = {"base_url": server.url, "model": MODEL}
