@@ -15,7 +15,8 @@ import pytest
 
 from grao_bench.core.record_files import find_runs
 from grao_bench.core.records import ProbeRecord, StepRecord, repetition_of
-from grao_bench.report import build_report, main, may_show
+from grao_bench.report import build_report, main
+from grao_bench.reporting.page.copies import may_show
 
 from .records import HARMLESS, HELPFUL, evaluation, write_run, write_unfinished
 
