@@ -17,10 +17,11 @@ from grao_bench.core.records import Run
 from grao_bench.reporting import paper_claims
 from grao_bench.reporting.figures.drawing import Drawing
 from grao_bench.reporting.figures.every import draw_all
+from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.comparable import check_same_evaluation
 from grao_bench.reporting.gather.families import Questions, check_named
 from grao_bench.reporting.gather.origins import origins
-from grao_bench.reporting.gather.rows import score
+from grao_bench.reporting.gather.rows import Row, score
 from grao_bench.reporting.gather.runs import gather
 from grao_bench.reporting.gather.scores import Ties
 from grao_bench.reporting.page import page
@@ -29,7 +30,7 @@ from grao_bench.reporting.page.copies import CAVEAT, Texts, copy_all, may_show, 
 from grao_bench.reporting.page.headline import findings
 from grao_bench.reporting.page.judge_prompts import judge_prompts
 from grao_bench.reporting.page.page import Contents
-from grao_bench.reporting.tables.choice import cross_tables, main_tables
+from grao_bench.reporting.tables.choice import Table, cross_tables, main_tables
 from grao_bench.reporting.tables.every import all_sheets
 from grao_bench.reporting.tables.main import brief_grid, frame, main_sheet
 from grao_bench.reporting.tables.mcnemar import mcnemar_sheet
@@ -76,18 +77,38 @@ def build_report(
     shown = texts or ("ours" if records else "all")
     runs = [run if may_show(run, shown) else without_texts(run) for run in runs]
     every = gather(runs, unfinished)
-    cells = [cell for cell in every if not cell.control]
     scored = score(every, ties)
+    if questions:
+        check_named(questions, [row for row in scored if not row.cell.control])
+    tables = main_tables(scored, ties, questions)
+    contents = _contents(folder, every, scored, tables, ties, questions, note, cases)
+    _write(folder, output, contents, records)
+    scores = output / "tables.csv"
+    frame(scored, ties).to_csv(scores, index=False, float_format="%.6g", lineterminator="\n")
+    if records:
+        copied = runs if texts == "all" else texts_of_one_seed(runs)
+        copy_all(copied, unfinished, folder, output)
+    return Report(output / "report.html", output / "tables.md", _brief(contents, tables))
+
+
+def _contents(
+    folder: Path,
+    every: Sequence[Cell],
+    scored: Sequence[Row],
+    tables: Sequence[Table],
+    ties: Ties,
+    questions: Questions | None,
+    note: str,
+    cases: str,
+) -> Contents:
+    """All that a report says of a folder's cells."""
+    cells = [cell for cell in every if not cell.control]
     rows = [row for row in scored if not row.cell.control]
     caveat = _caveat(folder)
-    if questions:
-        check_named(questions, rows)
-    tables, crosses = main_tables(scored, ties, questions), cross_tables(rows, ties)
-    studies = case_studies(tables, cases)
     main_sheets = [main_sheet(table) for table in tables]
     names = {sheet.name for sheet in main_sheets}
-    others = [sheet for sheet in all_sheets(cells, rows, tables, crosses) if sheet.name not in names]
-    contents = Contents(
+    sheets = all_sheets(cells, rows, tables, cross_tables(rows, ties))
+    return Contents(
         title=f"grao_bench: {folder.resolve().name}",
         note=note,
         caveat=caveat,
@@ -95,11 +116,15 @@ def build_report(
         cells=cells,
         findings=findings(tables, caveat, questions),
         main=main_sheets,
-        sheets=others,
+        sheets=[sheet for sheet in sheets if sheet.name not in names],
         drawings=draw_all(cells, rows, tables),
-        cases=studies,
+        cases=case_studies(tables, cases),
         prompts=judge_prompts(cells),
     )
+
+
+def _write(folder: Path, output: Path, contents: Contents, records: bool) -> None:
+    """Figures, tables and the page. records: the page leads to their copies."""
 
     def link(target: Path) -> str:
         copied = output / target.relative_to(folder) if records else target
@@ -108,16 +133,16 @@ def build_report(
     _write_figures(output / "figures", contents.drawings)
     _write_tables(output / "tables", contents)
     (output / "tables.md").write_text(_markdown(folder, contents), encoding="utf-8")
-    lines, path = frame(scored, ties), output / "tables.csv"
-    lines.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-    (output / "report.html").write_text(page.render(contents, folder, link), encoding="utf-8")
-    if records:
-        copied = runs if texts == "all" else texts_of_one_seed(runs)
-        copy_all(copied, unfinished, folder, output)
-    brief = [f"Caveat: {caveat}"] if caveat else []
+    html = page.render(contents, folder, link)
+    (output / "report.html").write_text(html, encoding="utf-8")
+
+
+def _brief(contents: Contents, tables: Sequence[Table]) -> str:
+    """For a terminal: the findings, and Table 1 in short."""
+    brief = [f"Caveat: {contents.caveat}"] if contents.caveat else []
     brief += [f"{one.about}: {one.verdict}. {one.text}" for one in contents.findings]
     brief += [f"{table.title}\n\n{brief_grid(table).markdown()}" for table in tables]
-    return Report(output / "report.html", output / "tables.md", "\n\n".join(brief))
+    return "\n\n".join(brief)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,27 +27,9 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
     RAS by the training reward is that on the test set where it was judged so there, else that of the kept policy's probe on dev.
     None where nothing is judged by another reward than it was trained on.
     """
-    texts: list[list[str]] = []
-    lines: list[Line] = []
-    runs = []
-    for row in sorted((row for row in rows if row.cell.objective != BASE), key=lambda row: (cell_order(row.cell), row.set, row.reward)):
-        own = sorted({run.info.reward for run in row.cell.runs})
-        if row.set != row.cell.data or "ras" not in row.scores or len(own) != 1 or row.reward == own[0]:
-            continue
-        twin = next((other for other in rows if other.cell is row.cell and other.set == row.set and other.reward == own[0]), None)
-        trained, where = _by_training_reward(row, twin)
-        gap = paired("training reward", row.reward, trained, row.means["ras"]) if trained else None
-        started = _started(row, rows, own[0], where)
-        by_judge = _base_ras(row, rows, row.reward)
-        beyond = NONE if started is None or by_judge is None else number(started.mean - by_judge.mean, 1)
-        ours = over_seeds(list(trained.values()), PERCENT) if trained else None
-        texts.append([*row_name(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), with_interval(started, 1)])
-        texts[-1] += [row.reward, with_interval(row.scores["ras"], 1), difference_texts(gap)[0] if gap else NONE, beyond]
-        runs.append(folders(row.cell))
-        lines.append(cell_columns(row.cell) | {"set": row.set, "training_reward": own[0], "training_reward_on": where, "judge": row.reward})
-        lines[-1] |= spread("ras_by_training_reward", ours) | spread("ras_by_judge", row.scores["ras"]) | difference_numbers(gap, "gap_")
-        lines[-1] |= {"base_by_training_reward": started.mean if started else None, "base_by_judge": by_judge.mean if by_judge else None}
-    if not texts:
+    by_cell = sorted((row for row in rows if row.cell.objective != BASE), key=lambda row: (cell_order(row.cell), row.set, row.reward))
+    found = [(row, said) for row in by_cell if (said := _line(row, rows)) is not None]
+    if not found:
         return None
     columns = [
         "method",
@@ -64,15 +46,35 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
     return Sheet(
         "judges",
         "Trained on one reward, judged by another",
-        tidy(columns, texts),
-        pd.DataFrame(lines),
+        tidy(columns, [texts for _, (texts, _) in found]),
+        pd.DataFrame([numbers for _, (_, numbers) in found]),
         (
             "gap: RAS by the training reward minus RAS by the judge, paired by seed. Two judges differ on any text; over-optimisation is a"
             " gap that grows beyond the base's",
             "(test): the same test answers under both; (dev): the training reward was asked on the dev batch alone, so prompts differ too",
         ),
-        tuple(runs),
+        tuple(folders(row.cell) for row, _ in found),
     )
+
+
+def _line(row: Row, rows: Sequence[Row]) -> tuple[list[str], Line] | None:
+    """A row's texts and numbers; None where no other reward judged it on its own set."""
+    own = sorted({run.info.reward for run in row.cell.runs})
+    if row.set != row.cell.data or "ras" not in row.scores or len(own) != 1 or row.reward == own[0]:
+        return None
+    twin = next((other for other in rows if other.cell is row.cell and other.set == row.set and other.reward == own[0]), None)
+    trained, where = _by_training_reward(row, twin)
+    gap = paired("training reward", row.reward, trained, row.means["ras"]) if trained else None
+    started = _started(row, rows, own[0], where)
+    by_judge = _base_ras(row, rows, row.reward)
+    beyond = NONE if started is None or by_judge is None else number(started.mean - by_judge.mean, 1)
+    ours = over_seeds(list(trained.values()), PERCENT) if trained else None
+    texts = [*row_name(row.cell), row.set, f"{own[0]} ({where})", with_interval(ours, 1), with_interval(started, 1)]
+    texts += [row.reward, with_interval(row.scores["ras"], 1), difference_texts(gap)[0] if gap else NONE, beyond]
+    line = cell_columns(row.cell) | {"set": row.set, "training_reward": own[0], "training_reward_on": where, "judge": row.reward}
+    line |= spread("ras_by_training_reward", ours) | spread("ras_by_judge", row.scores["ras"]) | difference_numbers(gap, "gap_")
+    line |= {"base_by_training_reward": started.mean if started else None, "base_by_judge": by_judge.mean if by_judge else None}
+    return texts, line
 
 
 def _by_training_reward(row: Row, twin: Row | None) -> tuple[Mapping[int, float], str]:
