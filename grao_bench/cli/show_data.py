@@ -24,9 +24,9 @@ from grao_bench.core.interfaces import Dataset
 from grao_bench.core.types import Example
 from grao_bench.data.sources import SUFFIXES
 from grao_bench.data.unpacking import COMPRESSED
+from grao_bench.runs.fit import lacks
 from grao_bench.text.shown import Shown, quoted
 from grao_bench.text.tokens import TextCodec
-from grao_bench.training.fit import lacks
 
 SPLITS = ("train", "dev", "test")
 MOST = 2000

@@ -158,7 +158,7 @@ class Lengths:
     without_reference: examples that are a prompt alone. equal_pairs: how many were left out, as
     their two answers are equal within max_answer_tokens. answers_apart: answers at whose beginning
     the joined text of prompt and answer has no token boundary. prompts 0: not recorded. Of a very
-    large training set all of this is said of the part that the run reads (`training.fit.LARGE`).
+    large training set all of this is said of the part that the run reads (`runs.fit.LARGE`).
     """
 
     examples: int

@@ -23,16 +23,16 @@ from grao_bench.models.adapters import has_adapter, untouched_experts
 from grao_bench.models.cache import cache_folder
 from grao_bench.models.of_run import read_masters
 from grao_bench.models.policy import Policy
-from grao_bench.text.tokens import TextCodec
-from grao_bench.training.checkpoint import load_masters
-from grao_bench.training.collect import Collector
-from grao_bench.training.fit import (
+from grao_bench.runs.fit import (
     require_examples,
     require_left,
     require_references,
     to_train_on,
     within_length,
 )
+from grao_bench.text.tokens import TextCodec
+from grao_bench.training.checkpoint import load_masters
+from grao_bench.training.collect import Collector
 from grao_bench.training.loop import Trainer
 from grao_bench.training.ranks import ALONE
 from grao_bench.training.reference import ReferenceCache

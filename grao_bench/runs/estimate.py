@@ -24,9 +24,9 @@ from grao_bench.experiment import Experiment
 from grao_bench.models.head import LOGITS_PER_CHUNK, ON_CUDA
 from grao_bench.models.tiny import TinyModel
 from grao_bench.runs.cell import collector_of, models_wanted, prober_of, read_data
+from grao_bench.runs.fit import within_length
 from grao_bench.runs.memory import peak_of, weights_of
 from grao_bench.training.collect import Collector, collect
-from grao_bench.training.fit import within_length
 from grao_bench.training.loop import Trainer, train
 from grao_bench.training.ranks import ALONE
 

@@ -27,8 +27,8 @@ from grao_bench.experiment import Experiment
 from grao_bench.models.toy import toy_models
 from grao_bench.rewards.trying import try_source
 from grao_bench.runs.cell import collector_of, models_wanted, require_fit
+from grao_bench.runs.fit import require_references, within_length
 from grao_bench.runs.identity import computed_by
-from grao_bench.training.fit import require_references, within_length
 from grao_bench.training.loop import Trainer, train
 
 LOOKED_AT = 32

@@ -12,10 +12,10 @@ from grao_bench.core.specs import conf_dir, load
 from grao_bench.core.types import Example, Needs, Turn
 from grao_bench.objectives import load_objective
 from grao_bench.reporting.page.page import counted_facts
+from grao_bench.runs.fit import require_left, within_length
 from grao_bench.runs.progress import Bars
 from grao_bench.runs.run import run
 from grao_bench.train_reward import train_reward_model
-from grao_bench.training.fit import require_left, within_length
 
 from ..cells import cell, small, world_rows, write_rows
 from ..rewards.test_reward_folder import chat_base, experiment

@@ -17,8 +17,8 @@ from grao_bench.core.specs import load
 from grao_bench.core.types import Batch, Example, Loss, Needs, PolicyOutput, Slot, Turn, Updates
 from grao_bench.rewards.gold import GoldReward
 from grao_bench.runs.check import check
+from grao_bench.runs.fit import require_examples, within_length
 from grao_bench.training.collect import collect
-from grao_bench.training.fit import require_examples, within_length
 from grao_bench.training.loop import train, update
 
 from ..cells import cell
