@@ -93,14 +93,17 @@ def build(experiment: Experiment, on_pretrain: Callable[[int, int, float], None]
     config, seed = policy.model.config, experiment.seed
     examples, lengths = to_train_on(dataset.train, codec, config, budget, needs, seed)
     engine, reward = experiment.rollout.build(codec), experiment.reward.build(data)
-    trainer = Trainer(policy, experiment.objective, experiment.optimizer, budget)
-    if experiment.model.start_from is not None:
-        load_masters(trainer, read_masters(experiment.model.start_from))
     require_left(lengths, budget, dataset.name)
+    start = experiment.model.start_from
+    masters = {} if start is None else read_masters(start)
+    collector = collector_of(experiment, models, engine, reward)
+    trainer = Trainer(policy, experiment.objective, experiment.optimizer, budget)
+    if masters:
+        load_masters(trainer, masters)
     return Cell(
         experiment=experiment,
         trainer=trainer,
-        collector=collector_of(experiment, models, engine, reward),
+        collector=collector,
         prober=prober_of(experiment, models, engine, reward, dataset),
         engine=engine,
         base=models.base,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grao_bench.core.interfaces import RewardSource, RolloutEngine, TellingSource
+from grao_bench.core.interfaces import ItemisedSource, RewardSource, RolloutEngine, TellingSource
 from grao_bench.core.ops import stream_seed
 from grao_bench.core.provenance import data_fingerprint
 from grao_bench.core.record_files import write_lines
@@ -16,7 +16,6 @@ from grao_bench.evaluation.answers import Evaluator
 from grao_bench.evaluation.lm_eval import evaluate_tasks
 from grao_bench.experiment import Experiment
 from grao_bench.models.policy import Policy
-from grao_bench.rewards.criteria import criteria_of
 from grao_bench.runs.cell import EvaluationSet
 from grao_bench.text.tokens import TextCodec
 
@@ -97,8 +96,11 @@ def fingerprints_of(sets: Sequence[EvaluationSet], label: str = "") -> dict[str,
 
 def criteria_of_sets(sets: Sequence[EvaluationSet], label: str = "") -> dict[str, Criteria]:
     """How the reward of each evaluation splits, by its own name, where its source says so."""
-    found = {name.replace("-", "/", 1): criteria_of(reward) for one in sets for name, reward in judges_of(one, label).items()}
-    return {name: criteria for name, criteria in found.items() if criteria is not None}
+    return {
+        name: source.criteria
+        for name, source in evaluating(sets, label).items()
+        if isinstance(source, ItemisedSource) and source.criteria is not None
+    }
 
 
 def score_tasks(

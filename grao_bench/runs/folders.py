@@ -161,8 +161,9 @@ def save_model(trainer: Trainer, codec: TextCodec, run: Path, how: str | None) -
     `Experiment.save_model`."""
     if how == "none":
         return
+    masters = named_masters(trainer)
     _save(trainer.policy, codec, run / "model", how)
-    if masters := named_masters(trainer):
+    if masters:
         write_masters(run, masters)
 
 
