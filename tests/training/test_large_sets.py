@@ -12,8 +12,8 @@ import pytest
 
 from grao_bench.core.specs import load
 from grao_bench.core.types import Example, Turn
+from grao_bench.runs import fit
 from grao_bench.runs.fit import to_train_on, within_length
-from grao_bench.training import fit
 
 from .setting import budget, codec, policy
 
