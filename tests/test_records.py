@@ -188,18 +188,33 @@ def test_an_old_record_is_read_into_the_fields_of_a_new_one(tmp_path):
     assert "notes" not in json.loads((tmp_path / "run.json").read_text())
 
 
-RECORDED = sorted((Path(__file__).parents[1] / "results").rglob("run.json"))
+TESTS = Path(__file__).parent
+FIRST = sorted((TESTS / "first_records").rglob("run.json"))
+"""Of the first results/laptop, written before lengths and memory had fields of their own."""
+RECORDED = sorted((TESTS.parent / "results").rglob("run.json"))
 
 
-def test_every_recorded_run_is_read():
-    assert len(RECORDED) >= 60
-    trained = [info for info in (read_info(path.parent) for path in RECORDED) if info.objective != "base"]
-    for info in trained:
+def test_the_first_records_are_read():
+    assert len(FIRST) == 3
+    for info in (read_info(path.parent) for path in FIRST):
         assert set(info.lengths) == {"training", "world_helpful", "world_harmless"}
         assert {lengths.rule for lengths in info.lengths.values()} == {"cut"}
         assert info.lengths["training"].examples > info.lengths["world_helpful"].examples > 100
         assert 500 * 2**20 < info.peak_memory < 2000 * 2**20
         assert (info.hash_version, info.drops, info.judges, info.kept_step) == (0, {}, {}, None)
+
+
+def test_every_recorded_run_is_read():
+    assert len(RECORDED) >= 60
+    found = [read_info(path.parent) for path in RECORDED]
+    trained = [info for info in found if info.objective != "base" and info.lengths]
+    assert len(trained) >= 60
+    assert {info.role for info in found if info not in trained and info.objective != "base"} == {"control"}
+    for info in trained:
+        assert set(info.lengths) >= {"training", "world_helpful", "world_harmless"}
+        assert info.lengths["training"].examples > info.lengths["world_helpful"].examples > 100
+        assert info.peak_memory > 500 * 2**20
+        assert info.hash_version == 2
 
 
 def test_the_plain_file_is_read_where_both_exist(tmp_path):
