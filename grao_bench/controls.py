@@ -19,7 +19,7 @@ from typing import Any
 from grao_bench.core.errors import UserError
 from grao_bench.core.record_files import PARTIAL, find_runs, write_info
 from grao_bench.core.records import Run, RunInfo
-from grao_bench.reporting.gather.cells import CONTROL
+from grao_bench.reporting.gather.roles import CONTROL
 
 OnRow = Callable[[str, int, int], None]
 """Called with (of which model and set, rows made, rows)."""

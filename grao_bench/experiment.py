@@ -47,7 +47,9 @@ class Experiment:
     `adapter` the adapter alone, `none` nothing; None the adapter of a model that has one, else the
     whole model.
 
-    role: `control` puts the run's row below the objectives', in no test (SFT to saturation).
+    role: what the objective is among the others, as its YAML says ("variant of grpo"; see
+    `reporting.gather.roles`); None: what conf/ says of one of its name. `control` puts the run's
+    row below the objectives', in no test (SFT to saturation).
 
     The run is written to output/sweep/<model>/<data>/<objective>-<config_hash>/seed<seed>.
     """
@@ -62,7 +64,7 @@ class Experiment:
     evaluation: Evaluation
     tracking: TrackingSpec
     save_model: Literal["full", "adapter", "none"] | None
-    role: Literal["control"] | None
+    role: str | None
     seed: int
     threads: int
     output: str

@@ -22,6 +22,7 @@ from grao_bench.cli.rates import rate_of
 from grao_bench.core.errors import UserError
 from grao_bench.core.specs import conf_dir
 from grao_bench.core.values import check_types
+from grao_bench.reporting.gather.roles import read_role
 
 RENAMED = {"training.learning_rate": "training.lr", "reward.batch_size": "reward.tokens_per_forward"}
 """Config keys of earlier versions, and what they are called now; UPGRADING.md lists them."""
@@ -179,11 +180,24 @@ def to_value(cfg: DictConfig, tables: tuple[str, ...] = (), key: str = "") -> An
         assert isinstance(plain, dict)
         for table in tables:
             plain.pop(table)
+        _take_role(plain)
         value = instantiate(plain, _convert_="all")
     except (OmegaConfBaseException, HydraException) as error:
         raise UserError(one_line(error)) from None
     check_types(value, key)
     return value
+
+
+def _take_role(plain: dict[Any, Any]) -> None:
+    """An objective's role, which its YAML says, is the run's where the run has no other: no setting
+    of the objective's, and no part of a configuration's hash."""
+    objective = plain.get("objective")
+    told = objective.pop("role", None) if isinstance(objective, dict) else None
+    for key, role in (("objective.role", told), ("role", plain.get("role"))):
+        if role is not None:
+            read_role(str(role), key)
+    if told is not None and "role" in plain:
+        plain["role"] = plain["role"] or told
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:

@@ -237,8 +237,10 @@ class RunInfo:
     "<set>/<reward>"), and of each judge by its name what it counted. peak_memory: bytes that the
     process held at most. kept_step: whose policy was evaluated, where it is not the last one's.
     end_token: the text of the token that closes an answer. criteria: how the reward of an
-    evaluation ("<set>/<reward>") splits, where it has parts that add up. role: "control" of a row
-    that stands below the objectives' and in no test (`grao_bench.controls`), else "".
+    evaluation ("<set>/<reward>") splits, where it has parts that add up. role: what the
+    objective is among the others (`reporting.gather.roles`), such as "variant of grpo"; "control" of
+    a row that stands below the objectives' and in no test (`grao_bench.controls`); "" where nobody
+    said, as in records from before there were roles.
     """
 
     objective: str

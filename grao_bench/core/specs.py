@@ -33,6 +33,8 @@ def load(name: str, /, **overrides: Any) -> Any:
     module, _, cls = values.pop("_target_").rpartition(".")
     kind = getattr(importlib.import_module(module), cls)
     known = [item.name for item in fields(kind)]
+    if "role" not in known:
+        values.pop("role", None)  # of an objective: where reports show it
     for key, value in values.items():
         where = f"{name.replace('/', '.')}.{key}"
         if key not in known:

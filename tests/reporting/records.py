@@ -48,6 +48,7 @@ def write_run(
     lm_eval: Sequence[TaskRecord] = (),
     judges: Mapping[str, Mapping[str, JudgeCounts]] | None = None,
     criteria: Mapping[str, Criteria] | None = None,
+    role: str = "",
 ) -> Path:
     """Writes one finished run and returns its folder; `seconds` are those of each step."""
     folder = root / model / data / f"{objective}-{config_hash[:8]}" / f"seed{seed}"
@@ -70,6 +71,7 @@ def write_run(
             hash_version=hash_version,
             judges={what: dict(counts) for what, counts in (judges or {}).items()},
             criteria=dict(criteria or {}),
+            role=role,
         ),
     )
     for (name, source), records in evaluations.items():

@@ -88,8 +88,9 @@ def test_a_figure_without_runs_is_not_drawn(tmp_path):
     write_run(tmp_path, "grpo", {KEY: share(40)}, config=config())  # neither steps nor probes
     cells = gather(find_runs(tmp_path), {})
     here = ("tiny", HELPFUL, [cell for cell in cells if cell.objective == "grpo"])
-    by_group = (reward_curves, ablation_curves, losses, shares, rollout_curves, kl_frontier)
-    assert [draw(*here) for draw in by_group] == [None] * 6
+    by_group = (reward_curves, losses, shares, rollout_curves, kl_frontier)
+    assert [draw(*here) for draw in by_group] == [None] * 5
+    assert ablation_curves(*here, "grpo") is None
     assert two_stages(*here, cells, "steps") is None
     rows = score(cells, "loss")
     assert beta_lambda("tiny", HELPFUL, "gold", beta_lambda_map(rows)) is None

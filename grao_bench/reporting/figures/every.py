@@ -10,7 +10,7 @@ from grao_bench.reporting.figures.frontier import kl_frontier
 from grao_bench.reporting.figures.lines import AXES
 from grao_bench.reporting.figures.scores import quartiles, score_intervals
 from grao_bench.reporting.figures.settings import beta_lambda, group_sizes, per_score
-from grao_bench.reporting.figures.training import ablation_curves, losses, reward_curves, rollout_curves, shares
+from grao_bench.reporting.figures.training import ablated, ablation_curves, losses, reward_curves, rollout_curves, shares
 from grao_bench.reporting.figures.two_stages import two_stages
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.curves import (
@@ -29,7 +29,9 @@ def draw_all(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table]
         groups.setdefault((cell.model, cell.data), []).append(cell)
     found: list[Drawing | None] = [score_intervals(table) for table in tables]
     found += [reward_curves(*key, members, axis) for axis in AXES for key, members in groups.items()]
-    by_group = (ablation_curves, losses, shares, rollout_curves, kl_frontier)
+    by_group = (losses, shares, rollout_curves, kl_frontier)
+    parts = [(*key, members, of) for key, members in groups.items() for of in ablated(members)]
+    found += [ablation_curves(*one) for one in parts]
     found += [draw(*key, members) for draw in by_group for key, members in groups.items()]
     found += [beta_lambda(*one) for one in per_score(beta_lambda_map(rows))]
     found += [group_sizes(*one) for one in per_score(group_size_curve(rows))]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
 from grao_bench.reporting.gather.cells import Cell, first_objective
-from grao_bench.reporting.gather.order import ABLATIONS, METHOD_ORDER
+from grao_bench.reporting.gather.roles import Role, installed, method_rank
 
-PALETTE = {
-    "sft": "#e69f00",
-    "dpo": "#56b4e9",
-    "ppo": "#009e73",
-    "grpo": "#0072b2",
-    "grao": "#d55e00",
-    "grao_clip0": "#cc79a7",
-}
-"""Okabe and Ito's colours, which stay apart for colour-blind readers; fixed per objective, so that figures can be compared."""
+PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7")
+"""Okabe and Ito's colours, which stay apart for colour-blind readers: of the installed baselines,
+ours and its variants, in order, so that figures can be compared."""
 
 OTHERS = ("#8c6d31", "#7f7f7f", "#b2a800", "#6a51a3", "#17a2a2", "#a3515a")
 
@@ -47,7 +41,7 @@ def looks_of(cells: Sequence[Cell]) -> dict[Key, Look]:
     families: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         families.setdefault((cell.objective, first_objective(cell.first_stage) if cell.first_stage else ""), []).append(cell)
-    colors = colors_of([cell.objective for cell in cells])
+    colors = colors_of({cell.objective: cell.role for cell in cells})
     looks: dict[Key, Look] = {}
     for (objective, start), family in families.items():
         crowd = len(family) > CROWD
@@ -59,13 +53,20 @@ def looks_of(cells: Sequence[Cell]) -> dict[Key, Look]:
     return looks
 
 
-def colors_of(objectives: Sequence[str]) -> dict[str, str]:
-    order = (*METHOD_ORDER, *ABLATIONS)
-    unknown = sorted(set(objectives) - set(PALETTE), key=lambda name: (order.index(name) if name in order else len(order), name))
-    return PALETTE | dict(zip(unknown, cycle(OTHERS), strict=False))
+def colors_of(objectives: Mapping[str, Role]) -> dict[str, str]:
+    """A colour for each of these objectives, and for those that have one of their own."""
+    known = {name: role for name, role in installed().items() if method_rank(name, role)[0] < 4}
+    settled = dict(zip(_in_order(known), PALETTE, strict=False))
+    unknown = _in_order({name: role for name, role in objectives.items() if name not in settled})
+    return settled | dict(zip(unknown, cycle(OTHERS), strict=False))
+
+
+def _in_order(objectives: Mapping[str, Role]) -> list[str]:
+    return sorted(objectives, key=lambda name: method_rank(name, objectives[name]))
 
 
 def key_of(cell: Cell) -> Key:
+    """What a cell is known by within one model and set."""
     return (cell.objective, cell.config_hash)
 
 

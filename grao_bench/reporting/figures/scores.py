@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from grao_bench.reporting.figures.drawing import INK, Drawing, finish, sketch
 from grao_bench.reporting.figures.lines import MOST_ROWS, draw_dots
 from grao_bench.reporting.figures.looks import Look, key_of, looks_of, shortened
-from grao_bench.reporting.gather.cells import BASE
 from grao_bench.reporting.gather.intervals import Interval
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row
 from grao_bench.reporting.tables.choice import Table
 from grao_bench.reporting.tables.columns import spread

@@ -15,6 +15,7 @@ from grao_bench.reporting.figures.looks import colors_of
 from grao_bench.reporting.gather.curves import (
     VALUES,
 )
+from grao_bench.reporting.gather.roles import Role, installed
 
 MAP = "GRAO's beta and lambda"
 
@@ -66,7 +67,7 @@ def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
     frame = frame[frame["objective"].map(varied) > 1]
     if frame.empty:
         return None
-    colors = colors_of([str(one) for one in frame["objective"].unique()])
+    colors = colors_of({str(one): installed().get(one, Role()) for one in frame["objective"].unique()})
     with sketch() as drawn:
         axes = drawn.figure.axes[0]
         for objective, group in frame.groupby("objective", sort=False):

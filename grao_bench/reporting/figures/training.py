@@ -17,20 +17,11 @@ from grao_bench.reporting.gather.curves import (
     probe_curve,
     step_curve,
 )
-from grao_bench.reporting.gather.order import ABLATIONS
+from grao_bench.reporting.gather.roles import installed, ours
 
 PARTS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#7f7f7f")
-
-
 FIGURE_2 = "Figure 2: reward during training"
-
-
-FIGURE_3 = "Figure 3: GRAO without its parts"
-
-
 FIGURE_4 = "Figure 4: training loss"
-
-
 FIGURE_5 = "Figure 5: shares of the loss"
 
 ROLLOUTS = "Reward of the rollouts"
@@ -38,7 +29,7 @@ ROLLOUTS = "Reward of the rollouts"
 
 def reward_curves(model: str, data: str, cells: Sequence[Cell], axis: Axis = "step") -> Drawing | None:
     """Figure 2: mean reward on the fixed dev batch during training, against the step or what had been spent by then."""
-    mine = [cell for cell in cells if cell.objective not in ABLATIONS and not cell.first_stage]
+    mine = [cell for cell in cells if cell.role.kind != "ablation" and not cell.first_stage]
     return draw_curves(
         f"reward_vs_{axis}-{model}-{data}",
         FIGURE_2,
@@ -51,16 +42,24 @@ def reward_curves(model: str, data: str, cells: Sequence[Cell], axis: Axis = "st
     )
 
 
-def ablation_curves(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
-    """Figure 3: dev reward of GRAO and of GRAO without each of its parts."""
-    mine = [cell for cell in cells if (cell.objective == "grao" or cell.objective in ABLATIONS) and not cell.first_stage]
-    if not any(cell.objective in ABLATIONS for cell in mine):
+def ablated(cells: Sequence[Cell]) -> list[str]:
+    """The objectives of which a part was left out here."""
+    return list(dict.fromkeys(cell.role.of for cell in cells if cell.role.kind == "ablation"))
+
+
+def ablation_curves(model: str, data: str, cells: Sequence[Cell], of: str) -> Drawing | None:
+    """Figure 3: dev reward of an objective and of it without each of its parts."""
+    from_base = [cell for cell in cells if not cell.first_stage]
+    parts = {cell.objective for cell in from_base if (cell.role.kind, cell.role.of) == ("ablation", of)}
+    if not parts:
         return None
+    mine = [cell for cell in from_base if cell.objective in {of, *parts}]
+    name = of.upper()
     return draw_curves(
-        f"ablations-{model}-{data}",
-        FIGURE_3,
-        f"Dev reward of GRAO without its parts: {data} ({model})",
-        f"As Figure 2, for GRAO and its ablations. {BAND}",
+        f"ablations-{model}-{data}" if of == ours(()) else f"ablations_of_{of}-{model}-{data}",
+        f"Figure 3: {name} without its parts",
+        f"Dev reward of {name} without its parts: {data} ({model})",
+        f"As Figure 2, for {name} and its ablations. {BAND}",
         mine,
         probe_curve(mine),
         ("step", "dev reward"),
@@ -106,8 +105,11 @@ def losses(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
 
 
 def shares(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
-    """Figure 5: each component's share of the magnitude of GRAO's loss, a panel per kind of GRAO."""
-    family = [cell for cell in cells if cell.objective.startswith("grao") and not cell.first_stage]
+    """Figure 5: each component's share of the magnitude of our loss, a panel per kind of it."""
+    mine = {name for name, role in installed().items() if role.kind == "ours"}
+    mine |= {cell.objective for cell in cells if cell.role.kind == "ours"}
+    family = [cell for cell in cells if mine & {cell.objective, cell.role.of} and not cell.first_stage]
+    names = [name.upper() for name in dict.fromkeys(cell.role.of or cell.objective for cell in family)]
     sizes = pd.Series([cell.objective for cell in family]).value_counts()
     window = window_of(family)
     frame = component_shares([cell for cell in family if sizes[cell.objective] <= CROWD], window=window)
@@ -124,7 +126,7 @@ def shares(model: str, data: str, cells: Sequence[Cell]) -> Drawing | None:
             drawn,
             f"loss_shares-{model}-{data}",
             FIGURE_5,
-            f"Shares of GRAO's loss: {data} ({model})",
+            f"Shares of {' and '.join(names)}'s loss: {data} ({model})",
             f"Each component's |value| over the sum of all, of moving means over {window} steps; mean over seeds. The regulariser is"
             " lambda's term.",
             frame,

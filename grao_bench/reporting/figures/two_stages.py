@@ -23,8 +23,8 @@ def two_stages(model: str, data: str, cells: Sequence[Cell], everything: Sequenc
     chained = [cell for cell in chained if before[key_of(cell)] is not None]
     if not chained:
         return None
-    wanted = {"grao", *(cell.objective for cell in chained), *(first_objective(cell.first_stage) for cell in chained)}
-    mine = [cell for cell in cells if not cell.first_stage and cell.objective in wanted] + chained
+    wanted = {*(cell.objective for cell in chained), *(first_objective(cell.first_stage) for cell in chained)}
+    mine = [cell for cell in cells if not cell.first_stage and (cell.objective in wanted or cell.role.kind == "ours")] + chained
     frame = probe_curve(mine, axis="step" if axis == "steps" else "forward_tokens")
     keys = zip(frame["objective"], frame["config_hash"], strict=True)
     frame["x"] += [before.get(key) or 0.0 for key in keys]

@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grao_bench.core.records import Run
-
-BASE = "base"
-
-CONTROL = "control"
-
+from grao_bench.reporting.gather.roles import BASE, CONTROL, Role, role_of
 
 EvalKey = tuple[str, str]
 
@@ -52,8 +48,14 @@ class Cell:
     @property
     def control(self) -> bool:
         """Whether it is a control: a row below the objectives', in no test."""
-        role = self.runs[0].info.role if self.runs else self.config.get("role")
-        return role == CONTROL
+        return self.role.kind == CONTROL
+
+    @property
+    def role(self) -> Role:
+        """What its objective is among the others."""
+        told = self.config.get("role") if not self.runs else ""
+        told = told or next((run.info.role for run in self.runs if run.info.role), "")
+        return role_of(self.objective, str(told), str(self.runs[0].folder if self.runs else ""))
 
     @property
     def first_stage(self) -> str:

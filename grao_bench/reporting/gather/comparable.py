@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from grao_bench.core.errors import UserError
 from grao_bench.core.records import EvalRecord, Run
-from grao_bench.reporting.gather.cells import BASE, Cell, EvalKey
+from grao_bench.reporting.gather.cells import Cell, EvalKey
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.runs import verdicts_of
 from grao_bench.reporting.gather.settings import ANSWERING, chosen
 

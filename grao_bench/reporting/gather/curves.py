@@ -12,9 +12,10 @@ from typing import Literal
 import pandas as pd
 
 from grao_bench.core.records import Run
-from grao_bench.reporting.gather.cells import BASE, Cell
+from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.dynamics import probe_series
 from grao_bench.reporting.gather.intervals import Interval, over_seeds
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row, kept_probe
 
 Axis = Literal["step", "generated_tokens", "forward_tokens", "seconds"]
@@ -103,8 +104,8 @@ def settings_map(rows: Sequence[Row], keys: Mapping[str, str], score: str = "ras
 
 def beta_lambda_map(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:
     """`settings_map` over GRAO's beta and lambda; variants of other names or without a part are left out."""
-    grao = [row for row in rows if row.cell.objective == "grao" and not row.cell.first_stage]
-    return settings_map(grao, {"beta": "objective.beta", "lam": "objective.lam"}, score)
+    ours = [row for row in rows if row.cell.role.kind == "ours" and not row.cell.first_stage]
+    return settings_map(ours, {"beta": "objective.beta", "lam": "objective.lam"}, score)
 
 
 def group_size_curve(rows: Sequence[Row], score: str = "ras") -> pd.DataFrame:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from grao_bench.core.records import Run
-from grao_bench.reporting.gather.cells import BASE, Cell
+from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.intervals import Interval, over_seeds
+from grao_bench.reporting.gather.roles import BASE, rival_baselines
 
 SHARE = 0.95
 """A run is at a level when it has gained this share of the way there from the base: a curve's very maximum is where the noise is."""
 
 METRIC = "reward"
-REFERENCES = ("ppo", "grpo")
-"""Whom the paper's Figure 2 shows GRAO against."""
+
+
+def references(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Whom speed is shown against, as in the paper's Figure 2: the baselines that draw rollouts."""
+    settings = [(cell, cell.config.get("objective")) for cell in cells]
+    told = [(one, found) for one, found in settings if isinstance(found, Mapping)]
+    return rival_baselines((one.objective, one.role, found) for one, found in told)
 
 
 def probe_series(run: Run, metric: str) -> pd.Series:
@@ -70,7 +76,7 @@ def fewer_steps(cell: Cell, reference: Cell, to: str, metric: str = METRIC) -> t
 
 
 def steps_frame(cells: Sequence[Cell], metric: str = METRIC) -> pd.DataFrame:
-    """A line per cell with probes (the base's and later ones): its best gain, its steps to that, the savings against REFERENCES.
+    """A line per cell with probes (the base's and later ones): its best gain, its steps to that, the savings against the `references`.
 
     Columns: model, data, method, objective, config_hash, seeds; never: seeds that never rose above the base; as Interval or None:
     best_gain_interval, steps_to_best_interval (None where a seed never rose), `fewer_than_<reference>_to_<own|reference>`, with
@@ -78,7 +84,7 @@ def steps_frame(cells: Sequence[Cell], metric: str = METRIC) -> pd.DataFrame:
     """
     trained = [replace(cell, runs=tuple(run for run in cell.runs if _probed(run, metric))) for cell in cells if cell.objective != BASE]
     trained = [cell for cell in trained if cell.runs]
-    lines = []
+    against, lines = references(cells), []
     for cell in trained:
         gains = [best_gain(run, metric) for run in cell.runs]
         steps = [steps_to_best(run, metric) for run in cell.runs]
@@ -94,7 +100,7 @@ def steps_frame(cells: Sequence[Cell], metric: str = METRIC) -> pd.DataFrame:
             "best_gain_interval": over_seeds(gains),
             "steps_to_best_interval": over_seeds(reached) if reached and len(reached) == len(steps) else None,
         }
-        for name in REFERENCES:
+        for name in against:
             found = [other for other in trained if (other.model, other.data, other.label) == (cell.model, cell.data, name)]
             for to in ("own", "reference"):
                 saving, why = fewer_steps(cell, found[0], to, metric) if len(found) == 1 and found[0] is not cell else (None, "")

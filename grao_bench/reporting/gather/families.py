@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import pandas as pd
 
 from grao_bench.core.errors import UserError
-from grao_bench.reporting.gather.cells import BASE, Cell
+from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.comparisons import (
     MARGIN,
     POWER,
@@ -29,7 +29,7 @@ from grao_bench.reporting.gather.comparisons import (
     power,
 )
 from grao_bench.reporting.gather.intervals import Interval
-from grao_bench.reporting.gather.order import ABLATIONS
+from grao_bench.reporting.gather.roles import BASE
 
 COMPARED = ("ras", "nag_mean")
 """The scores whose differences are tested; each is a family of its own."""
@@ -76,7 +76,7 @@ class Questions:
         A reference with several rows is a map of its settings, not one method: it is none, nor
         is one of a single seed. A table without any, as of objectives of your own, asks all pairs.
         """
-        asked = [row for row in rows if row.cell.objective not in ABLATIONS]
+        asked = [row for row in rows if row.cell.role.kind != "ablation"]
         found = [(name, _named(asked, name)) for name in self.references]
         single = [one[0] for _, one in found if len(one) == 1 and len(one[0].frames) > 1]
         several = [name for name, named in found if len(named) > 1]

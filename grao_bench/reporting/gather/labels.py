@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from grao_bench.reporting.gather.cells import BASE, CONTROL, Cell, first_objective
+from grao_bench.reporting.gather.cells import Cell, first_objective
+from grao_bench.reporting.gather.roles import BASE, CONTROL
 from grao_bench.reporting.gather.settings import ANSWERING, differing
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 from grao_bench.core.errors import UserError
 from grao_bench.core.records import EvalRecord, ProbeRecord, Run, no_references
 from grao_bench.reporting.gather.alarms import alarms, summarise
-from grao_bench.reporting.gather.cells import BASE, Cell, EvalKey
+from grao_bench.reporting.gather.cells import Cell, EvalKey
 from grao_bench.reporting.gather.comparable import base_records
 from grao_bench.reporting.gather.intervals import Interval, crossed, intervals, over_seeds, two_groups
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.scores import Ties, per_prompt, without_reference
 from grao_bench.reporting.gather.settings import differing
 from grao_bench.reporting.text import number

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from grao_bench.core.records import EvalRecord, Run, first_answers
-from grao_bench.reporting.gather.cells import BASE, Cell, EvalKey
+from grao_bench.reporting.gather.cells import Cell, EvalKey
 from grao_bench.reporting.gather.order import set_order
+from grao_bench.reporting.gather.roles import BASE
 
 MOST_BYTES = 1_000_000
 """All answers of a page together, so that the page of a large sweep stays under 5 MB."""

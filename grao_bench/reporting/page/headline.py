@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grao_bench.core.records import Run
-from grao_bench.reporting.gather.cells import BASE
 from grao_bench.reporting.gather.comparisons import Difference, between
 from grao_bench.reporting.gather.families import Comparison, Questions
 from grao_bench.reporting.gather.intervals import MIN_SEEDS, two_groups
 from grao_bench.reporting.gather.reward_models import accuracies, warnings
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row
 from grao_bench.reporting.gather.settings import unequal_settings
 from grao_bench.reporting.tables.choice import Table
@@ -139,7 +139,7 @@ def _compared(
     sentences.append(f"{best.cell.label} has the highest mean RAS, {_percent(best)}{_over(best)}.")
     verdict = _verdict(best.cell.label, list(words.values()), against, some=bool(few))
     sentences += _by_word(pairs, words, against, found.margin)
-    sentences += _of_grao(found, ranked, best, against)
+    sentences += _of_ours(found, ranked, best, against)
     sentences += _power(found)
     if few:
         sentences.append(f"In no sentence, with fewer than {MIN_SEEDS} seeds: {', '.join(few)}.")
@@ -191,18 +191,18 @@ def _by_word(
     return said
 
 
-def _of_grao(found: Comparison, ranked: Sequence[Row], best: Row, against: Sequence[str]) -> list[str]:
-    """GRAO's own place, where it has one row and does not have the highest mean."""
-    grao = [row for row in ranked if row.cell.objective == "grao" and not row.cell.first_stage]
-    if len(grao) != 1 or grao[0] is best:
+def _of_ours(found: Comparison, ranked: Sequence[Row], best: Row, against: Sequence[str]) -> list[str]:
+    """Our objective's place, where it has one row and does not have the highest mean."""
+    ours = [row for row in ranked if row.cell.role.kind == "ours" and not row.cell.first_stage]
+    if len(ours) != 1 or ours[0] is best:
         return []
-    label = grao[0].cell.label
+    label = ours[0].cell.label
     pair = between(found.differences, best.cell.label, label)
     word = _word(found, best.cell.label, label, pair)
     told = {"ahead": "shown to be behind", "level": "level", "not shown to differ": word}.get(word)
     told = None if against and word == "ahead" else told
     size = f", {best.cell.label} minus {_of(pair, label)}"
-    return [f"GRAO has {_percent(grao[0])}{size}{f': {told}' if told else ''}."]
+    return [f"{ours[0].cell.objective.upper()} has {_percent(ours[0])}{size}{f': {told}' if told else ''}."]
 
 
 def _power(found: Comparison) -> list[str]:

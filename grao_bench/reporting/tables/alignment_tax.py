@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from grao_bench.core.records import Run, TaskRecord
-from grao_bench.reporting.gather.cells import BASE, Cell
+from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.comparisons import detectable
 from grao_bench.reporting.gather.intervals import Interval, from_error, over_seeds
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.tables.columns import Line, cell_columns, folders, row_name, spread, tidy
 from grao_bench.reporting.tables.sheets import Sheet
 from grao_bench.reporting.text import NONE, with_interval

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from grao_bench.reporting import paper
-from grao_bench.reporting.gather.cells import BASE, Cell, EvalKey
+from grao_bench.reporting.gather.cells import Cell, EvalKey
 from grao_bench.reporting.gather.comparable import check_comparable
 from grao_bench.reporting.gather.families import Comparison, Questions, compare, statistics_notes
 from grao_bench.reporting.gather.intervals import MIN_SEEDS
 from grao_bench.reporting.gather.order import cell_order, set_order
 from grao_bench.reporting.gather.reward_models import accuracies, warnings
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row
 from grao_bench.reporting.gather.scores import Ties
 from grao_bench.reporting.gather.settings import ASKED, unequal_settings
@@ -151,11 +152,12 @@ def _with_absent_seeds(rows: Sequence[Row]) -> list[Row]:
 
 
 def _never_run(trained: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
-    """A row without numbers for each of the paper's methods that the same model was trained by on another set alone."""
+    """A row without numbers for each baseline, and for ours, that the same model was trained by on
+    another set alone."""
     found = []
     for model in dict.fromkeys(row.cell.model for row in trained):
         of_model = [row for row in rows if row.cell.model == model and row.cell.trained]
-        elsewhere = {row.cell.objective for row in of_model} & set(paper.METHODS)
+        elsewhere = {row.cell.objective for row in of_model if row.cell.role.kind in ("baseline", "ours")}
         here = {row.cell.objective for row in trained if row.cell.model == model}
         for objective in sorted(elsewhere - here):
             cell = Cell(model, trained[0].set, objective, "", objective, ())

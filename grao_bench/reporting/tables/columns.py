@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
+
+import pandas as pd
 
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.intervals import Interval
@@ -13,6 +17,32 @@ from grao_bench.reporting.text import NONE, with_interval
 
 Line = dict[str, object]
 """A line of numbers: column -> value."""
+
+T = TypeVar("T")
+
+
+def _no_numbers(_: object) -> Line:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[T]):
+    """A column of a table whose lines are of one type: its title, its text, its numbers in CSV.
+
+    Without a title it stands in CSV alone.
+    """
+
+    title: str
+    text: Callable[[T], str] = str
+    numbers: Callable[[T], Line] = _no_numbers
+
+
+def made_of(columns: Sequence[Column[T]], lines: Sequence[T]) -> tuple[Grid, pd.DataFrame]:
+    """A table's text, without empty columns (`tidy`), and its numbers."""
+    shown = [column for column in columns if column.title]
+    texts = [[column.text(line) for column in shown] for line in lines]
+    numbers = [dict(one for column in columns for one in column.numbers(line).items()) for line in lines]
+    return tidy([column.title for column in shown], texts), pd.DataFrame(numbers)
 
 
 def row_name(cell: Cell) -> list[str]:
@@ -56,14 +86,17 @@ def tidy(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
 
 
 def pair_of_scores(row: Row | None) -> list[str]:
+    """nag_mean and RAS of a row, with their intervals."""
     return [with_interval(row.scores.get(name) if row else None, 1) for name in ("nag_mean", "ras")]
 
 
 def rows_folders(rows: Sequence[Row]) -> tuple[tuple[Path, ...], ...]:
+    """The folders of each row's runs."""
     return tuple(folders(row.cell) for row in rows)
 
 
 def row_numbers(row: Row | None, names: Sequence[str]) -> Line:
+    """How many seeds a row has, and these scores of it."""
     found: Line = {"seeds": len(row.seeds) if row else 0}
     for name in names:
         found |= spread(name, row.scores.get(name) if row else None)

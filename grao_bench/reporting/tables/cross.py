@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grao_bench.reporting.gather.cells import BASE
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.tables.choice import CrossTable
 from grao_bench.reporting.tables.columns import folders
 from grao_bench.reporting.tables.main import LENGTH_CONTROLLED, frame, ties_text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.rows import Row
-from grao_bench.reporting.tables.ablation import ablation
+from grao_bench.reporting.tables.ablation import ablations
 from grao_bench.reporting.tables.alignment_tax import alignment_tax
 from grao_bench.reporting.tables.choice import CrossTable, Table
 from grao_bench.reporting.tables.cost import cost
@@ -34,7 +34,7 @@ def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Tabl
         made = (
             gain_sheet(table, cells),
             differences(table),
-            ablation(table),
+            *ablations(table),
             two_stages(table, cells),
             rewards_spread(table),
             lengths(table),

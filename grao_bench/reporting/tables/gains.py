@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from grao_bench.core.records import Criteria
-from grao_bench.reporting.gather.cells import BASE, Cell
+from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.comparable import base_records
 from grao_bench.reporting.gather.criteria import FORMAL, REST, TOTAL, by_kind, formal_share, gains, room
 from grao_bench.reporting.gather.intervals import Interval, intervals
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row
 from grao_bench.reporting.tables.choice import Table
 from grao_bench.reporting.tables.columns import Line, cell_columns, folders, spread, tidy

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from grao_bench.core.records import Run
-from grao_bench.reporting.gather.cells import BASE
 from grao_bench.reporting.gather.comparisons import paired
 from grao_bench.reporting.gather.intervals import PERCENT, Interval, over_seeds
 from grao_bench.reporting.gather.order import cell_order
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row, kept_probe
 from grao_bench.reporting.tables.columns import Line, cell_columns, folders, row_name, spread, tidy
 from grao_bench.reporting.tables.differences import (

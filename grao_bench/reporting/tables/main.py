@@ -8,8 +8,8 @@ from dataclasses import replace
 import pandas as pd
 
 from grao_bench.reporting import paper
-from grao_bench.reporting.gather.cells import BASE, CONTROL
 from grao_bench.reporting.gather.families import COMPARED
+from grao_bench.reporting.gather.roles import BASE, CONTROL
 from grao_bench.reporting.gather.rows import Row
 from grao_bench.reporting.gather.scores import Ties
 from grao_bench.reporting.tables.choice import Table

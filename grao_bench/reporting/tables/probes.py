@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from grao_bench.core.records import Run
-from grao_bench.reporting.gather.cells import BASE, Cell
+from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.intervals import Interval, from_error, over_seeds
+from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import kept_probe
 from grao_bench.reporting.tables.columns import Line, cell_columns, folders, row_name, spread, tidy
 from grao_bench.reporting.tables.sheets import Sheet

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from grao_bench.reporting.gather.cells import Cell
-from grao_bench.reporting.gather.dynamics import REFERENCES, SHARE, steps_frame
+from grao_bench.reporting.gather.dynamics import SHARE, references, steps_frame
 from grao_bench.reporting.gather.intervals import Interval
 from grao_bench.reporting.tables.columns import Line, folders, spread, tidy
 from grao_bench.reporting.tables.sheets import Sheet
@@ -20,19 +20,17 @@ def steps_to_best(cells: Sequence[Cell]) -> Sheet | None:
     found = steps_frame(cells)
     if found.empty:
         return None
-    texts = []
+    texts, against = [], references(cells)
     for one in found.to_dict("records"):
         never = f"never above the base in {one['never']} of {one['seeds']} seeds" if one["never"] else ""
         steps = with_interval(one["steps_to_best_interval"], 0) if one["steps_to_best_interval"] else never or NONE
         texts.append([one["method"], one["model"], one["data"], str(one["seeds"]), with_interval(one["best_gain_interval"], 3), steps])
-        for name in REFERENCES:
+        for name in against:
             for to in ("own", "reference"):
                 texts[-1].append(with_interval(one[f"fewer_than_{name}_to_{to}"], 0) if one[f"fewer_than_{name}_to_{to}"] else NONE)
                 texts[-1][-1] = one[f"fewer_than_{name}_to_{to}_why"] or texts[-1][-1]
     columns = ["method", "model", "trained on", "seeds", "best gain in dev reward", "steps to its best"]
-    columns += [
-        text for name in REFERENCES for text in (f"fewer steps than {name}, each to its best, %", f"fewer steps to {name}'s best, %")
-    ]
+    columns += [text for name in against for text in (f"fewer steps than {name}, each to its best, %", f"fewer steps to {name}'s best, %")]
     flat = pd.DataFrame([_flat_intervals(one) for one in found.to_dict("records")])
     return Sheet(
         "steps_to_best",
