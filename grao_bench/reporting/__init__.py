@@ -1,1 +1,2 @@
-"""Record files -> scores, intervals, tables, figures and one page. Imports no torch: a laptop can report on a cluster's runs."""
+"""Record files -> scores, intervals, tables, figures and one page. Imports no torch: a laptop can
+report on a cluster's runs."""

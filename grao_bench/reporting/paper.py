@@ -1,4 +1,5 @@
-"""The paper's printed numbers as data, and its claims recomputed from them (GRAO, arXiv 2508.07750v1, Tables 1-3, text, abstract)."""
+"""The paper's printed numbers as data, and its claims recomputed from them (GRAO, arXiv
+2508.07750v1, Tables 1-3, text, abstract)."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ TABLE_NUMBER: dict[Subset, int] = {"helpful": 1, "harmless": 2}
 METHODS = ("sft", "dpo", "ppo", "grpo", "grao")
 
 GRAO_SETTINGS = {"equation": "printed", "alpha": 1.0, "beta": 0.5, "lam": 0.6, "group": "outputs"}
-"""Eq. 3 with the paper's hyper-parameters. A GRAO trained otherwise is not shown beside the paper's numbers."""
+"""Eq. 3 with the paper's hyper-parameters. A GRAO trained otherwise is not shown beside the paper's
+numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """One cell of Table 1 or 2, percent; `*_pm` is the printed +-, which the paper does not explain."""
+    """One cell of Table 1 or 2, percent; `*_pm` is the printed +-, which the paper does not
+    explain."""
 
     subset: Subset
     model: Model
@@ -73,17 +76,26 @@ def cells() -> dict[tuple[Subset, Model, str], Printed]:
 
 
 def swapped() -> dict[tuple[Subset, Model, str], Printed]:
-    """The same with Moonlight's PPO and GRPO rows on harmless-base exchanged, which is what the abstract agrees with."""
+    """The same with Moonlight's PPO and GRPO rows on harmless-base exchanged, which is what the
+    abstract agrees with."""
     table = cells()
-    ppo, grpo = table["harmless", "Moonlight-16B", "ppo"], table["harmless", "Moonlight-16B", "grpo"]
+    ppo, grpo = (
+        table["harmless", "Moonlight-16B", "ppo"],
+        table["harmless", "Moonlight-16B", "grpo"],
+    )
     table["harmless", "Moonlight-16B", "ppo"] = replace(grpo, method="ppo")
     table["harmless", "Moonlight-16B", "grpo"] = replace(ppo, method="grpo")
     return table
 
 
 def headline(table: Cells, method: str) -> float:
-    """GRAO's relative improvement over a method: the mean over models and sets of RAS_GRAO / RAS_method - 1, percent."""
-    ratios = [table[subset, model, "grao"].ras / table[subset, model, method].ras - 1 for subset in SUBSETS for model in MODELS]
+    """GRAO's relative improvement over a method: the mean over models and sets of RAS_GRAO /
+    RAS_method - 1, percent."""
+    ratios = [
+        table[subset, model, "grao"].ras / table[subset, model, method].ras - 1
+        for subset in SUBSETS
+        for model in MODELS
+    ]
     return 100.0 * sum(ratios) / len(ratios)
 
 
@@ -94,8 +106,12 @@ def relative_drop(variant: str) -> float:
 
 
 def moe_gain(table: Cells) -> float:
-    """NAG of GRAO minus that of GRPO, Moonlight-16B on harmless-base: the "up to +22.74" of the mixture of experts."""
-    return table["harmless", "Moonlight-16B", "grao"].nag - table["harmless", "Moonlight-16B", "grpo"].nag
+    """NAG of GRAO minus that of GRPO, Moonlight-16B on harmless-base: the "up to +22.74" of the
+    mixture of experts."""
+    return (
+        table["harmless", "Moonlight-16B", "grao"].nag
+        - table["harmless", "Moonlight-16B", "grpo"].nag
+    )
 
 
 def share_kept(variant: str, model: Model) -> float:
@@ -200,12 +216,16 @@ def subset_of(name: str) -> Subset | None:
 
 
 def is_printed_method(objective: str, settings: Mapping[str, Any]) -> bool:
-    """Whether an objective is one of the paper's five; for GRAO, whether it is Eq. 3 with the paper's settings.
+    """Whether an objective is one of the paper's five; for GRAO, whether it is Eq. 3 with the
+    paper's settings.
 
-    `settings` is the objective's part of the run's configuration; a setting that it does not name is taken as printed.
+    `settings` is the objective's part of the run's configuration; a setting that it does not name
+    is taken as printed.
     """
     if objective != "grao":
         return objective in METHODS
     # by its class, not by its label: a variant that somebody names "grao" is no Eq. 3
     is_grao = str(settings.get("_target_", "objectives.grao.GRAO")).endswith("objectives.grao.GRAO")
-    return is_grao and all(settings.get(key, value) == value for key, value in GRAO_SETTINGS.items())
+    return is_grao and all(
+        settings.get(key, value) == value for key, value in GRAO_SETTINGS.items()
+    )

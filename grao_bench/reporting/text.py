@@ -16,12 +16,14 @@ def slug(text: str) -> str:
 
 
 def with_interval(interval: Interval | None, digits: int) -> str:
-    """ "61.2 ± 1.1 [58.4, 64.0]" over seeds; "61.2 [58.4, 64.0]" over prompts only; "-" for none."""
+    """ "61.2 ± 1.1 [58.4, 64.0]" over seeds; "61.2 [58.4, 64.0]" over prompts only; "-" for
+    none."""
     if interval is None:
         return NONE
     if math.isnan(interval.low):
         return with_sd(interval, digits)
-    return f"{with_sd(interval, digits)} [{number(interval.low, digits)}, {number(interval.high, digits)}]"
+    low, high = (number(end, digits) for end in (interval.low, interval.high))
+    return f"{with_sd(interval, digits)} [{low}, {high}]"
 
 
 def number(value: float, digits: int) -> str:
@@ -33,4 +35,6 @@ def with_sd(interval: Interval | None, digits: int) -> str:
     """ "61.2 ± 1.1" over seeds, the mean alone otherwise; "-" for none."""
     if interval is None:
         return NONE
-    return number(interval.mean, digits) + (f" ± {interval.sd:.{digits}f}" if interval.kind == "seeds" else "")
+    return number(interval.mean, digits) + (
+        f" ± {interval.sd:.{digits}f}" if interval.kind == "seeds" else ""
+    )

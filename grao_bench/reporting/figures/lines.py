@@ -21,15 +21,29 @@ from grao_bench.reporting.gather.curves import (
 MOST_POINTS = 150
 
 MOST_ROWS = 40
-"""A figure with a line per method is left out for a table with more: the table itself is easier to read."""
+"""A figure with a line per method is left out for a table with more: the table itself is easier to
+read."""
 
-BAND = "Line: mean over seeds; band: ± 1 sd over seeds, where there are several; dots at its end: the seeds."
+BAND = (
+    "Line: mean over seeds; band: ± 1 sd over seeds, where there are several; dots at its end: the"
+    " seeds."
+)
 
-AXES: dict[Axis, str] = {"step": "step", "generated_tokens": "generated tokens", "seconds": "seconds of training"}
+AXES: dict[Axis, str] = {
+    "step": "step",
+    "generated_tokens": "generated tokens",
+    "seconds": "seconds of training",
+}
 
 
 def draw_curves(
-    name: str, kind: str, title: str, caption: str, cells: Sequence[Cell], frame: pd.DataFrame, labels: tuple[str, str]
+    name: str,
+    kind: str,
+    title: str,
+    caption: str,
+    cells: Sequence[Cell],
+    frame: pd.DataFrame,
+    labels: tuple[str, str],
 ) -> Drawing | None:
     if frame.empty:
         return None
@@ -44,14 +58,23 @@ def draw_curves(
 
 
 def draw_lines(drawn: Sketch, axes: Axes, frame: pd.DataFrame, looks: Mapping[Key, Look]) -> None:
-    """A line and its band for every configuration of a frame of `curves`; of a long one, MOST_POINTS evenly spaced points and its last."""
+    """A line and its band for every configuration of a frame of `curves`; of a long one,
+    MOST_POINTS evenly spaced points and its last."""
     for (objective, config_hash), group in frame.groupby(["objective", "config_hash"], sort=False):
         look = looks[str(objective), str(config_hash)]
         stride = -(-len(group) // MOST_POINTS)
         group = pd.concat([group.iloc[:-1:stride], group.iloc[-1:]])
         x, mean, sd = group["x"], group["mean"], group["sd"]
         width, alpha = (0.8, 0.5) if look.crowd else (1.8, 1.0)
-        axes.plot(x, mean, color=look.color, linestyle=look.dash, linewidth=width, alpha=alpha, label=look.name or None)
+        axes.plot(
+            x,
+            mean,
+            color=look.color,
+            linestyle=look.dash,
+            linewidth=width,
+            alpha=alpha,
+            label=look.name or None,
+        )
         if sd.notna().any() and not look.crowd:
             axes.fill_between(x, mean - sd, mean + sd, color=look.color, alpha=0.15, linewidth=0)
         last = [float(value) for value in str(group[VALUES].iloc[-1]).split()]

@@ -19,7 +19,8 @@ OTHERS = ("#8c6d31", "#7f7f7f", "#b2a800", "#6a51a3", "#17a2a2", "#a3515a")
 DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", ":", "-.")
 
 CROWD = len(DASHES)
-"""An objective with more configurations than this is drawn as thin lines of one colour, named once: its settings have their own figures."""
+"""An objective with more configurations than this is drawn as thin lines of one colour, named once:
+its settings have their own figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,13 @@ Key = tuple[str, str]
 
 
 def looks_of(cells: Sequence[Cell]) -> dict[Key, Look]:
-    """A colour per objective, a dash per configuration of it; of more than CROWD configurations only the first is named."""
+    """A colour per objective, a dash per configuration of it; of more than CROWD configurations
+    only the first is named."""
     families: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        families.setdefault((cell.objective, first_objective(cell.first_stage) if cell.first_stage else ""), []).append(cell)
+        families.setdefault(
+            (cell.objective, first_objective(cell.first_stage) if cell.first_stage else ""), []
+        ).append(cell)
     colors = colors_of({cell.objective: cell.role for cell in cells})
     looks: dict[Key, Look] = {}
     for (objective, start), family in families.items():
@@ -49,7 +53,9 @@ def looks_of(cells: Sequence[Cell]) -> dict[Key, Look]:
         for i, cell in enumerate(family):
             crowded = f"{objective}: {len(family)} configurations" if i == 0 else ""
             name = crowded if crowd else shortened(cell.label, 44)
-            looks[key_of(cell)] = Look(colors[objective], "-" if crowd else DASHES[(i + shift) % len(DASHES)], name, crowd)
+            looks[key_of(cell)] = Look(
+                colors[objective], "-" if crowd else DASHES[(i + shift) % len(DASHES)], name, crowd
+            )
     return looks
 
 

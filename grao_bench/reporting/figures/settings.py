@@ -32,19 +32,33 @@ def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
     low, high = scored["mean"].min(), scored["mean"].max()
     with sketch(height=1.2 + 0.55 * len(lams)) as drawn:
         axes = drawn.figure.axes[0]
-        grid = [[pairs.get_group((b, v))["mean"].mean() if (b, v) in pairs.groups else math.nan for b in betas] for v in lams]
+        grid = [
+            [
+                pairs.get_group((b, v))["mean"].mean() if (b, v) in pairs.groups else math.nan
+                for b in betas
+            ]
+            for v in lams
+        ]
         axes.pcolormesh(grid, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
         for i, lam in enumerate(lams):
             for j, beta in enumerate(betas):
                 here = tried.get_group((beta, lam)) if (beta, lam) in tried.groups else frame[:0]
                 found = here.dropna(subset=["mean"])
                 absent = "not run" if here.empty else "failed"
-                text = absent if found.empty else f"{found['mean'].mean():.1f}" + ("" if len(found) == 1 else f" ({len(found)})")
+                text = (
+                    absent
+                    if found.empty
+                    else f"{found['mean'].mean():.1f}"
+                    + ("" if len(found) == 1 else f" ({len(found)})")
+                )
                 color = {"not run": "#777778", "failed": "#c2571a"}.get(text) or (
                     "#000001" if found["mean"].mean() > low + 0.6 * (high - low) else "#fffffe"
                 )
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color)
-                words = "; ".join(_settings_text(one) for one in here.to_dict("records")) or "no finished run"
+                words = (
+                    "; ".join(_settings_text(one) for one in here.to_dict("records"))
+                    or "no finished run"
+                )
                 drawn.area(axes, j, i, j + 1, i + 1, f"beta {beta:g}, lambda {lam:g}: {words}")
         axes.set_xticks([j + 0.5 for j in range(len(betas))], [f"{beta:g}" for beta in betas])
         axes.set_yticks([i + 0.5 for i in range(len(lams))], [f"{lam:g}" for lam in lams])
@@ -56,7 +70,8 @@ def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
             f"beta_lambda-{model}-{name}-{reward}",
             MAP,
             f"RAS over beta and lambda: {name}, judged by {reward} ({model})",
-            "GRAO's RAS in percent, mean over seeds. Where several configurations share a pair, their mean and, in brackets, their number.",
+            "GRAO's RAS in percent, mean over seeds. Where several configurations share a pair,"
+            " their mean and, in brackets, their number.",
             frame,
         )
 
@@ -67,7 +82,9 @@ def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
     frame = frame[frame["objective"].map(varied) > 1]
     if frame.empty:
         return None
-    colors = colors_of({str(one): installed().get(one, Role()) for one in frame["objective"].unique()})
+    colors = colors_of(
+        {str(one): installed().get(one, Role()) for one in frame["objective"].unique()}
+    )
     with sketch() as drawn:
         axes = drawn.figure.axes[0]
         for objective, group in frame.groupby("objective", sort=False):
@@ -75,7 +92,13 @@ def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
             ends = [group["mean"] - group["low"], group["high"] - group["mean"]]
             half = [end.fillna(0.0) for end in ends]
             axes.errorbar(
-                group["group_size"], group["mean"], yerr=half, fmt="D-" if once else "D", color=color, capsize=3, label=str(objective)
+                group["group_size"],
+                group["mean"],
+                yerr=half,
+                fmt="D-" if once else "D",
+                color=color,
+                capsize=3,
+                label=str(objective),
             )
             for one in group.to_dict("records"):
                 drawn.point(axes, one["group_size"], one["mean"], _settings_text(one))
@@ -108,4 +131,7 @@ def _settings_text(one: Mapping[Any, Any]) -> str:
 def per_score(frame: pd.DataFrame) -> list[tuple[str, str, str, pd.DataFrame]]:
     """A frame of `curves.settings_map` by model, set and judge."""
     keys = ["model", "set", "reward"]
-    return [(str(model), str(name), str(reward), group) for (model, name, reward), group in frame.groupby(keys, sort=False)]
+    return [
+        (str(model), str(name), str(reward), group)
+        for (model, name, reward), group in frame.groupby(keys, sort=False)
+    ]

@@ -16,15 +16,25 @@ from grao_bench.reporting.gather.spent import COUNTED, spent_before
 STAGES = "One stage or two"
 
 
-def two_stages(model: str, data: str, cells: Sequence[Cell], everything: Sequence[Cell], axis: str) -> Drawing | None:
-    """Runs that start from another run against those that start from the base, by what both stages spent together."""
+def two_stages(
+    model: str, data: str, cells: Sequence[Cell], everything: Sequence[Cell], axis: str
+) -> Drawing | None:
+    """Runs that start from another run against those that start from the base, by what both stages
+    spent together."""
     chained = [cell for cell in cells if cell.first_stage]
     before = {key_of(cell): spent_before(cell, everything, axis) for cell in chained}
     chained = [cell for cell in chained if before[key_of(cell)] is not None]
     if not chained:
         return None
-    wanted = {*(cell.objective for cell in chained), *(first_objective(cell.first_stage) for cell in chained)}
-    mine = [cell for cell in cells if not cell.first_stage and (cell.objective in wanted or cell.role.kind == "ours")] + chained
+    wanted = {
+        *(cell.objective for cell in chained),
+        *(first_objective(cell.first_stage) for cell in chained),
+    }
+    mine = [
+        cell
+        for cell in cells
+        if not cell.first_stage and (cell.objective in wanted or cell.role.kind == "ours")
+    ] + chained
     frame = probe_curve(mine, axis="step" if axis == "steps" else "forward_tokens")
     keys = zip(frame["objective"], frame["config_hash"], strict=True)
     frame["x"] += [before.get(key) or 0.0 for key in keys]
@@ -32,7 +42,8 @@ def two_stages(model: str, data: str, cells: Sequence[Cell], everything: Sequenc
         f"two_stages_{axis}-{model}-{data}",
         STAGES,
         f"Dev reward, one stage or two, against {COUNTED[axis]}: {data} ({model})",
-        f"A second stage's line begins where its first stage ended, so at one place along the axis all have spent alike. {BAND}",
+        "A second stage's line begins where its first stage ended, so at one place along the axis"
+        f" all have spent alike. {BAND}",
         mine,
         frame,
         (f"{COUNTED[axis]}, both stages", "dev reward"),

@@ -1,4 +1,5 @@
-"""Signs that a run went wrong, from its records: shown on the table's row, beside the score that they put in doubt."""
+"""Signs that a run went wrong, from its records: shown on the table's row, beside the score that
+they put in doubt."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from grao_bench.reporting.gather.reward_models import accuracies, shortfall
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alarm fires when the measured value is over the limit. `text` is a format string of the value; `why` is for the page."""
+    """An alarm fires when the measured value is over the limit. `text` is a format string of the
+    value; `why` is for the page."""
 
     name: str
     limit: float
@@ -33,20 +35,23 @@ REFERENCE = Rule(
     "reference un-learned",
     1.0,
     "J(y) {:.1f} nat/token below the base",
-    "At some probe the references' mean log-probability per token, J(y), lay more than 1 nat below the base model's: training pushed "
+    "At some probe the references' mean log-probability per token, J(y), lay more than 1 nat below"
+    " the base model's: training pushed "
     "the human-preferred answers away.",
 )
 ENTROPY = Rule(
     "entropy",
     2.0,
     "entropy {:.1f}x the base's",
-    "At some probe the policy's entropy per token was more than twice the base model's: it is falling apart into noise.",
+    "At some probe the policy's entropy per token was more than twice the base model's: it is"
+    " falling apart into noise.",
 )
 SIGNAL = Rule(
     "no signal",
     50.0,
     "{:.0f}% of groups without signal",
-    "In the last quarter of training more than half of the groups had equal rewards throughout, so they taught nothing.",
+    "In the last quarter of training more than half of the groups had equal rewards throughout, so"
+    " they taught nothing.",
 )
 TRUNCATION = Rule(
     "truncation",
@@ -59,13 +64,15 @@ MINIBATCHES = Rule(
     0.0,
     "{:.0f} fewer minibatches a step than asked for",
     "A step had fewer prompts than objective.minibatches, and a prompt's answers stay together: "
-    "the optimiser made fewer updates than the configuration says, and at a single one no clip acts.",
+    "the optimiser made fewer updates than the configuration says, and at a single one no clip"
+    " acts.",
 )
 PROMPTS = Rule(
     "prompts cut",
     5.0,
     "{:.1f}% of a set's prompts cut",
-    "More than 5% of the prompts of a set, in training or evaluation, were longer than budget.max_prompt_tokens and lost turns or words.",
+    "More than 5% of the prompts of a set, in training or evaluation, were longer than"
+    " budget.max_prompt_tokens and lost turns or words.",
 )
 LENGTH_RULE = Rule(
     "no better than length",
@@ -130,7 +137,9 @@ def alarms(
         REFERENCE: reference_drop(run.probes),
         ENTROPY: entropy_ratio(run.probes),
         SIGNAL: groups_without_signal(run.steps),
-        TRUNCATION: 100.0 * sum(not record.finished for record in records) / len(records) if records else math.nan,
+        TRUNCATION: 100.0 * sum(not record.finished for record in records) / len(records)
+        if records
+        else math.nan,
         PROMPTS: prompts_cut(run.info.lengths.values()),
         MINIBATCHES: minibatches_short(run),
         LENGTH_RULE: shortfall(reward_models, "length_rule"),
@@ -142,7 +151,9 @@ def alarms(
     return tuple(Alarm(rule, value) for rule, value in measured.items() if value > rule.limit)
 
 
-def gained_by_form(records: Sequence[EvalRecord], base: Sequence[EvalRecord], criteria: Criteria | None) -> float:
+def gained_by_form(
+    records: Sequence[EvalRecord], base: Sequence[EvalRecord], criteria: Criteria | None
+) -> float:
     """See `criteria.formal_share`; nan where the judge's number does not split."""
     if criteria is None or not records or not base:
         return math.nan
@@ -165,19 +176,26 @@ def prompts_cut(lengths: Iterable[Lengths]) -> float:
 
 
 def reference_drop(probes: Sequence[ProbeRecord]) -> float:
-    """How far J(y) fell below the base's (the probe at step 0) at its worst, nats per token; nan when not measured."""
+    """How far J(y) fell below the base's (the probe at step 0) at its worst, nats per token; nan
+    when not measured."""
     return _worst(probes, "j_reference", lambda base, value: base - value)
 
 
 def entropy_ratio(probes: Sequence[ProbeRecord]) -> float:
-    """The largest entropy as a multiple of the base's (the probe at step 0); nan when not measured."""
+    """The largest entropy as a multiple of the base's (the probe at step 0); nan when not
+    measured."""
     return _worst(probes, "entropy", lambda base, value: value / base if base > 0 else math.nan)
 
 
 def groups_without_signal(steps: Sequence[StepRecord]) -> float:
-    """The share of groups whose rewards are all equal, percent, averaged over the last quarter of the steps; nan when not measured."""
+    """The share of groups whose rewards are all equal, percent, averaged over the last quarter of
+    the steps; nan when not measured."""
     tail = steps[-math.ceil(len(steps) / 4) :] if steps else []
-    values = [step.metrics["groups_without_signal"] for step in tail if "groups_without_signal" in step.metrics]
+    values = [
+        step.metrics["groups_without_signal"]
+        for step in tail
+        if "groups_without_signal" in step.metrics
+    ]
     return 100.0 * sum(values) / len(values) if values else math.nan
 
 
@@ -190,7 +208,8 @@ def minibatches_short(run: Run) -> float:
 
 
 def summarise(found: Sequence[Sequence[Alarm]]) -> tuple[str, ...]:
-    """One line per rule that fired, from each seed's alarms: the worst value, and in how many seeds where there are several."""
+    """One line per rule that fired, from each seed's alarms: the worst value, and in how many seeds
+    where there are several."""
     lines = []
     for rule in RULES:
         values = [alarm.value for one in found for alarm in one if alarm.rule == rule]
@@ -200,7 +219,16 @@ def summarise(found: Sequence[Sequence[Alarm]]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _worst(probes: Sequence[ProbeRecord], name: str, distance: Callable[[float, float], float]) -> float:
-    base = next((probe.metrics[name] for probe in probes if probe.step == 0 and name in probe.metrics), math.nan)
-    later = [distance(base, probe.metrics[name]) for probe in probes if probe.step > 0 and name in probe.metrics]
+def _worst(
+    probes: Sequence[ProbeRecord], name: str, distance: Callable[[float, float], float]
+) -> float:
+    base = next(
+        (probe.metrics[name] for probe in probes if probe.step == 0 and name in probe.metrics),
+        math.nan,
+    )
+    later = [
+        distance(base, probe.metrics[name])
+        for probe in probes
+        if probe.step > 0 and name in probe.metrics
+    ]
     return max(later, default=math.nan)

@@ -15,7 +15,8 @@ EvalKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A cell's seed that started and did not finish, and why. `config` is empty where it left none."""
+    """A cell's seed that started and did not finish, and why. `config` is empty where it left
+    none."""
 
     folder: Path
     seed: str
@@ -25,7 +26,8 @@ class Missing:
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration: its finished runs by seed (may be none) and its unfinished ones. `label` is its row's name."""
+    """One configuration: its finished runs by seed (may be none) and its unfinished ones. `label`
+    is its row's name."""
 
     model: str
     data: str
@@ -37,8 +39,13 @@ class Cell:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The resolved configuration of its first run, finished or not; empty when none recorded it."""
-        return self.runs[0].info.config if self.runs else next((lost.config for lost in self.missing if lost.config), {})
+        """The resolved configuration of its first run, finished or not; empty when none recorded
+        it."""
+        return (
+            self.runs[0].info.config
+            if self.runs
+            else next((lost.config for lost in self.missing if lost.config), {})
+        )
 
     @property
     def trained(self) -> bool:
@@ -59,7 +66,8 @@ class Cell:
 
     @property
     def first_stage(self) -> str:
-        """The folder of the run that training started from, as the first run names it; empty where it started from the base."""
+        """The folder of the run that training started from, as the first run names it; empty where
+        it started from the base."""
         return start_of(self.config)
 
     @property
@@ -75,6 +83,7 @@ def start_of(config: Mapping[str, Any]) -> str:
 
 
 def first_objective(folder: str) -> str:
-    """The objective that made the run in .../<objective>-<hash8>/seed<k>; the folder's own name where it is not laid out so."""
+    """The objective that made the run in .../<objective>-<hash8>/seed<k>; the folder's own name
+    where it is not laid out so."""
     path = Path(folder)
     return path.parent.name.rpartition("-")[0] or path.name

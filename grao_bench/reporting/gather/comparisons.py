@@ -87,7 +87,9 @@ class Difference:
         if not self.tested:
             return math.nan
         inside = margin - abs(self.mean)
-        return min(1.0, self.tests * max(float(stats.t.sf(inside / e, df)) for e, df in self.errors))
+        return min(
+            1.0, self.tests * max(float(stats.t.sf(inside / e, df)) for e, df in self.errors)
+        )
 
     def verdict(self, margin: float = MARGIN) -> Verdict:
         """The one word for this difference, said of `first`."""
@@ -103,7 +105,9 @@ class Difference:
         return "*" * sum(self.p_adjusted < limit for limit in LIMITS)
 
 
-def paired(first: str, second: str, ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
+def paired(
+    first: str, second: str, ours: Mapping[int, float], theirs: Mapping[int, float]
+) -> Difference | None:
     """The t test paired over seeds alone, from a score per seed; None when no seed is shared."""
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
@@ -118,10 +122,14 @@ def paired(first: str, second: str, ours: Mapping[int, float], theirs: Mapping[i
         return Difference(first, second, mean, mean, mean, 0.0, n, better=better)
     error = sd / math.sqrt(n)
     half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * error
-    return Difference(first, second, mean, mean - half, mean + half, sd, n, ((error, n - 1.0),), better=better)
+    return Difference(
+        first, second, mean, mean - half, mean + half, sd, n, ((error, n - 1.0),), better=better
+    )
 
 
-def crossed_pair(first: str, second: str, ours: Mapping[int, pd.Series], theirs: Mapping[int, pd.Series]) -> Difference | None:
+def crossed_pair(
+    first: str, second: str, ours: Mapping[int, pd.Series], theirs: Mapping[int, pd.Series]
+) -> Difference | None:
     """The t tests over seeds and prompts, and over seeds alone, paired by both: a score per prompt
     for each seed. Both, as a few seeds can lie close together by chance (docs/statistics.md).
 
@@ -198,7 +206,10 @@ def pooled(errors: Sequence[Errors]) -> Errors:
     """Of several differences' errors the root mean square, each with the fewest degrees of freedom;
     () for none."""
     kinds = zip(*(one for one in errors if one), strict=False)
-    return tuple((math.sqrt(sum(error**2 for error, _ in kind) / len(kind)), min(df for _, df in kind)) for kind in kinds)
+    return tuple(
+        (math.sqrt(sum(error**2 for error, _ in kind) / len(kind)), min(df for _, df in kind))
+        for kind in kinds
+    )
 
 
 def power(effect: float, errors: Errors, level: float = LEVEL) -> float:
@@ -231,9 +242,11 @@ def _power(shift: float, df: float, level: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """Two checkpoints on the same prompts: how many only the first won, only the second, both, neither; the exact two-sided p.
+    """Two checkpoints on the same prompts: how many only the first won, only the second, both,
+    neither; the exact two-sided p.
 
-    It speaks of these two checkpoints, over prompts; nothing of what another seed of either objective would do.
+    It speaks of these two checkpoints, over prompts; nothing of what another seed of either
+    objective would do.
     """
 
     only_first: int
@@ -254,13 +267,18 @@ def mcnemar(first: Sequence[EvalRecord], second: Sequence[EvalRecord]) -> McNema
         raise UserError(f"{no_references(first) or no_references(second)}, nor McNemar's test")
     lost = {record.example_id for record in [*first, *second] if record.excluded}
     ours, theirs = (
-        {record.example_id: record.verdict > 0 for record in records if record.verdict is not None and record.example_id not in lost}
+        {
+            record.example_id: record.verdict > 0
+            for record in records
+            if record.verdict is not None and record.example_id not in lost
+        }
         for records in (first, second)
     )
     if ours.keys() != theirs.keys():
         strangers = sorted(ours.keys() ^ theirs.keys())
         raise UserError(
-            f"{len(strangers)} prompts (such as {strangers[0]!r}) were answered by one of the two only; evaluate both on one set"
+            f"{len(strangers)} prompts (such as {strangers[0]!r}) were answered by one of the two"
+            " only; evaluate both on one set"
         )
     table = np.zeros((2, 2), dtype=int)
     for key, won in ours.items():

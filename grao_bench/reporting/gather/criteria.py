@@ -18,7 +18,9 @@ FORMAL = ("form", "manners")
 PROMPTS = ["cluster", "example_id"]
 
 
-def gains(records: Sequence[EvalRecord], base: Sequence[EvalRecord], criteria: Criteria) -> pd.DataFrame:
+def gains(
+    records: Sequence[EvalRecord], base: Sequence[EvalRecord], criteria: Criteria
+) -> pd.DataFrame:
     """One row per prompt (index: cluster, example_id): `total`, the mean over a model's answers
     minus that over its base's; each criterion likewise, weighted, in the order of `criteria.kinds`;
     and `rest`, what they leave of the total: clipping, and parts that have no kind.
@@ -100,7 +102,9 @@ def _difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     theirs = theirs.droplevel("cluster")
     both = ours[ours.index.get_level_values("example_id").isin(theirs.index)]
     other = theirs.reindex(both.index.get_level_values("example_id")).set_axis(both.index)
-    silent = [name for name in both if name != TOTAL and not both[name].any() and not other[name].any()]
+    silent = [
+        name for name in both if name != TOTAL and not both[name].any() and not other[name].any()
+    ]
     frame = (both - other).drop(columns=silent)
     frame[REST] = frame[TOTAL] - frame.drop(columns=TOTAL).sum(axis=1)
     return frame

@@ -85,10 +85,14 @@ class Questions:
             for i, one in enumerate(single):
                 before = single[: i + 1]
                 pairs += [(one, row) for row in asked if not any(row is other for other in before)]
-            return pairs, f"{' and '.join(row.cell.label for row in single)} against each other method"
+            return (
+                pairs,
+                f"{' and '.join(row.cell.label for row in single)} against each other method",
+            )
         if several:
             return [], (
-                f"none: {' and '.join(several)} has several configurations here, so this is a map of"
+                f"none: {' and '.join(several)} has several configurations here, so this is a map"
+                " of"
                 " settings (--against names rows to ask about)"
             )
         return list(combinations(asked, 2)), "all pairs"
@@ -99,7 +103,9 @@ def check_named(questions: Questions, rows: Sequence[Scored]) -> None:
     known = {name for row in rows for name in (row.cell.label, row.cell.objective)} - {BASE}
     for name in questions.references:
         if name not in known and name not in Questions().references:
-            raise UserError(f"--against {name!r}: no such method here; there are {', '.join(sorted(known))}")
+            raise UserError(
+                f"--against {name!r}: no such method here; there are {', '.join(sorted(known))}"
+            )
 
 
 def _named(rows: Sequence[Scored], name: str) -> list[Scored]:
@@ -149,7 +155,8 @@ class Comparison:
 
     @property
     def smallest(self) -> float:
-        """The smallest true difference that the adjusted test finds with power 80%; nan for none."""
+        """The smallest true difference that the adjusted test finds with power 80%; nan for
+        none."""
         return detectable(*self._typical)
 
     @property
@@ -186,7 +193,10 @@ def compare(rows: Sequence[Scored], questions: Questions | None = None) -> tuple
 
 def difference_of(one: Scored, other: Scored, score: str) -> Difference | None:
     """one - other by a score, over the seeds and prompts that both have."""
-    ours, theirs = ({seed: frame[score] for seed, frame in row.frames.items() if score in frame} for row in (one, other))
+    ours, theirs = (
+        {seed: frame[score] for seed, frame in row.frames.items() if score in frame}
+        for row in (one, other)
+    )
     return crossed_pair(one.cell.label, other.cell.label, ours, theirs)
 
 
@@ -214,6 +224,7 @@ def statistics_notes(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
         )
     elif comparisons:
         lines.append(
-            "bold: the best mean. No difference is tested, which takes two seeds that both methods have, and differences that vary"
+            "bold: the best mean. No difference is tested, which takes two seeds that both methods"
+            " have, and differences that vary"
         )
     return tuple(lines)

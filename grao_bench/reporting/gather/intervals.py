@@ -65,7 +65,14 @@ class Interval:
     design: float = math.nan
 
 
-def limits(mean: float, error: float, df: float, bounds: Bounds = None, units: int = 0, level: float = LEVEL) -> tuple[float, float]:
+def limits(
+    mean: float,
+    error: float,
+    df: float,
+    bounds: Bounds = None,
+    units: int = 0,
+    level: float = LEVEL,
+) -> tuple[float, float]:
     """mean +- t error; of a score with bounds, the same on the logit scale, which can't leave them.
 
     There p = (mean - low) / (high - low), and the interval is logit p +- t error / (p (1 - p)), put
@@ -98,12 +105,15 @@ def over_seeds(means: Sequence[float], bounds: Bounds = None, level: float = LEV
 
 
 def from_error(mean: float, error: float, n: int, level: float = LEVEL) -> Interval:
-    """mean +- z * error, from a standard error over n prompts that was recorded instead of the values; kind "prompts only"."""
+    """mean +- z * error, from a standard error over n prompts that was recorded instead of the
+    values; kind "prompts only"."""
     low, high = limits(mean, error, math.inf, level=level)
     return Interval(mean, low, high, error, n, "prompts only")
 
 
-def over_prompts(frame: pd.DataFrame, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES) -> dict[str, Interval]:
+def over_prompts(
+    frame: pd.DataFrame, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
+) -> dict[str, Interval]:
     """A cluster bootstrap over the rows (prompts) of each column, all columns resampled together.
 
     frame: see `cluster_codes`. Whole clusters are drawn with replacement, as many as there are; the
@@ -131,7 +141,8 @@ def over_prompts(frame: pd.DataFrame, rng: np.random.Generator, level: float = L
 
 
 def intervals(frames: Sequence[pd.DataFrame], seed: int = 0) -> dict[str, Interval]:
-    """The interval of every score from one `per_prompt` frame per seed; columns that are not in all frames are left out.
+    """The interval of every score from one `per_prompt` frame per seed; columns that are not in all
+    frames are left out.
 
     `seed` drives the bootstrap of the one-seed case: the same records give the same interval.
     """
@@ -200,7 +211,9 @@ def crossed(frames: Sequence[pd.DataFrame]) -> dict[str, Interval]:
         return {}
     found = {}
     for name in (str(one) for one in frames[0] if all(one in frame for frame in frames)):
-        spread = crossed_error(np.stack([frame[name].to_numpy(dtype=float) for frame in shared]), codes)
+        spread = crossed_error(
+            np.stack([frame[name].to_numpy(dtype=float) for frame in shared]), codes
+        )
         mean = float(np.mean([frame[name].mean() for frame in frames]))
         bounds, units = BOUNDS.get(name), spread.clusters
         low, high = limits(mean, spread.error, spread.df, bounds, units)

@@ -10,7 +10,13 @@ from grao_bench.reporting.paper import SUBSETS, subset_of
 def cell_order(cell: Cell) -> tuple[object, ...]:
     """Model, its base, then by the set trained on (the paper's first) and the method."""
     trained_on = (-1, "") if cell.objective == BASE else set_order(cell.data)
-    return (cell.model, trained_on, method_rank(cell.objective, cell.role), cell.label, cell.config_hash)
+    return (
+        cell.model,
+        trained_on,
+        method_rank(cell.objective, cell.role),
+        cell.label,
+        cell.config_hash,
+    )
 
 
 def set_order(name: str) -> tuple[int, str]:

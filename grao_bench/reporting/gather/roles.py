@@ -21,7 +21,10 @@ from grao_bench.reporting import paper
 
 BASE = "base"
 CONTROL = "control"
-_SPELLED = re.compile(r"(?P<alone>baseline|ours|control)|(?P<kind>variant|ablation) of (?P<of>[\w.-]+)(: (?P<what>.+))?")
+_SPELLED = re.compile(
+    r"(?P<alone>baseline|ours|control)"
+    r"|(?P<kind>variant|ablation) of (?P<of>[\w.-]+)(: (?P<what>.+))?"
+)
 _ASKED = "baseline, ours, control, variant of NAME, or ablation of NAME: WHAT IS LEFT OUT"
 
 

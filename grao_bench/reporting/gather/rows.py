@@ -12,7 +12,13 @@ from grao_bench.core.records import EvalRecord, ProbeRecord, Run, no_references
 from grao_bench.reporting.gather.alarms import alarms, summarise
 from grao_bench.reporting.gather.cells import Cell, EvalKey
 from grao_bench.reporting.gather.comparable import base_records
-from grao_bench.reporting.gather.intervals import Interval, crossed, intervals, over_seeds, two_groups
+from grao_bench.reporting.gather.intervals import (
+    Interval,
+    crossed,
+    intervals,
+    over_seeds,
+    two_groups,
+)
 from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.scores import Ties, per_prompt, without_reference
 from grao_bench.reporting.gather.settings import differing
@@ -21,7 +27,8 @@ from grao_bench.reporting.text import number
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration on one set by one reward: its scores by name (empty when nothing finished), alarms, what is missing and why.
+    """One configuration on one set by one reward: its scores by name (empty when nothing finished),
+    alarms, what is missing and why.
 
     scores: over seeds, or with one over prompts. crossed: over both at once, empty with one seed.
     frames: each seed's scores per prompt.
@@ -36,13 +43,16 @@ class Row:
     seeds: tuple[int, ...]
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
-    means: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # score -> seed -> its mean over the prompts
+    means: Mapping[str, Mapping[int, float]] = field(
+        default_factory=dict
+    )  # score -> seed -> its mean over the prompts
     crossed: Mapping[str, Interval] = field(default_factory=dict)
     frames: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
 
 def score(cells: Sequence[Cell], ties: Ties) -> list[Row]:
-    """A row for every cell, set and reward: what was evaluated, and what should have been (its own set) and was not."""
+    """A row for every cell, set and reward: what was evaluated, and what should have been (its own
+    set) and was not."""
     keys = {key for cell in cells for run in cell.runs for key in run.evaluations}
     rows = []
     for cell in cells:
@@ -55,9 +65,12 @@ def score(cells: Sequence[Cell], ties: Ties) -> list[Row]:
 
 
 def kept_probe(run: Run) -> ProbeRecord | None:
-    """The probe of the policy that was evaluated: the last one, unless the run says that it kept an earlier step's."""
+    """The probe of the policy that was evaluated: the last one, unless the run says that it kept an
+    earlier step's."""
     step = run.info.kept_step
-    return next((probe for probe in reversed(run.probes) if step is None or probe.step == step), None)
+    return next(
+        (probe for probe in reversed(run.probes) if step is None or probe.step == step), None
+    )
 
 
 def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
@@ -74,15 +87,28 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         notes.append(f"{max(without)} prompts without a reference left out")
     elif cell.objective != BASE and None in bases:
         notes.append("its base was not evaluated here, so no NAG")
-    excluded = [sum(record.excluded for record in run.evaluations[key]) / len(run.evaluations[key]) for run in runs]
+    excluded = [
+        sum(record.excluded for record in run.evaluations[key]) / len(run.evaluations[key])
+        for run in runs
+    ]
     if any(excluded):
-        notes.append(f"{100 * sum(excluded) / len(excluded):.1f}% of answers excluded: the judge gave no readable verdict")
+        notes.append(
+            f"{100 * sum(excluded) / len(excluded):.1f}% of answers excluded: the judge gave no"
+            " readable verdict"
+        )
     # what an alarm tells of an objective, a control was made to do
     asked = [] if cell.control else runs
-    told = [alarms(run, run.evaluations[key], "/".join(key), base) for run, base in zip(asked, bases, strict=False)]
-    frames = [_frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)]
+    told = [
+        alarms(run, run.evaluations[key], "/".join(key), base)
+        for run, base in zip(asked, bases, strict=False)
+    ]
+    frames = [
+        _frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)
+    ]
     notes += _group_notes(frames)
-    kl = [probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics]
+    kl = [
+        probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics
+    ]
     return Row(
         cell=cell,
         set=key[0],
@@ -93,7 +119,9 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         seeds=tuple(run.info.seed for run in runs),
         alarms=summarise(told),
         notes=tuple(notes),
-        means={name: _by_seed(runs, frames, name) for name in (frames[0].columns if frames else ())},
+        means={
+            name: _by_seed(runs, frames, name) for name in (frames[0].columns if frames else ())
+        },
         crossed=crossed(frames),
         frames={run.info.seed: frame for run, frame in zip(runs, frames, strict=True)},
     )
@@ -109,10 +137,16 @@ def _group_notes(frames: Sequence[pd.DataFrame]) -> list[str]:
 
 
 def _by_seed(runs: Sequence[Run], frames: Sequence[pd.DataFrame], name: str) -> dict[int, float]:
-    return {run.info.seed: float(frame[name].mean()) for run, frame in zip(runs, frames, strict=True) if name in frame}
+    return {
+        run.info.seed: float(frame[name].mean())
+        for run, frame in zip(runs, frames, strict=True)
+        if name in frame
+    }
 
 
-def _frame(run: Run, records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None, ties: Ties) -> pd.DataFrame:
+def _frame(
+    run: Run, records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None, ties: Ties
+) -> pd.DataFrame:
     try:
         return per_prompt(records, base, ties)
     except UserError as error:
@@ -120,7 +154,8 @@ def _frame(run: Run, records: Sequence[EvalRecord], base: Sequence[EvalRecord] |
 
 
 def nearest(row: Row | None, candidates: Sequence[Row]) -> Row | None:
-    """The candidate whose configuration differs least from the row's outside the objective; the first of equals."""
+    """The candidate whose configuration differs least from the row's outside the objective; the
+    first of equals."""
     if row is None or not candidates:
         return None
     return min(candidates, key=lambda other: len(other_settings(row.cell, other.cell)))
@@ -129,4 +164,8 @@ def nearest(row: Row | None, candidates: Sequence[Row]) -> Row | None:
 def other_settings(one: Cell, other: Cell) -> list[str]:
     if not one.runs or not other.runs:
         return []
-    return [key for key in differing([one, other]) if key.split(".")[0] not in ("objective", "model", "data")]
+    return [
+        key
+        for key in differing([one, other])
+        if key.split(".")[0] not in ("objective", "model", "data")
+    ]

@@ -24,7 +24,8 @@ from grao_bench.reporting.gather.settings import flatten, tells_apart
 def gather(runs: Iterable[Run], unfinished: Mapping[Path, str]) -> list[Cell]:
     """Cells in table order. UserError when two runs of one configuration and seed disagree.
 
-    A cell is one configuration hash; runs that start from other runs are one cell when nothing but the seed differs (`identity_of`).
+    A cell is one configuration hash; runs that start from other runs are one cell when nothing but
+    the seed differs (`identity_of`).
     """
     grouped: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
@@ -38,9 +39,11 @@ def gather(runs: Iterable[Run], unfinished: Mapping[Path, str]) -> list[Cell]:
 
 
 def identity_of(run: Run) -> str:
-    """What runs of one cell share: the configuration's hash, or for a run that starts from another run, one that leaves out its seed.
+    """What runs of one cell share: the configuration's hash, or for a run that starts from another
+    run, one that leaves out its seed.
 
-    model.start_from names a folder with a seed in it, and so makes a hash of its own for every seed.
+    model.start_from names a folder with a seed in it, and so makes a hash of its own for every
+    seed.
     """
     return _identity(run.info.config, run.info.config_hash, str(run.info.seed))
 
@@ -61,9 +64,12 @@ def _by_seed(runs: Sequence[Run]) -> tuple[Run, ...]:
     for run in runs:
         first = kept.setdefault(run.info.seed, run)
         shared = first.evaluations.keys() & run.evaluations.keys()
-        if first is not run and any(verdicts_of(first, key) != verdicts_of(run, key) for key in shared):
+        if first is not run and any(
+            verdicts_of(first, key) != verdicts_of(run, key) for key in shared
+        ):
             raise UserError(
-                f"{first.folder} and {run.folder}: the same configuration and seed with different verdicts; report on their folders apart"
+                f"{first.folder} and {run.folder}: the same configuration and seed with different"
+                " verdicts; report on their folders apart"
             )
         if len(run.evaluations) > len(first.evaluations):
             kept[run.info.seed] = run
@@ -72,11 +78,15 @@ def _by_seed(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 def verdicts_of(run: Run, key: EvalKey) -> tuple[tuple[str, float], ...]:
     """What was said of each prompt: the verdict, or the reward where there is no reference."""
-    return tuple((record.example_id, record.reward if record.verdict is None else record.verdict) for record in run.evaluations[key])
+    return tuple(
+        (record.example_id, record.reward if record.verdict is None else record.verdict)
+        for record in run.evaluations[key]
+    )
 
 
 def _add_missing(cells: list[Cell], folder: Path, reason: str) -> None:
-    """Files a `<model>/<data>/<objective>-<hash8>/seed<k>.partial` folder under its cell, or opens one without runs for it."""
+    """Files a `<model>/<data>/<objective>-<hash8>/seed<k>.partial` folder under its cell, or opens
+    one without runs for it."""
     if len(folder.parts) < 4:
         return
     model, data, name, last = folder.parts[-4:]
@@ -85,7 +95,11 @@ def _add_missing(cells: list[Cell], folder: Path, reason: str) -> None:
     lost = Missing(folder, seed, reason, _config(folder))
     identity = _identity(lost.config, short, seed)
     for index, cell in enumerate(cells):
-        if (cell.model, cell.data, cell.objective) == (model, data, objective) and identity and cell.config_hash.startswith(identity):
+        if (
+            (cell.model, cell.data, cell.objective) == (model, data, objective)
+            and identity
+            and cell.config_hash.startswith(identity)
+        ):
             if not any(str(run.info.seed) == seed for run in cell.runs):
                 cells[index] = replace(cell, missing=(*cell.missing, lost))
             return
@@ -93,7 +107,8 @@ def _add_missing(cells: list[Cell], folder: Path, reason: str) -> None:
 
 
 def _config(partial: Path) -> Mapping[str, Any]:
-    """The configuration that a run writes before anything else; empty where it is absent, or torn by the interruption."""
+    """The configuration that a run writes before anything else; empty where it is absent, or torn
+    by the interruption."""
     try:
         config = yaml.safe_load((partial / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

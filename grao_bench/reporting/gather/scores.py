@@ -1,6 +1,8 @@
-"""Scores from evaluation records. Every score is the mean of one per-prompt column, so an interval needs nothing but the column.
+"""Scores from evaluation records. Every score is the mean of one per-prompt column, so an interval
+needs nothing but the column.
 
-All in percent but `reward` (the source's own unit) and lengths (tokens). R is the verdict against the reference: +1, 0, -1.
+All in percent but `reward` (the source's own unit) and lengths (tokens). R is the verdict against
+the reference: +1, 0, -1.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from grao_bench.core.records import EvalRecord, judged, repetition_of
 Ties = Literal["loss", "win", "half"]
 
 TIE_CREDIT: dict[Ties, float] = {"loss": 0.0, "win": 1.0, "half": 0.5}
-"""What a tie counts for in RAS. "loss" is the paper's formula, 1[R > 0]; its appendix speaks of "combined win and tie rates"."""
+"""What a tie counts for in RAS. "loss" is the paper's formula, 1[R > 0]; its appendix speaks of
+"combined win and tie rates"."""
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +40,9 @@ def per_prompt(
     cluster don't vary independently, nor do the answers to one prompt, nor two seeds' scores on it:
     the rows of one cluster are resampled together, of all seeds at once (`intervals`).
     """
-    return per_answer(records, base, ties).groupby(level=["cluster", "example_id"], sort=False).mean()
+    return (
+        per_answer(records, base, ties).groupby(level=["cluster", "example_id"], sort=False).mean()
+    )
 
 
 def per_answer(
@@ -47,19 +52,22 @@ def per_answer(
 ) -> pd.DataFrame:
     """One row per answer (index: cluster, example_id, draw), one column per score.
 
-    ras                win + credit * tie, credit by `ties` (paper, section "metrics": RAS = mean 1[R > 0])
+    ras                win + credit * tie, credit by `ties` (paper, section "metrics": RAS =
+                       mean 1[R > 0])
     win, tie, loss     shares of R > 0, R = 0, R < 0
     reward, length     the source's own number; tokens of the answer
     truncated          share of answers without an end token
     nag_mean           R_post - R_pre: what the paper's NAG column holds, range +-200; without ties
-                       it is 2 (RAS - RAS_base). R_pre is the mean over the base's answers to the prompt
-    nag_net            sign(R_post - R_pre), range +-100; R_pre is the base's answer of the same draw,
-                       which shares its random numbers (nan where it has none)
+                       it is 2 (RAS - RAS_base). R_pre is the mean over the base's answers to the
+                       prompt
+    nag_net            sign(R_post - R_pre), range +-100; R_pre is the base's answer of the same
+                       draw, which shares its random numbers (nan where it has none)
     nag_win            1[R_post > R_pre], the formula as the paper prints it, range 0..100; likewise
     reference_length   tokens of the reference
     correct            share of answers that are right by the source's own rule
     ras_lc             RAS with the effect of length taken out: see `length_controlled`
-    distinct_1, distinct_2, repetition    how far an answer repeats itself, percent: see `records.repetition_of`
+    distinct_1, distinct_2, repetition    how far an answer repeats itself, percent: see
+                       `records.repetition_of`
 
     A prompt's cluster is its own id where its set names none. Of a set without references only
     reward, length, truncated, correct and the repetition are there; where some prompts have one,
@@ -71,7 +79,9 @@ def per_answer(
     verdict = _verdicts(records, "these records")
     if verdict.isna().any():
         return _absolute(records, verdict.index).assign(**_repetition(records))
-    frame = pd.DataFrame({"win": 100.0 * (verdict > 0), "tie": 100.0 * (verdict == 0), "loss": 100.0 * (verdict < 0)})
+    frame = pd.DataFrame(
+        {"win": 100.0 * (verdict > 0), "tie": 100.0 * (verdict == 0), "loss": 100.0 * (verdict < 0)}
+    )
     frame.insert(0, "ras", frame["win"] + TIE_CREDIT[ties] * frame["tie"])
     frame = frame.join(_absolute(records, verdict.index))
     if base is not None:
@@ -126,7 +136,8 @@ def _gains(verdict: pd.Series, base: Sequence[EvalRecord]) -> dict[str, pd.Serie
     strangers = ids.unique().symmetric_difference(theirs.unique())
     if len(strangers):
         raise UserError(
-            f"{len(strangers)} prompts (such as {strangers[0]!r}) were answered by only one of the run and its base; "
+            f"{len(strangers)} prompts (such as {strangers[0]!r}) were answered by only one of the"
+            " run and its base; "
             "evaluate both on the same set"
         )
     mean = pre.groupby(level="example_id").mean().reindex(ids).to_numpy()
@@ -141,9 +152,13 @@ def _gains(verdict: pd.Series, base: Sequence[EvalRecord]) -> dict[str, pd.Serie
     }
 
 
-def scores(records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None = None, ties: Ties = "loss") -> dict[str, float]:
+def scores(
+    records: Sequence[EvalRecord], base: Sequence[EvalRecord] | None = None, ties: Ties = "loss"
+) -> dict[str, float]:
     """The scores of one run on one set: the means of `per_prompt`'s columns."""
-    return {str(name): float(value) for name, value in per_prompt(records, base, ties).mean().items()}
+    return {
+        str(name): float(value) for name, value in per_prompt(records, base, ties).mean().items()
+    }
 
 
 def reward_statistics(records: Sequence[EvalRecord]) -> dict[str, float]:
@@ -155,33 +170,52 @@ def reward_statistics(records: Sequence[EvalRecord]) -> dict[str, float]:
     values = np.array([np.mean(rewards) for rewards in by_prompt.values()], dtype=float)
     low, q1, median, q3, high = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
     variance = float(values.var(ddof=1)) if len(values) > 1 else 0.0
-    named = {"mean": values.mean(), "variance": variance, "min": low, "q1": q1, "median": median, "q3": q3, "max": high}
+    named = {
+        "mean": values.mean(),
+        "variance": variance,
+        "min": low,
+        "q1": q1,
+        "median": median,
+        "q3": q3,
+        "max": high,
+    }
     return {name: float(value) for name, value in named.items()}
 
 
 def length_difference(records: Sequence[EvalRecord]) -> Floats | None:
-    """Answer's length minus reference's, per record: in tokens where all records know both, else in words of the texts, else None."""
-    tokens = [record.num_tokens - record.reference_tokens for record in records if record.reference_tokens is not None]
+    """Answer's length minus reference's, per record: in tokens where all records know both, else in
+    words of the texts, else None."""
+    tokens = [
+        record.num_tokens - record.reference_tokens
+        for record in records
+        if record.reference_tokens is not None
+    ]
     if len(tokens) == len(records):
         return np.array(tokens, dtype=float)
     if all(record.reference for record in records):
-        return np.array([len(record.answer.split()) - len(record.reference.split()) for record in records], dtype=float)
+        return np.array(
+            [len(record.answer.split()) - len(record.reference.split()) for record in records],
+            dtype=float,
+        )
     return None
 
 
 def length_controlled(win: Floats, difference: Floats, weights: Floats | None = None) -> Floats:
-    """A column [answers] whose mean is the length-controlled win rate: the share won if every answer were as long as its reference.
+    """A column [answers] whose mean is the length-controlled win rate: the share won if every
+    answer were as long as its reference.
 
     win: credit per answer, 0..1. difference: length of the answer minus that of the reference, in
     any unit. weights: of each answer; where a prompt has several, one over their number, and the
-    column's mean is one over means per prompt. As AlpacaEval 2 LC
-    (Dubois et al. 2024, arXiv 2404.04475, Eq. 2): a logistic regression of the win on x = tanh(difference / its standard
-    deviation), logit p = theta + phi x, read at x = 0. Two departures: theirs has a term for each instruction's difficulty, which
-    needs many models fitted together; and phi alone has a ridge, phi^2 / 2 beside the summed log-loss, so that x that separates
-    wins from losses leaves it finite.
+    column's mean is one over means per prompt. As AlpacaEval 2 LC (Dubois et al. 2024, arXiv
+    2404.04475, Eq. 2): a logistic regression of the win on x = tanh(difference / its standard
+    deviation), logit p = theta + phi x, read at x = 0. Two departures: theirs has a term for each
+    instruction's difficulty, which needs many models fitted together; and phi alone has a ridge,
+    phi^2 / 2 beside the summed log-loss, so that x that separates wins from losses leaves it
+    finite.
 
-    The column is the win rate linearised in each answer's weight (infinitesimal jackknife), so its bootstrap or standard error is
-    that of the whole fit. Where length has no effect it is `win` itself; also where all won, all lost or no length differs.
+    The column is the win rate linearised in each answer's weight (infinitesimal jackknife), so its
+    bootstrap or standard error is that of the whole fit. Where length has no effect it is `win`
+    itself; also where all won, all lost or no length differs.
     """
     w = np.ones_like(win) if weights is None else weights
     spread = float(difference.std())
@@ -201,17 +235,26 @@ def length_controlled(win: Floats, difference: Floats, weights: Floats | None = 
         p = special.expit(X @ beta)
         return X.T @ (X * (w * p * (1.0 - p))[:, None]) + ridge
 
-    # the solver reports a loss of precision where it can go no further; the gradient there is checked in the tests
-    beta = optimize.minimize(loss, np.zeros(2), method="trust-exact", jac=gradient, hess=hessian, options={"gtol": 1e-9}).x
+    # the solver reports a loss of precision where it can go no further; the gradient there is
+    # checked in the tests
+    beta = optimize.minimize(
+        loss, np.zeros(2), method="trust-exact", jac=gradient, hess=hessian, options={"gtol": 1e-9}
+    ).x
     rate = float(special.expit(beta[0]))
-    pull = np.linalg.solve(hessian(beta), (X * (win - special.expit(X @ beta))[:, None]).T)[0]  # d theta / d weight, [prompts]
+    pull = np.linalg.solve(hessian(beta), (X * (win - special.expit(X @ beta))[:, None]).T)[
+        0
+    ]  # d theta / d weight, [prompts]
     influence = w.sum() * rate * (1.0 - rate) * pull
     return rate + influence - (w * influence).sum() / w.sum()
 
 
 def _repetition(records: Sequence[EvalRecord]) -> dict[str, Floats]:
     measured = [
-        {"distinct_1": record.distinct_1, "distinct_2": record.distinct_2, "repetition": record.repetition}
+        {
+            "distinct_1": record.distinct_1,
+            "distinct_2": record.distinct_2,
+            "repetition": record.repetition,
+        }
         if record.distinct_1 is not None
         else repetition_of(record.answer)
         for record in records
@@ -219,7 +262,10 @@ def _repetition(records: Sequence[EvalRecord]) -> dict[str, Floats]:
     ]
     if len(measured) < len(records):
         return {}
-    return {name: 100.0 * np.array([one[name] for one in measured], dtype=float) for name in ("distinct_1", "distinct_2", "repetition")}
+    return {
+        name: 100.0 * np.array([one[name] for one in measured], dtype=float)
+        for name in ("distinct_1", "distinct_2", "repetition")
+    }
 
 
 def judged_in_both(
@@ -234,7 +280,10 @@ def judged_in_both(
     kept = [[one for one in side if (one.example_id, one.draw) not in lost] for side in both]
     touched = {example_id for example_id, _ in lost}
     left = set.intersection(*({one.example_id for one in side} for side in kept))
-    kept = [[one for one in side if one.example_id in left or one.example_id not in touched] for side in kept]
+    kept = [
+        [one for one in side if one.example_id in left or one.example_id not in touched]
+        for side in kept
+    ]
     if records and not kept[0]:
         what = "none of these answers has a verdict: the judge's replies can't be read"
         raise UserError(f"{what}, or the reward gave None for each; mend it, and evaluate again")
@@ -257,6 +306,8 @@ def _verdicts(records: Sequence[EvalRecord], what: str) -> pd.Series:
     index = answer_index(records)
     if not index.is_unique:
         _, example_id, draw = index[index.duplicated()][0]
-        raise UserError(f"answer {draw} to example {example_id!r} is in {what} twice; evaluate again")
+        raise UserError(
+            f"answer {draw} to example {example_id!r} is in {what} twice; evaluate again"
+        )
     # None, of a prompt without a reference, becomes NaN
     return pd.Series([record.verdict for record in records], dtype=float, index=index)

@@ -35,12 +35,21 @@ NOT_COMPUTED = {
 """Names of settings, wherever they stand, that are a matter of memory, speed, cost or of a check:
 they make no rows apart."""
 
-ANSWERING = ("evaluation", "reward", "rollout", "budget.max_prompt_tokens", "budget.max_answer_tokens", "budget.long_references")
-"""Configuration keys that shape a base's evaluation. The rest of a base's configuration is that of the cell that happened to ask first."""
+ANSWERING = (
+    "evaluation",
+    "reward",
+    "rollout",
+    "budget.max_prompt_tokens",
+    "budget.max_answer_tokens",
+    "budget.long_references",
+)
+"""Configuration keys that shape a base's evaluation. The rest of a base's configuration is that of
+the cell that happened to ask first."""
 
 
 def differing(cells: Sequence[Cell], only: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Settings that differ between these cells' configurations: dotted key -> each cell's value as text ("-" where absent).
+    """Settings that differ between these cells' configurations: dotted key -> each cell's value as
+    text ("-" where absent).
 
     `only` restricts them to keys that start with one of these.
     """
@@ -51,9 +60,14 @@ def differing(cells: Sequence[Cell], only: Sequence[str] = ()) -> dict[str, list
 
 
 def chosen(config: Mapping[str, Any], prefixes: Sequence[str]) -> dict[str, str]:
-    """The flat configuration, restricted to keys that are, or lie below, one of the prefixes; all of it when there are none."""
+    """The flat configuration, restricted to keys that are, or lie below, one of the prefixes; all
+    of it when there are none."""
     flat = flatten(config)
-    return {key: text for key, text in flat.items() if not prefixes or any(f"{key}.".startswith(f"{one}.") for one in prefixes)}
+    return {
+        key: text
+        for key, text in flat.items()
+        if not prefixes or any(f"{key}.".startswith(f"{one}.") for one in prefixes)
+    }
 
 
 def tells_apart(key: str) -> bool:
@@ -68,7 +82,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+            flat[f"{prefix}{key}"] = (
+                value if isinstance(value, str) else json.dumps(value, default=str)
+            )
     return flat
 
 
@@ -91,6 +107,8 @@ def unequal_settings(cells: Sequence[Cell], only: Sequence[str] = ()) -> tuple[s
     lines = []
     for key, values in differing(finished, only).items():
         if key.split(".")[0] not in ("objective", "model", "data"):
-            pairs = ", ".join(f"{cell.label} {value}" for cell, value in zip(finished, values, strict=True))
+            pairs = ", ".join(
+                f"{cell.label} {value}" for cell, value in zip(finished, values, strict=True)
+            )
             lines.append(f"{key} differs between rows: {pairs}")
     return tuple(lines)

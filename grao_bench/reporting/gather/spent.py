@@ -17,14 +17,16 @@ COUNTED = {
 
 
 def spent_before(cell: Cell, cells: Iterable[Cell], axis: str) -> float | None:
-    """What the runs that a cell started from had spent (a key of COUNTED), mean over its seeds; None when one is not among the cells."""
+    """What the runs that a cell started from had spent (a key of COUNTED), mean over its seeds;
+    None when one is not among the cells."""
     found = [(both_stages(run, cells), counts_of(run)) for run in cell.runs]
     before = [total[axis] - own[axis] for total, own in found if total is not None]
     return sum(before) / len(before) if before and len(before) == len(found) else None
 
 
 def both_stages(run: Run, cells: Iterable[Cell]) -> dict[str, float] | None:
-    """What a run and the runs that it started from counted together; None when one of them is not among the cells."""
+    """What a run and the runs that it started from counted together; None when one of them is not
+    among the cells."""
     cells = list(cells)
     total = dict.fromkeys(COUNTED, 0.0)
     current: Run | None = run
@@ -37,7 +39,15 @@ def both_stages(run: Run, cells: Iterable[Cell]) -> dict[str, float] | None:
         if not start:
             return total
         tail = Path(start).parts[-4:]
-        current = next((other for cell in cells for other in cell.runs if other.folder.resolve().parts[-4:] == tail), None)
+        current = next(
+            (
+                other
+                for cell in cells
+                for other in cell.runs
+                if other.folder.resolve().parts[-4:] == tail
+            ),
+            None,
+        )
     return None
 
 

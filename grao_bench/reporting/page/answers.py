@@ -1,4 +1,5 @@
-"""What the page's browser of answers holds: the recorded answers, or ids and verdicts alone, as much as fits by a stated rule."""
+"""What the page's browser of answers holds: the recorded answers, or ids and verdicts alone, as
+much as fits by a stated rule."""
 
 from __future__ import annotations
 
@@ -19,23 +20,39 @@ MOST_BYTES = 1_000_000
 Link = Callable[[Path], str]
 
 
-def answer_sets(cells: Sequence[Cell], link: Link, most: int = MOST_BYTES, seed: int = 0) -> list[dict[str, Any]]:
-    """A dict per set and judge, for JSON: name, reward, total (prompts judged), rule, prompts and methods.
+def answer_sets(
+    cells: Sequence[Cell], link: Link, most: int = MOST_BYTES, seed: int = 0
+) -> list[dict[str, Any]]:
+    """A dict per set and judge, for JSON: name, reward, total (prompts judged), rule, prompts and
+    methods.
 
-    prompts: [id, prompt, reference] each, texts empty where none were recorded. methods: name, trained_on, seed, run (a link), base
-    (the index of its base's entry, or null) and answers, in the order of the prompts: [verdict, reward, tokens, finished, text] or null.
-    Each method speaks through its lowest seed and its first answer to a prompt. As many prompts are
-    kept, drawn with `seed`, as fit an equal share of `most` bytes.
+    prompts: [id, prompt, reference] each, texts empty where none were recorded. methods: name,
+    trained_on, seed, run (a link), base (the index of its base's entry, or null) and answers, in
+    the order of the prompts: [verdict, reward, tokens, finished, text] or null. Each method speaks
+    through its lowest seed and its first answer to a prompt. As many prompts are kept, drawn with
+    `seed`, as fit an equal share of `most` bytes.
     """
-    keys = sorted({key for cell in cells for run in cell.runs for key in run.evaluations}, key=lambda key: (set_order(key[0]), key[1]))
+    keys = sorted(
+        {key for cell in cells for run in cell.runs for key in run.evaluations},
+        key=lambda key: (set_order(key[0]), key[1]),
+    )
     return [found for key in keys if (found := _set(cells, key, link, most // len(keys), seed))]
 
 
-def _set(cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int) -> dict[str, Any] | None:
-    speakers = [(cell, run) for cell in cells if (run := next((run for run in cell.runs if run.evaluations.get(key)), None))]
+def _set(
+    cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int
+) -> dict[str, Any] | None:
+    speakers = [
+        (cell, run)
+        for cell in cells
+        if (run := next((run for run in cell.runs if run.evaluations.get(key)), None))
+    ]
     if not speakers:
         return None
-    answers = [{record.example_id: record for record in first_answers(run.evaluations[key])} for _, run in speakers]
+    answers = [
+        {record.example_id: record for record in first_answers(run.evaluations[key])}
+        for _, run in speakers
+    ]
     first: dict[str, EvalRecord] = {}
     for one in answers:
         for example_id, record in one.items():
@@ -54,8 +71,16 @@ def _set(cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int) 
         prompts.append(prompt)
         columns.append(column)
     order = sorted(range(kept), key=lambda i: str(prompts[i][0]))
-    drawn = f"{kept} of {len(ids)} prompts, drawn with seed {seed} to keep the page small" if kept < len(ids) else f"all {kept} prompts"
-    texts = "" if any(record.answer for one in answers for record in one.values()) else "; the records hold ids and verdicts, no texts"
+    drawn = (
+        f"{kept} of {len(ids)} prompts, drawn with seed {seed} to keep the page small"
+        if kept < len(ids)
+        else f"all {kept} prompts"
+    )
+    texts = (
+        ""
+        if any(record.answer for one in answers for record in one.values())
+        else "; the records hold ids and verdicts, no texts"
+    )
     return {
         "name": key[0],
         "reward": key[1],
@@ -80,11 +105,21 @@ def _set(cells: Sequence[Cell], key: EvalKey, link: Link, most: int, seed: int) 
 def _answer(record: EvalRecord | None) -> list[object] | None:
     if record is None or record.excluded:
         return None
-    return [record.verdict, round(record.reward, 4), record.num_tokens, int(record.finished), record.answer]
+    return [
+        record.verdict,
+        round(record.reward, 4),
+        record.num_tokens,
+        int(record.finished),
+        record.answer,
+    ]
 
 
 def _base_of(speakers: Sequence[tuple[Cell, Run]], cell: Cell) -> int | None:
     if cell.objective == BASE:
         return None
-    same = (i for i, (one, _) in enumerate(speakers) if one.objective == BASE and one.base_fingerprint == cell.base_fingerprint)
+    same = (
+        i
+        for i, (one, _) in enumerate(speakers)
+        if one.objective == BASE and one.base_fingerprint == cell.base_fingerprint
+    )
     return next(same, None)

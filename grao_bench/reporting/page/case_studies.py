@@ -1,4 +1,5 @@
-"""Tables 4 and 5: the same prompts answered by the reference, the base and every method, chosen by a stated rule."""
+"""Tables 4 and 5: the same prompts answered by the reference, the base and every method, chosen by
+a stated rule."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class CaseStudies:
     def title(self) -> str:
         """Names the paper's table where this is its set."""
         subset = paper.subset_of(self.set)
-        return f"{f'Table {CASE_NUMBER[subset]}: case' if subset else 'Case'} studies on {self.set}, judged by {self.reward}"
+        head = f"Table {CASE_NUMBER[subset]}: case" if subset else "Case"
+        return f"{head} studies on {self.set}, judged by {self.reward}"
 
     def sheet(self) -> Sheet:
         """As a table: a line for each prompt, its reference and each answer."""
@@ -65,35 +67,65 @@ class CaseStudies:
         for i, case in enumerate(self.cases, 1):
             lines.append([str(i), "prompt", "", "", case.prompt])
             lines.append([str(i), "reference", "", "", case.reference])
-            lines += [[str(i), one.method, verdict_text(one.record.verdict), f"{one.seed}", one.record.answer] for one in case.answers]
+            lines += [
+                [
+                    str(i),
+                    one.method,
+                    verdict_text(one.record.verdict),
+                    f"{one.seed}",
+                    one.record.answer,
+                ]
+                for one in case.answers
+            ]
         columns = ("case", "by", "verdict", "seed", "text")
         frame = pd.DataFrame(lines, columns=list(columns))
         frame.insert(1, "id", [self.cases[int(line[0]) - 1].example_id for line in lines])
         name = slug(f"cases-{self.set}-{self.reward}")
-        return Sheet(name, self.title, Grid(columns, tuple(map(tuple, lines)), prose=frozenset({4})), frame, (self.rule,))
+        return Sheet(
+            name,
+            self.title,
+            Grid(columns, tuple(map(tuple, lines)), prose=frozenset({4})),
+            frame,
+            (self.rule,),
+        )
 
 
-def case_studies(tables: Sequence[Table], rule: str = DISAGREEMENT, count: int = COUNT, seed: int = 0) -> list[CaseStudies]:
+def case_studies(
+    tables: Sequence[Table], rule: str = DISAGREEMENT, count: int = COUNT, seed: int = 0
+) -> list[CaseStudies]:
     """The cases of every table whose records hold texts.
 
-    rule: "disagreement" (the widest spread of verdicts over the methods, ties at random), "random", or example ids with commas
-    between them. The draw is seeded. UserError for an id that no table has.
+    rule: "disagreement" (the widest spread of verdicts over the methods, ties at random), "random",
+    or example ids with commas between them. The draw is seeded. UserError for an id that no table
+    has.
     """
-    wanted = [] if rule in (DISAGREEMENT, RANDOM) else [one.strip() for one in rule.split(",") if one.strip()]
+    wanted = (
+        []
+        if rule in (DISAGREEMENT, RANDOM)
+        else [one.strip() for one in rule.split(",") if one.strip()]
+    )
     found = [(table, _answered(table)) for table in tables]
     known = {example_id for _, cases in found for example_id in cases}
     for example_id in wanted:
         if example_id not in known:
             raise UserError(
-                f"--cases: no example {example_id!r} that every method answered and whose text is recorded; give ids from the records'"
+                f"--cases: no example {example_id!r} that every method answered and whose text is"
+                " recorded; give ids from the records'"
                 f" example_id with commas between them, or {DISAGREEMENT}, or {RANDOM}"
             )
     studies = []
     for table, cases in found:
-        ids = [one for one in wanted if one in cases] if wanted else _chosen(cases, rule, count, seed)
+        ids = (
+            [one for one in wanted if one in cases] if wanted else _chosen(cases, rule, count, seed)
+        )
         if ids:
             studies.append(
-                CaseStudies(table.set, table.reward, _rule_text(rule, table, len(cases), seed), tuple(cases[one] for one in ids))
+                CaseStudies(
+                    table.set,
+                    table.reward,
+                    _rule_text(rule, table, len(cases), seed),
+                    tuple(cases[one] for one in ids),
+                )
             )
     return studies
 
@@ -108,10 +140,14 @@ def verdict_text(verdict: float | None) -> str:
 
 
 def _answered(table: Table) -> dict[str, Case]:
-    """The prompts that every shown method answered, by id, where the texts are recorded. A method speaks through its lowest seed."""
+    """The prompts that every shown method answered, by id, where the texts are recorded. A method
+    speaks through its lowest seed."""
     rows = [row for row in table.rows if row.scores][:MOST_METHODS]
     key = (table.set, table.reward)
-    runs = [(row.cell.label, next(run for run in row.cell.runs if run.evaluations.get(key))) for row in rows]
+    runs = [
+        (row.cell.label, next(run for run in row.cell.runs if run.evaluations.get(key)))
+        for row in rows
+    ]
     asked = [first_answers(judged(run.evaluations[key])) for _, run in runs]
     records = [{record.example_id: record for record in one} for one in asked]
     cases = {}
@@ -119,7 +155,9 @@ def _answered(table: Table) -> dict[str, Case]:
         answers = [one.get(example_id) for one in records]
         if record.prompt and all(answer is not None and answer.reference for answer in answers):
             shown = [
-                Answered(label, run.info.seed, run.folder, answer) for (label, run), answer in zip(runs, answers, strict=True) if answer
+                Answered(label, run.info.seed, run.folder, answer)
+                for (label, run), answer in zip(runs, answers, strict=True)
+                if answer
             ]
             cases[example_id] = Case(example_id, record.prompt, record.reference, tuple(shown))
     return cases
@@ -129,7 +167,9 @@ def _chosen(cases: dict[str, Case], rule: str, count: int, seed: int) -> list[st
     ids = sorted(cases)
     random.Random(seed).shuffle(ids)
     if rule == DISAGREEMENT:
-        ids.sort(key=lambda one: _spread(cases[one]), reverse=True)  # stable: ties stay in the drawn order
+        ids.sort(
+            key=lambda one: _spread(cases[one]), reverse=True
+        )  # stable: ties stay in the drawn order
     return ids[:count]
 
 
@@ -139,7 +179,10 @@ def _spread(case: Case) -> float:
 
 def _rule_text(rule: str, table: Table, prompts: int, seed: int) -> str:
     if rule == DISAGREEMENT:
-        chosen = f"the {prompts} prompts' widest spread of verdicts over the methods, ties drawn with seed {seed}: not typical prompts"
+        chosen = (
+            f"the {prompts} prompts' widest spread of verdicts over the methods, ties drawn with"
+            f" seed {seed}: not typical prompts"
+        )
     elif rule == RANDOM:
         chosen = f"drawn from {prompts} prompts with seed {seed}"
     else:
@@ -149,4 +192,6 @@ def _rule_text(rule: str, table: Table, prompts: int, seed: int) -> str:
     runs = [run for row in table.rows for run in row.cell.runs]
     several = any(one.draw for run in runs for one in run.evaluations.get(key, ()))
     answers = "the first answers" if several else "answers"
-    return f"chosen: {chosen}; {answers} of each method's lowest seed" + (f"; {left} more configurations are left out" if left > 0 else "")
+    return f"chosen: {chosen}; {answers} of each method's lowest seed" + (
+        f"; {left} more configurations are left out" if left > 0 else ""
+    )

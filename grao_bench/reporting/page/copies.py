@@ -29,8 +29,12 @@ def may_show(run: Run, texts: Texts) -> bool:
 
 
 def without_texts(run: Run) -> Run:
-    """Ids and verdicts. A length in words that the texts alone would give is lost with them, where a record has none in tokens."""
-    blank = {key: [replace(one, prompt="", reference="", answer="") for one in records] for key, records in run.evaluations.items()}
+    """Ids and verdicts. A length in words that the texts alone would give is lost with them, where
+    a record has none in tokens."""
+    blank = {
+        key: [replace(one, prompt="", reference="", answer="") for one in records]
+        for key, records in run.evaluations.items()
+    }
     return replace(run, evaluations=blank)
 
 
@@ -42,7 +46,12 @@ def texts_of_one_seed(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         place = run.folder.parent
         lowest[place] = min(run.info.seed, lowest.get(place, run.info.seed))
-    return [run if run.info.seed == lowest[run.folder.parent] or _needs_texts(run) else without_texts(run) for run in runs]
+    return [
+        run
+        if run.info.seed == lowest[run.folder.parent] or _needs_texts(run)
+        else without_texts(run)
+        for run in runs
+    ]
 
 
 def _needs_texts(run: Run) -> bool:
@@ -67,7 +76,10 @@ def copy_all(
 
 def _copy_records(run: Run, target: Path) -> None:
     if target.resolve() == run.folder.resolve():
-        raise UserError(f"{target}: --records would write over the runs themselves; give an --output outside the folder")
+        raise UserError(
+            f"{target}: --records would write over the runs themselves; give an --output outside"
+            " the folder"
+        )
     target.mkdir(parents=True, exist_ok=True)
     (target / "run.json").write_bytes((run.folder / "run.json").read_bytes())
     for name in ("steps.jsonl", "probes.jsonl", "timing.jsonl", "lm_eval.jsonl"):

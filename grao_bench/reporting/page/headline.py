@@ -27,14 +27,17 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One table's answer for one model: what it is about, a verdict in a few words, and the sentences that say by how much."""
+    """One table's answer for one model: what it is about, a verdict in a few words, and the
+    sentences that say by how much."""
 
     about: str
     verdict: str
     text: str
 
 
-def findings(tables: Sequence[Table], caveat: str = "", questions: Questions | None = None) -> list[Finding]:
+def findings(
+    tables: Sequence[Table], caveat: str = "", questions: Questions | None = None
+) -> list[Finding]:
     """A finding per table and model, by RAS; the table's order.
 
     caveat: what is known against reading the scores as a ranking, "" for nothing. The report says
@@ -61,12 +64,18 @@ def _finding(table: Table, model: str, caveat: str, tuned: Sequence[str]) -> Fin
     if scored and not any("ras" in row.scores for row in scored):
         verdict, text = _by_reward(rows, bool(warned))
         return Finding(about, verdict, " ".join([text, *warned]))
-    found = next((one for one in table.comparisons if (one.model, one.score) == (model, "ras")), None)
+    found = next(
+        (one for one in table.comparisons if (one.model, one.score) == (model, "ras")), None
+    )
     against = doubts(scored, caveat, tuned)
     verdict, sentences = _compared(found, scored, against) if found else _alone(scored)
-    if alike := [line for line in unequal_settings([row.cell for row in scored]) if _of_key(line, tuned)]:
+    if alike := [
+        line for line in unequal_settings([row.cell for row in scored]) if _of_key(line, tuned)
+    ]:
         sentences.append(f"Said to be tuned for each by one rule: {'; '.join(alike)}.")
-    sentences += [f"The seeds of {row.cell.label} fall into two groups." for row in scored if _split(row)]
+    sentences += [
+        f"The seeds of {row.cell.label} fall into two groups." for row in scored if _split(row)
+    ]
     if beside and "ras" in beside[0].scores:
         named = ", ".join(f"{row.cell.label} {_percent(row)}" for row in beside)
         sentences.append(f"Beside them, trained elsewhere: {named}.")
@@ -130,7 +139,9 @@ def _compared(
     few = [f"{row.cell.label} ({len(row.seeds)})" for row in scored if row not in enough]
     sentences = [f"Against a ranking: {'; '.join(against)}."] if against else []
     if len(enough) < 2:
-        sentences.append(f"A sentence takes {MIN_SEEDS} seeds of two methods; seeds: {', '.join(few)}.")
+        sentences.append(
+            f"A sentence takes {MIN_SEEDS} seeds of two methods; seeds: {', '.join(few)}."
+        )
         return "Too few seeds to compare any two methods", sentences
     ranked = sorted(enough, key=lambda row: -row.scores["ras"].mean)
     best, labels = ranked[0], [row.cell.label for row in ranked[1:]]
@@ -171,7 +182,8 @@ def _by_word(
     against: Sequence[str],
     margin: float,
 ) -> list[str]:
-    """A sentence per word, on the methods that it holds for, the nearest first and with its size."""
+    """A sentence per word, on the methods that it holds for, the nearest first and with its
+    size."""
     ahead = "Its score is shown to be higher than that of" if against else "It is ahead of"
     starts = {
         "ahead": ahead,
@@ -191,7 +203,9 @@ def _by_word(
     return said
 
 
-def _of_ours(found: Comparison, ranked: Sequence[Row], best: Row, against: Sequence[str]) -> list[str]:
+def _of_ours(
+    found: Comparison, ranked: Sequence[Row], best: Row, against: Sequence[str]
+) -> list[str]:
     """Our objective's place, where it has one row and does not have the highest mean."""
     ours = [row for row in ranked if row.cell.role.kind == "ours" and not row.cell.first_stage]
     if len(ours) != 1 or ours[0] is best:
@@ -202,7 +216,10 @@ def _of_ours(found: Comparison, ranked: Sequence[Row], best: Row, against: Seque
     told = {"ahead": "shown to be behind", "level": "level", "not shown to differ": word}.get(word)
     told = None if against and word == "ahead" else told
     size = f", {best.cell.label} minus {_of(pair, label)}"
-    return [f"{ours[0].cell.objective.upper()} has {_percent(ours[0])}{size}{f': {told}' if told else ''}."]
+    return [
+        f"{ours[0].cell.objective.upper()} has"
+        f" {_percent(ours[0])}{size}{f': {told}' if told else ''}."
+    ]
 
 
 def _power(found: Comparison) -> list[str]:

@@ -17,7 +17,8 @@ PROMPT_NUMBER: dict[paper.Subset, int] = {"helpful": 6, "harmless": 7}
 
 @dataclass(frozen=True)
 class JudgePromptText:
-    """A judge's prompt as runs used it. `name` is what stands after the dash in judge_prompt-<name>.md, else the set trained on."""
+    """A judge's prompt as runs used it. `name` is what stands after the dash in
+    judge_prompt-<name>.md, else the set trained on."""
 
     name: str
     text: str
@@ -27,7 +28,8 @@ class JudgePromptText:
     def title(self) -> str:
         """Names the paper's table where the prompt is for its criterion."""
         subset = next((one for one in paper.SUBSETS if one in self.name), None)
-        return f"{f'Table {PROMPT_NUMBER[subset]}: the' if subset else 'The'} judge's prompt, {self.name}"
+        head = f"Table {PROMPT_NUMBER[subset]}: the" if subset else "The"
+        return f"{head} judge's prompt, {self.name}"
 
     @property
     def file_name(self) -> str:
@@ -39,7 +41,8 @@ class JudgePromptText:
         fence = "```"
         while fence in self.text:
             fence += "`"
-        return f"## {self.title}\n\n{fence}text\n{self.text.rstrip()}\n{fence}\n\n- recorded by {len(self.runs)} runs"
+        text = f"{fence}text\n{self.text.rstrip()}\n{fence}"
+        return f"## {self.title}\n\n{text}\n\n- recorded by {len(self.runs)} runs"
 
     def latex(self) -> str:
         """The text, word for word, in a verbatim environment."""
@@ -47,7 +50,8 @@ class JudgePromptText:
 
 
 def judge_prompts(cells: Sequence[Cell]) -> list[JudgePromptText]:
-    """Every different prompt that a run recorded as judge_prompt.md or judge_prompt-<name>.md in its folder; the paper's order."""
+    """Every different prompt that a run recorded as judge_prompt.md or judge_prompt-<name>.md in
+    its folder; the paper's order."""
     found: dict[tuple[str, str], list[Path]] = {}
     for cell in cells:
         for run in cell.runs:
@@ -55,10 +59,15 @@ def judge_prompts(cells: Sequence[Cell]) -> list[JudgePromptText]:
                 try:
                     text = path.read_text(encoding="utf-8")
                 except (OSError, UnicodeDecodeError) as error:
-                    raise UserError(f"{path}: cannot be read ({error}); mend or remove the file") from None
+                    raise UserError(
+                        f"{path}: cannot be read ({error}); mend or remove the file"
+                    ) from None
                 name = path.stem.partition("-")[2] or run.info.data
                 found.setdefault((name, text), []).append(run.folder)
-    return [JudgePromptText(name, text, tuple(runs)) for (name, text), runs in sorted(found.items(), key=lambda one: _order(one[0][0]))]
+    return [
+        JudgePromptText(name, text, tuple(runs))
+        for (name, text), runs in sorted(found.items(), key=lambda one: _order(one[0][0]))
+    ]
 
 
 def prompt_files(folder: Path) -> list[Path]:
@@ -67,4 +76,7 @@ def prompt_files(folder: Path) -> list[Path]:
 
 
 def _order(name: str) -> tuple[int, str]:
-    return (next((i for i, one in enumerate(paper.SUBSETS) if one in name), len(paper.SUBSETS)), name)
+    return (
+        next((i for i, one in enumerate(paper.SUBSETS) if one in name), len(paper.SUBSETS)),
+        name,
+    )

@@ -1,4 +1,5 @@
-"""The results as one self-contained HTML page: no network requests, every text escaped, light and dark, laptop and phone."""
+"""The results as one self-contained HTML page: no network requests, every text escaped, light and
+dark, laptop and phone."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ TIES_TEXT: dict[Ties, str] = {
 }
 
 _NUMBER = re.compile(r"[<>]?-?\d")
-_PARTS = re.compile(r"^(?P<value>.*?)(?: (?P<interval>\[[^\]]*\]))?(?: (?P<stars>\*+))?$", re.DOTALL)
+_PARTS = re.compile(
+    r"^(?P<value>.*?)(?: (?P<interval>\[[^\]]*\]))?(?: (?P<stars>\*+))?$", re.DOTALL
+)
 _WORDS = ("notes", "alarms", "hardware", "method", "pair", "variant", "metric", "asked with")
 
 
@@ -58,7 +61,8 @@ class Contents:
 
 @dataclass(frozen=True)
 class CellView:
-    """A table's cell: its value, its interval and stars apart, whether it is the best, and where a number leads to."""
+    """A table's cell: its value, its interval and stars apart, whether it is the best, and where a
+    number leads to."""
 
     value: str
     interval: str
@@ -79,7 +83,8 @@ class RowView:
 
 @dataclass(frozen=True)
 class TableView:
-    """A sheet, ready for the template. header: each column's name, and whether its cells are numbers."""
+    """A sheet, ready for the template. header: each column's name, and whether its cells are
+    numbers."""
 
     name: str
     title: str
@@ -89,11 +94,18 @@ class TableView:
 
 
 def render(contents: Contents, root: Path, link: Link) -> str:
-    """The page. `root` is the folder reported on: runs are named relative to it; `link` gives a folder's address relative to the page."""
+    """The page. `root` is the folder reported on: runs are named relative to it; `link` gives a
+    folder's address relative to the page."""
     environment = Environment(
-        loader=PackageLoader("grao_bench.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("grao_bench.reporting.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["trusted_svg"] = Markup  # drawn by matplotlib and `drawing`, which escape the labels in it
+    environment.filters["trusted_svg"] = (
+        Markup  # drawn by matplotlib and `drawing`, which escape the labels in it
+    )
     environment.filters["verdict"] = verdict_text
     environment.filters["facts"] = counted_facts
     runs = [(cell, run) for cell in contents.cells for run in cell.runs]
@@ -107,17 +119,27 @@ def render(contents: Contents, root: Path, link: Link) -> str:
         clip0=any(cell.objective == "grao_clip0" for cell in contents.cells),
         main=[_view(sheet, numbers, link) for sheet in contents.main],
         sheets=[_view(sheet, numbers, link) for sheet in contents.sheets],
-        figures=[_figures(kind, list(same)) for kind, same in groupby(contents.drawings, key=lambda drawing: drawing.kind)],
+        figures=[
+            _figures(kind, list(same))
+            for kind, same in groupby(contents.drawings, key=lambda drawing: drawing.kind)
+        ],
         answers=answers,
         rules=RULES,
         origins=origins(contents.cells),
-        unfinished=[(cell, missing, _relative(missing.folder, root)) for cell, missing in unfinished],
+        unfinished=[
+            (cell, missing, _relative(missing.folder, root)) for cell, missing in unfinished
+        ],
         runs=[(cell, run, _relative(run.folder, root), link(run.folder)) for cell, run in runs],
-        run_links=[{"name": f"{cell.label}, seed {run.info.seed}", "href": link(run.folder)} for cell, run in runs],
+        run_links=[
+            {"name": f"{cell.label}, seed {run.info.seed}", "href": link(run.folder)}
+            for cell, run in runs
+        ],
     )
 
 
-def _figures(kind: str, drawings: Sequence[Drawing]) -> tuple[str, Sequence[str], Sequence[Drawing]]:
+def _figures(
+    kind: str, drawings: Sequence[Drawing]
+) -> tuple[str, Sequence[str], Sequence[Drawing]]:
     """Figures of one kind, with what stands above them: each different caption once."""
     return kind, list(dict.fromkeys(drawing.caption for drawing in drawings)), drawings
 
@@ -130,8 +152,16 @@ def _view(sheet: Sheet, numbers: Mapping[Path, int], link: Link) -> TableView:
         cells = [_cell(sheet, i, j, text, href) for j, text in enumerate(texts)]
         known = (str(numbers[folder]) for folder in folders if folder in numbers)
         rows.append(RowView(cells, _row_kind(sheet, i, cells), " ".join(known)))
-    numeric = [any(row.cells[j].kind == "number" for row in rows) for j in range(len(sheet.grid.header))]
-    return TableView(sheet.name, sheet.title, list(zip(sheet.grid.header, numeric, strict=True)), rows, sheet.notes)
+    numeric = [
+        any(row.cells[j].kind == "number" for row in rows) for j in range(len(sheet.grid.header))
+    ]
+    return TableView(
+        sheet.name,
+        sheet.title,
+        list(zip(sheet.grid.header, numeric, strict=True)),
+        rows,
+        sheet.notes,
+    )
 
 
 def _cell(sheet: Sheet, i: int, j: int, text: str, href: str) -> CellView:
@@ -139,12 +169,22 @@ def _cell(sheet: Sheet, i: int, j: int, text: str, href: str) -> CellView:
     words = header in _WORDS or j == 0
     numeric = not words and bool(_NUMBER.match(text))
     if not numeric:
-        kind = "alarm" if header == "alarms" else "words" if header == "notes" or len(text) > 40 else "none" if text == NONE else "text"
+        kind = (
+            "alarm"
+            if header == "alarms"
+            else "words"
+            if header == "notes" or len(text) > 40
+            else "none"
+            if text == NONE
+            else "text"
+        )
         return CellView("–" if text == NONE else text, "", "", False, "", kind)
     parts = _PARTS.match(text)
     assert parts, "every part of the pattern is optional"
     best = (i, j) in sheet.grid.bold
-    return CellView(parts["value"], parts["interval"] or "", parts["stars"] or "", best, href, "number")
+    return CellView(
+        parts["value"], parts["interval"] or "", parts["stars"] or "", best, href, "number"
+    )
 
 
 def _row_kind(sheet: Sheet, i: int, cells: Sequence[CellView]) -> str:
@@ -155,11 +195,20 @@ def _row_kind(sheet: Sheet, i: int, cells: Sequence[CellView]) -> str:
     failed = "not finished" in named.get("notes", "") or named.get("notes") == "not run"
     if failed and not any(cell.kind == "number" and cell.href for cell in cells):
         return "failed"
-    return "base" if texts[0] == "base" else "alarmed" if named.get("alarms") else "partial" if failed else ""
+    return (
+        "base"
+        if texts[0] == "base"
+        else "alarmed"
+        if named.get("alarms")
+        else "partial"
+        if failed
+        else ""
+    )
 
 
 def _address(folders: Sequence[Path], link: Link) -> str:
-    """The configuration's folder where all its runs lie in one, else the first run's; empty without runs."""
+    """The configuration's folder where all its runs lie in one, else the first run's; empty without
+    runs."""
     parents = {folder.parent for folder in folders}
     return "" if not folders else link(parents.pop() if len(parents) == 1 else folders[0])
 
@@ -168,7 +217,9 @@ def counted_facts(info: RunInfo) -> list[str]:
     """What a run counted besides its scores, each by name, in alphabetical order."""
     found: dict[str, float] = {f"dropped: {reason}": count for reason, count in info.drops.items()}
     for name, lengths in info.lengths.items():
-        of, examples = ("", "training examples") if name == "training" else (f"{name} test: ", "examples")
+        of, examples = (
+            ("", "training examples") if name == "training" else (f"{name} test: ", "examples")
+        )
         found |= {
             f"{of}{examples}": lengths.examples,
             f"{of}prompts cut": lengths.prompts_cut,
@@ -183,17 +234,26 @@ def counted_facts(info: RunInfo) -> list[str]:
     for purpose, judges in info.judges.items():
         for judge, counts in judges.items():
             told = asdict(replace(counts, pair_accuracy=None))  # which has a table of its own
-            told |= {f"fault: {kind}": count for kind, count in told.pop("faults").items()} | told.pop("other")
-            found |= {f"{purpose}: {judge}: {key}": value for key, value in told.items() if value is not None}
+            told |= {
+                f"fault: {kind}": count for kind, count in told.pop("faults").items()
+            } | told.pop("other")
+            found |= {
+                f"{purpose}: {judge}: {key}": value
+                for key, value in told.items()
+                if value is not None
+            }
     if info.peak_memory is not None:
         found["peak memory MiB"] = info.peak_memory / 2**20
     if info.kept_step is not None:
         found["kept the policy of step"] = info.kept_step
-    return [f"{name} {value:g}" for name, value in sorted(found.items(), key=lambda one: one[0].lower())]
+    return [
+        f"{name} {value:g}" for name, value in sorted(found.items(), key=lambda one: one[0].lower())
+    ]
 
 
 def _counts(runs: int, seeds: set[int], unfinished: int) -> str:
-    text = f"{runs} finished {'run' if runs == 1 else 'runs'}, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
+    text = f"{runs} finished {'run' if runs == 1 else 'runs'}"
+    text += f", {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
     return text + (f", {unfinished} unfinished" if unfinished else "")
 
 

@@ -12,7 +12,14 @@ from grao_bench.reporting.gather.intervals import Interval, over_seeds
 from grao_bench.reporting.gather.roles import installed, method_rank, ours
 from grao_bench.reporting.gather.rows import Row, nearest, other_settings
 from grao_bench.reporting.tables.choice import Table
-from grao_bench.reporting.tables.columns import Column, folders, made_of, pair_of_scores, row_numbers, spread
+from grao_bench.reporting.tables.columns import (
+    Column,
+    folders,
+    made_of,
+    pair_of_scores,
+    row_numbers,
+    spread,
+)
 from grao_bench.reporting.tables.differences import (
     DETECTABLE,
     TESTED,
@@ -25,7 +32,8 @@ from grao_bench.reporting.tables.sheets import Sheet
 from grao_bench.reporting.text import NONE, slug, with_interval
 
 READINGS = (
-    '"without exploration" is alpha = 0, which leaves lambda A_i J(o_i) in the regulariser; "at all" takes that out too:'
+    '"without exploration" is alpha = 0, which leaves lambda A_i J(o_i) in the regulariser; "at'
+    ' all" takes that out too:'
     " the paper does not say which it means"
 )
 
@@ -71,12 +79,17 @@ def ablations(table: Table) -> list[Sheet]:
 
 def ablation(table: Table, of: str) -> Sheet | None:
     """An objective without each of its parts, as the drop in nag_mean; None where none was run."""
-    lines = [line for model in dict.fromkeys(row.cell.model for row in table.rows) for line in _variants(table, model, of)]
+    lines = [
+        line
+        for model in dict.fromkeys(row.cell.model for row in table.rows)
+        for line in _variants(table, model, of)
+    ]
     if not lines:
         return None
     grid, numbers = made_of(_columns(table), lines)
     printed = _full(of) in paper.ABLATION
-    title = f"{of.upper()} without its parts, trained and evaluated on {table.set}, judged by {table.reward}"
+    title = f"{of.upper()} without its parts, trained and evaluated on {table.set}"
+    title += f", judged by {table.reward}"
     kind = "ablation" if of == ours(()) else f"ablation_of_{of}"
     runs = tuple(folders(line.row.cell) if line.row else () for line in lines)
     notes = (*_notes(of), *([READINGS] if printed else []))
@@ -145,7 +158,8 @@ def _notes(of: str) -> tuple[str, ...]:
         " over seeds and prompts]; the tests are the variants of one model",
         TESTED,
         DETECTABLE,
-        f"relative drop: 1 - nag_mean of the variant / that of {full}, per seed; none where {full} gained nothing in one",
+        f"relative drop: 1 - nag_mean of the variant / that of {full}, per seed; none where {full}"
+        " gained nothing in one",
     )
 
 
@@ -160,8 +174,8 @@ def _unlike(row: Row | None, full: Sequence[Row], name: str) -> list[str]:
 
 
 def _relative_drop(full: Row | None, variant: Row) -> Interval | None:
-    """1 - variant / full in percent, per seed that both have; None where the whole gained nothing in one of
-    them."""
+    """1 - variant / full in percent, per seed that both have; None where the whole gained nothing
+    in one of them."""
     if full is None:
         return None
     whole, part = full.means.get("nag_mean", {}), variant.means.get("nag_mean", {})

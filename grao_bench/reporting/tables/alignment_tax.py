@@ -1,4 +1,5 @@
-"""What alignment costs elsewhere: the scores on lm-eval's tasks beside those of the base. A Sheet."""
+"""What alignment costs elsewhere: the scores on lm-eval's tasks beside those of the base. A
+Sheet."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ DIGITS = 3
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What two scores share that can be compared: the task, how it is scored and asked, its version, its documents and prompts."""
+    """What two scores share that can be compared: the task, how it is scored and asked, its
+    version, its documents and prompts."""
 
     task: str
     metric: str
@@ -36,14 +38,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A configuration's scores by seed, those of its base, and the seeds whose base has none to compare with."""
+    """A configuration's scores by seed, those of its base, and the seeds whose base has none to
+    compare with."""
 
     records: Mapping[int, TaskRecord]
     before: Mapping[int, float]
 
     @property
     def score(self) -> Interval | None:
-        """Over seeds; with one seed from lm-eval's standard error over the documents; None without scores."""
+        """Over seeds; with one seed from lm-eval's standard error over the documents; None without
+        scores."""
         if not self.records:
             return None
         first = next(iter(self.records.values()))
@@ -56,11 +60,14 @@ class Compared:
         """Minus the base, per seed; None unless every seed's base was asked the same."""
         if not self.records or self.before.keys() != self.records.keys():
             return None
-        return over_seeds([record.value - self.before[seed] for seed, record in self.records.items()])
+        return over_seeds(
+            [record.value - self.before[seed] for seed, record in self.records.items()]
+        )
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference from the base that these seeds would find: power 80%, two-sided 5%; nan for one seed."""
+        """The smallest true difference from the base that these seeds would find: power 80%,
+        two-sided 5%; nan for one seed."""
         found = self.difference
         if found is None or found.n < 2:
             return math.nan
@@ -68,15 +75,22 @@ class Compared:
 
 
 def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
-    """Each method's score on every lm-eval task that a run was asked, its base's, and the difference; None where none was asked.
+    """Each method's score on every lm-eval task that a run was asked, its base's, and the
+    difference; None where none was asked.
 
-    A base is found by the fingerprint of its weights, a score of it by its `Question`. Methods that were never asked are counted in a
-    note; one whose runs failed, or were asked in part, has its row.
+    A base is found by the fingerprint of its weights, a score of it by its `Question`. Methods that
+    were never asked are counted in a note; one whose runs failed, or were asked in part, has its
+    row.
     """
     trained = [cell for cell in cells if cell.objective != BASE]
     asked = {run.folder: questions(run) for cell in cells for run in cell.runs}
-    shown = [cell for cell in trained if not cell.runs or any(asked[run.folder] for run in cell.runs)]
-    wanted = sorted({question for cell in trained for run in cell.runs for question in asked[run.folder]}, key=_order)
+    shown = [
+        cell for cell in trained if not cell.runs or any(asked[run.folder] for run in cell.runs)
+    ]
+    wanted = sorted(
+        {question for cell in trained for run in cell.runs for question in asked[run.folder]},
+        key=_order,
+    )
     texts, lines, runs = [], [], []
     for question in wanted:
         example = next(found[question] for found in asked.values() if question in found)
@@ -85,15 +99,43 @@ def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
             compared, notes = _compare(cell, cells, asked, question)
             base = sorted(set(compared.before.values()))
             task, metric, *how = _task_texts(question, example, twins)
-            texts.append([task, metric, *row_name(cell), cell.data, with_interval(compared.difference, DIGITS)])
-            texts[-1] += [with_interval(compared.score, DIGITS), f"{base[0]:.{DIGITS}f}" if len(base) == 1 else NONE, _seeds(compared)]
+            texts.append(
+                [
+                    task,
+                    metric,
+                    *row_name(cell),
+                    cell.data,
+                    with_interval(compared.difference, DIGITS),
+                ]
+            )
+            texts[-1] += [
+                with_interval(compared.score, DIGITS),
+                f"{base[0]:.{DIGITS}f}" if len(base) == 1 else NONE,
+                _seeds(compared),
+            ]
             least = compared.detectable
-            texts[-1] += [NONE if math.isnan(least) else f"{least:.{DIGITS}f}", "; ".join(notes), *how]
+            texts[-1] += [
+                NONE if math.isnan(least) else f"{least:.{DIGITS}f}",
+                "; ".join(notes),
+                *how,
+            ]
             lines.append(_numbers(question, example, cell, compared) | {"notes": "; ".join(notes)})
             runs.append(folders(cell))
     if not texts:
         return None
-    columns = ["task", "metric", "method", "model", "trained on", "minus base", "score", "base", "seeds", "smallest detectable", "notes"]
+    columns = [
+        "task",
+        "metric",
+        "method",
+        "model",
+        "trained on",
+        "minus base",
+        "score",
+        "base",
+        "seeds",
+        "smallest detectable",
+        "notes",
+    ]
     columns += ["better", "documents", "few-shot", "asked with"]
     unasked = len(trained) - len(shown)
     return Sheet(
@@ -102,10 +144,13 @@ def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
         tidy(columns, texts),
         pd.DataFrame(lines),
         (
-            "in lm-eval's own units. Several seeds: mean ± sd [95% t interval over seeds], of the score and of its difference from the"
-            " base, which is one model. One seed: [95% normal interval from lm-eval's standard error over documents]; its difference has"
+            "in lm-eval's own units. Several seeds: mean ± sd [95% t interval over seeds], of the"
+            " score and of its difference from the"
+            " base, which is one model. One seed: [95% normal interval from lm-eval's standard"
+            " error over documents]; its difference has"
             " none, for how the two scores vary together is not recorded",
-            "the tax is a difference to the worse side; smallest detectable: the true one that these seeds find with power 80%, two-sided"
+            "the tax is a difference to the worse side; smallest detectable: the true one that"
+            " these seeds find with power 80%, two-sided"
             " 5%. The intervals are not adjusted for the number of tasks and methods",
             *([f"{unasked} of {len(trained)} methods were asked no task"] if unasked else []),
         ),
@@ -114,29 +159,60 @@ def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
 
 
 def questions(run: Run) -> dict[Question, TaskRecord]:
-    """A run's scores by what can be compared. A group has no documents of its own: it takes the fingerprints of its tasks."""
+    """A run's scores by what can be compared. A group has no documents of its own: it takes the
+    fingerprints of its tasks."""
     found: dict[Question, TaskRecord] = {}
     for record in run.lm_eval:
         settings = json.dumps(record.settings, sort_keys=True)
-        together = (one.fingerprint for one in run.lm_eval if one.asked == record.asked and one.settings == record.settings)
+        together = (
+            one.fingerprint
+            for one in run.lm_eval
+            if one.asked == record.asked and one.settings == record.settings
+        )
         fingerprint = record.fingerprint or " ".join(sorted({*together} - {""}))
-        found.setdefault(Question(record.task, record.metric, record.filter, settings, record.task_version, fingerprint), record)
+        found.setdefault(
+            Question(
+                record.task,
+                record.metric,
+                record.filter,
+                settings,
+                record.task_version,
+                fingerprint,
+            ),
+            record,
+        )
     return found
 
 
 def _compare(
-    cell: Cell, cells: Sequence[Cell], asked: Mapping[Any, Mapping[Question, TaskRecord]], question: Question
+    cell: Cell,
+    cells: Sequence[Cell],
+    asked: Mapping[Any, Mapping[Question, TaskRecord]],
+    question: Question,
 ) -> tuple[Compared, list[str]]:
-    """A configuration's scores and its base's, and what is to be said of those that are not there."""
-    records = {run.info.seed: asked[run.folder][question] for run in cell.runs if question in asked[run.folder]}
+    """A configuration's scores and its base's, and what is to be said of those that are not
+    there."""
+    records = {
+        run.info.seed: asked[run.folder][question]
+        for run in cell.runs
+        if question in asked[run.folder]
+    }
     before: dict[int, float] = {}
     reasons: list[str] = []
     for run in cell.runs:
-        values = {asked[base.folder][question].value for base in _bases(cells, run) if question in asked[base.folder]}
+        values = {
+            asked[base.folder][question].value
+            for base in _bases(cells, run)
+            if question in asked[base.folder]
+        }
         if run.info.seed in records and len(values) == 1:
             before[run.info.seed] = values.pop()
         elif run.info.seed in records:
-            reasons.append("its base has several scores of this, so no difference" if values else "its base was not asked the same")
+            reasons.append(
+                "its base has several scores of this, so no difference"
+                if values
+                else "its base was not asked the same"
+            )
     unscored = [str(run.info.seed) for run in cell.runs if run.info.seed not in records]
     notes = [f"seed {lost.seed} not finished: {lost.reason}" for lost in cell.missing]
     notes += [f"seed {', '.join(unscored)} not asked"] if unscored else []
@@ -158,19 +234,36 @@ def _order(question: Question) -> tuple[str, ...]:
 
 
 def _task_texts(question: Question, example: TaskRecord, twins: Sequence[Question]) -> list[str]:
-    """What was asked. Where one task was asked in several ways, what tells them apart is among it."""
-    settings = {name: value for name, value in example.settings.items() if value not in (None, False) and name != "seed"}
+    """What was asked. Where one task was asked in several ways, what tells them apart is among
+    it."""
+    settings = {
+        name: value
+        for name, value in example.settings.items()
+        if value not in (None, False) and name != "seed"
+    }
     if len({other.settings for other in twins}) > 1:
         settings = dict(example.settings)
-    asked = [f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
+    asked = [
+        f"{name} {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in settings.items()
+    ]
     if len({other.task_version for other in twins}) > 1:
         asked.append(f"version {question.task_version}")
     if len({other.fingerprint for other in twins if other.settings == question.settings}) > 1:
         asked.append(f"prompts {question.fingerprint[:8] or 'unknown'}")
     better = {True: "higher", False: "lower", None: NONE}[example.higher_is_better]
-    metric = question.metric if question.filter == "none" else f"{question.metric} ({question.filter})"
+    metric = (
+        question.metric if question.filter == "none" else f"{question.metric} ({question.filter})"
+    )
     shots = NONE if example.num_fewshot is None else str(example.num_fewshot)
-    return [question.task, metric, better, str(example.documents) if example.documents else NONE, shots, ", ".join(asked)]
+    return [
+        question.task,
+        metric,
+        better,
+        str(example.documents) if example.documents else NONE,
+        shots,
+        ", ".join(asked),
+    ]
 
 
 def _seeds(compared: Compared) -> str:
@@ -179,9 +272,21 @@ def _seeds(compared: Compared) -> str:
 
 
 def _numbers(question: Question, example: TaskRecord, cell: Cell, compared: Compared) -> Line:
-    line: Line = cell_columns(cell) | {"task": question.task, "metric": question.metric, "filter": question.filter}
-    line |= {"higher_is_better": example.higher_is_better, "documents": example.documents, "num_fewshot": example.num_fewshot}
-    line |= {"settings": question.settings, "task_version": question.task_version, "fingerprint": example.fingerprint}
+    line: Line = cell_columns(cell) | {
+        "task": question.task,
+        "metric": question.metric,
+        "filter": question.filter,
+    }
+    line |= {
+        "higher_is_better": example.higher_is_better,
+        "documents": example.documents,
+        "num_fewshot": example.num_fewshot,
+    }
+    line |= {
+        "settings": question.settings,
+        "task_version": question.task_version,
+        "fingerprint": example.fingerprint,
+    }
     line |= {"seeds": len(compared.records)} | spread("score", compared.score)
     base = set(compared.before.values())
     line |= {"base": base.pop() if len(base) == 1 else math.nan, "detectable": compared.detectable}

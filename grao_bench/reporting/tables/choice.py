@@ -48,7 +48,8 @@ class Table:
 
 @dataclass(frozen=True)
 class CrossTable:
-    """Every model on every set of a family, whichever it was trained on. `rows` pair a cell with its row on each set that it has."""
+    """Every model on every set of a family, whichever it was trained on. `rows` pair a cell with
+    its row on each set that it has."""
 
     sets: tuple[str, ...]
     reward: str
@@ -62,9 +63,11 @@ class CrossTable:
 
 
 def main_tables(rows: Sequence[Row], ties: Ties, questions: Questions | None = None) -> list[Table]:
-    """A table per (set, reward): what was trained on the set, with its base. The paper's sets first, in its order.
+    """A table per (set, reward): what was trained on the set, with its base. The paper's sets
+    first, in its order.
 
-    Raises UserError when rows of one table were trained on different data, or from different bases, of the same name.
+    Raises UserError when rows of one table were trained on different data, or from different bases,
+    of the same name.
     """
     tables = []
     beside = [row for row in rows if row.cell.control and row.cell.data == row.set and row.scores]
@@ -91,7 +94,8 @@ def main_tables(rows: Sequence[Row], ties: Ties, questions: Questions | None = N
 
 
 def cross_tables(rows: Sequence[Row], ties: Ties) -> list[CrossTable]:
-    """A table per reward and family: the sets that some model was evaluated on together. A family of one set has none."""
+    """A table per reward and family: the sets that some model was evaluated on together. A family
+    of one set has none."""
     tables = []
     for reward in sorted({row.reward for row in rows}):
         here = [row for row in rows if row.reward == reward]
@@ -138,14 +142,17 @@ def interval_notes(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _with_absent_seeds(rows: Sequence[Row]) -> list[Row]:
-    """The rows, with a note where a cell lacks a seed that another row has and that did not fail: it was never run."""
+    """The rows, with a note where a cell lacks a seed that another row has and that did not fail:
+    it was never run."""
     everywhere = {run.info.seed for row in rows if row.cell.trained for run in row.cell.runs}
     noted = []
     for row in rows:
         if not row.cell.trained:
             noted.append(row)
             continue
-        known = {run.info.seed for run in row.cell.runs} | {int(lost.seed) for lost in row.cell.missing if lost.seed.isdigit()}
+        known = {run.info.seed for run in row.cell.runs} | {
+            int(lost.seed) for lost in row.cell.missing if lost.seed.isdigit()
+        }
         absent = ", ".join(map(str, sorted(everywhere - known)))
         noted.append(replace(row, notes=(*row.notes, f"seed {absent} not run")) if absent else row)
     return noted
@@ -157,16 +164,21 @@ def _never_run(trained: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     found = []
     for model in dict.fromkeys(row.cell.model for row in trained):
         of_model = [row for row in rows if row.cell.model == model and row.cell.trained]
-        elsewhere = {row.cell.objective for row in of_model if row.cell.role.kind in ("baseline", "ours")}
+        elsewhere = {
+            row.cell.objective for row in of_model if row.cell.role.kind in ("baseline", "ours")
+        }
         here = {row.cell.objective for row in trained if row.cell.model == model}
         for objective in sorted(elsewhere - here):
             cell = Cell(model, trained[0].set, objective, "", objective, ())
-            found.append(Row(cell, trained[0].set, trained[0].reward, {}, None, 0, (), (), ("not run",)))
+            found.append(
+                Row(cell, trained[0].set, trained[0].reward, {}, None, 0, (), (), ("not run",))
+            )
     return found
 
 
 def _bases(rows: Sequence[Row], trained: Sequence[Row]) -> list[Row]:
-    """The base's rows that belong beside these: of the bases that they started from (by fingerprint), or all when nothing was trained.
+    """The base's rows that belong beside these: of the bases that they started from (by
+    fingerprint), or all when nothing was trained.
 
     A base evaluated twice with the same outcome is shown once.
     """
@@ -185,7 +197,9 @@ def _families(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     families: list[set[str]] = []
     for cell in {id(row.cell): row.cell for row in rows}.values():
         sets = {row.set for row in rows if row.cell is cell}
-        families = [family for family in families if not family & sets] + [sets.union(*(family for family in families if family & sets))]
+        families = [family for family in families if not family & sets] + [
+            sets.union(*(family for family in families if family & sets))
+        ]
     return sorted(tuple(sorted(family, key=set_order)) for family in families)
 
 

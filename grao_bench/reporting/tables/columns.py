@@ -1,4 +1,5 @@
-"""What the tables share: which columns name a configuration, how an interval spreads over columns of numbers, which columns are shown."""
+"""What the tables share: which columns name a configuration, how an interval spreads over columns
+of numbers, which columns are shown."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def made_of(columns: Sequence[Column[T]], lines: Sequence[T]) -> tuple[Grid, pd.
     """A table's text, without empty columns (`tidy`), and its numbers."""
     shown = [column for column in columns if column.title]
     texts = [[column.text(line) for column in shown] for line in lines]
-    numbers = [dict(one for column in columns for one in column.numbers(line).items()) for line in lines]
+    numbers = [
+        dict(one for column in columns for one in column.numbers(line).items()) for line in lines
+    ]
     return tidy([column.title for column in shown], texts), pd.DataFrame(numbers)
 
 
@@ -71,11 +74,17 @@ def spread(name: str, interval: Interval | None) -> Line:
     """Mean, sd and bounds of an interval; empty where there is none."""
     if interval is None:
         return {name: None, f"{name}_sd": None, f"{name}_low": None, f"{name}_high": None}
-    return {name: interval.mean, f"{name}_sd": interval.sd, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return {
+        name: interval.mean,
+        f"{name}_sd": interval.sd,
+        f"{name}_low": interval.low,
+        f"{name}_high": interval.high,
+    }
 
 
 def tidy(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
-    """A grid without columns that hold nothing in any row, and without the model's where there is but one; the first column stays."""
+    """A grid without columns that hold nothing in any row, and without the model's where there is
+    but one; the first column stays."""
 
     def says_something(i: int) -> bool:
         values = {row[i] for row in rows}

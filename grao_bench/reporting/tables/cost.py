@@ -21,20 +21,41 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
     lines: list[Line] = []
     for cell in (cell for cell in cells if cell.trained):
         runs = cell.runs
-        counts = {name: over_seeds([counts_of(run)[name] for run in runs]) if runs else None for name in COUNTED}
+        counts = {
+            name: over_seeds([counts_of(run)[name] for run in runs]) if runs else None
+            for name in COUNTED
+        }
         seconds = [sum(float(line["seconds"]) for line in run.timing) for run in runs if run.timing]
         spent = over_seeds(seconds) if seconds else None
         steps = counts["steps"].mean if counts["steps"] else 0.0
         peaks = [peak for run in runs if (peak := peak_memory(run)) is not None]
         peak = max(peaks) if peaks else None
-        hardware = ", ".join(sorted({run.info.environment.get("hardware", "") for run in runs} - {""}))
+        hardware = ", ".join(
+            sorted({run.info.environment.get("hardware", "") for run in runs} - {""})
+        )
         texts.append(
-            [*row_name(cell), cell.data, str(len(runs)), *(NONE if one is None else number(one.mean, 0) for one in counts.values())]
+            [
+                *row_name(cell),
+                cell.data,
+                str(len(runs)),
+                *(NONE if one is None else number(one.mean, 0) for one in counts.values()),
+            ]
         )
         texts[-1] += [with_sd(spent, 1), number(spent.mean / steps, 3) if spent and steps else NONE]
-        texts[-1] += [f"{peak:,.0f} MiB" if peak is not None else "not recorded" if runs else NONE, hardware or NONE]
-        texts[-1].append("; ".join(f"seed {lost.seed} not finished: {lost.reason}" for lost in cell.missing))
-        lines.append(cell_columns(cell) | {"seeds": len(runs), **{name: one.mean if one else None for name, one in counts.items()}})
+        texts[-1] += [
+            f"{peak:,.0f} MiB" if peak is not None else "not recorded" if runs else NONE,
+            hardware or NONE,
+        ]
+        texts[-1].append(
+            "; ".join(f"seed {lost.seed} not finished: {lost.reason}" for lost in cell.missing)
+        )
+        lines.append(
+            cell_columns(cell)
+            | {
+                "seeds": len(runs),
+                **{name: one.mean if one else None for name, one in counts.items()},
+            }
+        )
         lines[-1] |= spread("seconds", spent) | {"peak_memory_mib": peak, "hardware": hardware}
     if not texts:
         return None
@@ -56,8 +77,10 @@ def cost(cells: Sequence[Cell]) -> Sheet | None:
         tidy(columns, texts),
         pd.DataFrame(lines),
         (
-            "means over seeds, seconds ± sd: training steps alone, without probes and evaluation; the peak is the largest of the seeds."
-            " SFT and DPO generate nothing. A run that started from another run shows its own stage",
+            "means over seeds, seconds ± sd: training steps alone, without probes and evaluation;"
+            " the peak is the largest of the seeds."
+            " SFT and DPO generate nothing. A run that started from another run shows its own"
+            " stage",
         ),
         tuple(folders(cell) for cell in cells if cell.trained),
     )

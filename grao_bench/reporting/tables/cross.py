@@ -19,10 +19,15 @@ def cross_grid(table: CrossTable) -> Grid:
     texts = {"ras": f"RAS %{ties_text(table.ties)}", "nag_mean": "nag_mean %"}
     texts["ras_lc"] = LENGTH_CONTROLLED
     header += [f"{name}: {texts[score]}" for name in table.sets for score in names]
-    bases = [(cell.model, cell.base_fingerprint) for cell, _ in table.rows if cell.objective == BASE]
+    bases = [
+        (cell.model, cell.base_fingerprint) for cell, _ in table.rows if cell.objective == BASE
+    ]
     rows = []
     for cell, by_set in table.rows:
-        twins = cell.objective == BASE and len({weights for model, weights in bases if model == cell.model}) > 1
+        twins = (
+            cell.objective == BASE
+            and len({weights for model, weights in bases if model == cell.model}) > 1
+        )
         label = f"{cell.label} {cell.base_fingerprint[:8]}" if twins else cell.label
         line = [label, *([cell.model] if several else []), cell.data if cell.trained else NONE]
         for name in table.sets:
@@ -37,4 +42,11 @@ def cross_sheet(table: CrossTable) -> Sheet:
     rows = [row for _, by_set in table.rows for row in by_set.values()]
     name = slug(f"cross-{'-'.join(table.sets)}-{table.reward}")
     notes = ("what training on one set does to the other",)
-    return Sheet(name, table.title, cross_grid(table), frame(rows, table.ties), notes, tuple(folders(cell) for cell, _ in table.rows))
+    return Sheet(
+        name,
+        table.title,
+        cross_grid(table),
+        frame(rows, table.ties),
+        notes,
+        tuple(folders(cell) for cell, _ in table.rows),
+    )

@@ -1,4 +1,5 @@
-"""The table of differences: each pair that a table asks about, with its test and the word for it."""
+"""The table of differences: each pair that a table asks about, with its test and the word for
+it."""
 
 from __future__ import annotations
 
@@ -13,16 +14,20 @@ from grao_bench.reporting.tables.columns import Line, folders, tidy
 from grao_bench.reporting.tables.sheets import Sheet
 from grao_bench.reporting.text import NONE, number, slug
 
-DETECTABLE = "smallest detectable: the true difference that this pair's test finds with power 80%, two-sided, at its adjusted level"
+DETECTABLE = (
+    "smallest detectable: the true difference that this pair's test finds with power 80%,"
+    " two-sided, at its adjusted level"
+)
 TESTED = (
-    "p: over seeds and prompts at once, by Bonferroni over the tests named here; the interval beside it"
+    "p: over seeds and prompts at once, by Bonferroni over the tests named here; the interval"
+    " beside it"
     " is at the same level, and leaves 0 out where p < 0.05 and nowhere else"
 )
 
 
 def differences(table: Table) -> Sheet | None:
-    """The pairs that a table asks about: the difference, its intervals, adjusted p, the word for it,
-    the probability of improvement, and the smallest difference that its test could show.
+    """The pairs that a table asks about: the difference, its intervals, adjusted p, the word for
+    it, the probability of improvement, and the smallest difference that its test could show.
 
     None where no pair could be tested.
     """
@@ -37,7 +42,11 @@ def differences(table: Table) -> Sheet | None:
             pair = f"{found.first} - {found.second}"
             over = f"[{number(found.low, 1)}, {number(found.high, 1)}]" if found.tested else NONE
             texts.append([pair, one.model, SCORE_NAMES[one.score], *difference_texts(found), over])
-            texts[-1] += [_word(found, one.margin), p_text(found.level_p(one.margin)), _better(found)]
+            texts[-1] += [
+                _word(found, one.margin),
+                p_text(found.level_p(one.margin)),
+                _better(found),
+            ]
             texts[-1].append(least_text(found))
             runs.append(of[one.model, found.first] + of[one.model, found.second])
     if not any(one.tested for one in table.comparisons):
@@ -53,7 +62,8 @@ def differences(table: Table) -> Sheet | None:
         tidy(columns, texts),
         pd.DataFrame(lines),
         (
-            f"asked: {'; '.join(asked)}, a family per model and score. Difference: mean [simultaneous"
+            f"asked: {'; '.join(asked)}, a family per model and score. Difference: mean"
+            " [simultaneous"
             " 95% interval over seeds and prompts] of the seeds that both have, in points",
             TESTED,
             f"ahead, behind: p (adjusted) < 0.05. Level: p (level) < 0.05, two one-sided tests that"

@@ -27,8 +27,14 @@ from grao_bench.reporting.tables.speed import steps_to_best
 from grao_bench.reporting.tables.two_stages import two_stages
 
 
-def all_sheets(cells: Sequence[Cell], rows: Sequence[Row], tables: Sequence[Table], crosses: Sequence[CrossTable]) -> list[Sheet]:
-    """Every table that these records hold, in the order of a report: each of Tables 1 and 2 with what belongs to it, then the others."""
+def all_sheets(
+    cells: Sequence[Cell],
+    rows: Sequence[Row],
+    tables: Sequence[Table],
+    crosses: Sequence[CrossTable],
+) -> list[Sheet]:
+    """Every table that these records hold, in the order of a report: each of Tables 1 and 2 with
+    what belongs to it, then the others."""
     sheets: list[Sheet] = []
     for table in tables:
         made = (

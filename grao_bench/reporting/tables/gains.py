@@ -10,7 +10,15 @@ import pandas as pd
 from grao_bench.core.records import Criteria
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.comparable import base_records
-from grao_bench.reporting.gather.criteria import FORMAL, REST, TOTAL, by_kind, formal_share, gains, room
+from grao_bench.reporting.gather.criteria import (
+    FORMAL,
+    REST,
+    TOTAL,
+    by_kind,
+    formal_share,
+    gains,
+    room,
+)
 from grao_bench.reporting.gather.intervals import Interval, intervals
 from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row
@@ -35,7 +43,9 @@ class Split:
     formal: float
 
     @classmethod
-    def of(cls, row: Row, label: str, frames: Sequence[pd.DataFrame], kinds: dict[str, str]) -> Split:
+    def of(
+        cls, row: Row, label: str, frames: Sequence[pd.DataFrame], kinds: dict[str, str]
+    ) -> Split:
         """From a frame of `gains` per seed. What a seed never said, it gained nothing by."""
         names = dict.fromkeys(name for frame in frames for name in frame)
         same = [frame.reindex(columns=list(names), fill_value=0.0) for frame in frames]
@@ -51,7 +61,9 @@ def gain_sheet(table: Table, cells: Sequence[Cell]) -> Sheet | None:
     found = _splits(table, cells, criteria) if criteria else []
     if not criteria or not found:
         return None
-    kinds = list(dict.fromkeys(("content", *FORMAL, *(kind for one in found for kind in one.kinds))))
+    kinds = list(
+        dict.fromkeys(("content", *FORMAL, *(kind for one in found for kind in one.kinds)))
+    )
     kinds = [kind for kind in kinds if kind not in (TOTAL, REST)]
     texts = [
         [
@@ -86,7 +98,11 @@ def _criteria(table: Table) -> Criteria | None:
 def _splits(table: Table, cells: Sequence[Cell], criteria: Criteria) -> list[Split]:
     key, found = (table.set, table.reward), []
     for row in (*table.rows, *table.controls):
-        runs = [] if row.cell.objective == BASE else [run for run in row.cell.runs if run.evaluations.get(key)]
+        runs = (
+            []
+            if row.cell.objective == BASE
+            else [run for run in row.cell.runs if run.evaluations.get(key)]
+        )
         pairs = [(run.evaluations[key], base_records(cells, run, key)) for run in runs]
         frames = [gains(records, base, criteria) for records, base in pairs if base]
         if frames:
@@ -128,7 +144,11 @@ def _line(one: Split) -> Line:
 
 def _notes(criteria: Criteria) -> tuple[str, ...]:
     of = "the reward" if criteria.total == "reward" else f'"{criteria.total}"'
-    sign = " (the verdict is only the sign of its difference from the reference's, which is no sum)" if criteria.total != "reward" else ""
+    sign = (
+        " (the verdict is only the sign of its difference from the reference's, which is no sum)"
+        if criteria.total != "reward"
+        else ""
+    )
     return (
         f"gained: {of} of the method's answers minus that of the base's answers to the same"
         f" prompts, each a mean over the prompt's answers{sign}; [95% interval], over seeds where"

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from grao_bench.reporting.tables.choice import Table
-from grao_bench.reporting.tables.columns import cell_columns, row_name, row_numbers, rows_folders, tidy
+from grao_bench.reporting.tables.columns import (
+    cell_columns,
+    row_name,
+    row_numbers,
+    rows_folders,
+    tidy,
+)
 from grao_bench.reporting.tables.main import LENGTH_CONTROLLED, ties_text
 from grao_bench.reporting.tables.sheets import Sheet
 from grao_bench.reporting.text import slug, with_interval
@@ -23,11 +29,19 @@ def lengths(table: Table) -> Sheet | None:
         "repetition": ("repetition %", 1),
         "truncated": ("truncated %", 1),
     }
-    shown = {name: text for name, text in columns.items() if any(name in row.scores for row in table.rows)}
+    shown = {
+        name: text
+        for name, text in columns.items()
+        if any(name in row.scores for row in table.rows)
+    }
     if not shown:
         return None
     texts = [
-        [*row_name(row.cell), *(with_interval(row.scores.get(name), digits) for name, (_, digits) in shown.items())] for row in table.rows
+        [
+            *row_name(row.cell),
+            *(with_interval(row.scores.get(name), digits) for name, (_, digits) in shown.items()),
+        ]
+        for row in table.rows
     ]
     lines = [cell_columns(row.cell) | row_numbers(row, tuple(shown)) for row in table.rows]
     return Sheet(
@@ -36,9 +50,12 @@ def lengths(table: Table) -> Sheet | None:
         tidy(["method", "model", *(header for header, _ in shown.values())], texts),
         pd.DataFrame(lines),
         (
-            "length controlled: the share won if every answer were as long as its reference, from a logistic regression of the win on"
-            " tanh(length difference / its sd), as AlpacaEval 2 LC without its term for the prompt's difficulty",
-            "distinct-n: different words (pairs) within an answer; repetition: its 4-grams that came before",
+            "length controlled: the share won if every answer were as long as its reference, from"
+            " a logistic regression of the win on"
+            " tanh(length difference / its sd), as AlpacaEval 2 LC without its term for the"
+            " prompt's difficulty",
+            "distinct-n: different words (pairs) within an answer; repetition: its 4-grams that"
+            " came before",
         ),
         rows_folders(table.rows),
     )

@@ -24,7 +24,8 @@ LENGTH_CONTROLLED = "RAS %, length controlled"
 
 
 def table_grid(table: Table) -> Grid:
-    """The table's columns as text, the paper's printed values beside ours where it has the method."""
+    """The table's columns as text, the paper's printed values beside ours where it has the
+    method."""
     columns: list[tuple[str, Callable[[Row], str]]] = [("method", lambda row: row.cell.label)]
     if len({row.cell.model for row in table.rows}) > 1:
         columns.append(("model", lambda row: row.cell.model))
@@ -40,7 +41,10 @@ def table_grid(table: Table) -> Grid:
     emphasised = {first: "ras", first + 1: "nag_mean"}
     subset = paper.subset_of(table.set)
     if subset and any(_printed(row, subset, model) for row in table.rows for model in paper.MODELS):
-        columns += [(f"paper's {model}: RAS / NAG", _printed_column(subset, model)) for model in paper.MODELS]
+        columns += [
+            (f"paper's {model}: RAS / NAG", _printed_column(subset, model))
+            for model in paper.MODELS
+        ]
     columns.append(("KL to base", lambda row: with_sd(row.kl, 2)))
     if any(row.alarms for row in (*table.rows, *table.controls)):
         columns.append(("alarms", lambda row: "; ".join(row.alarms)))
@@ -59,7 +63,10 @@ def table_grid(table: Table) -> Grid:
         (i, column)
         for i, row in enumerate(table.rows)
         for column, name in emphasised.items()
-        if any((one.model, one.score, one.best) == (row.cell.model, name, row.cell.label) for one in table.comparisons)
+        if any(
+            (one.model, one.score, one.best) == (row.cell.model, name, row.cell.label)
+            for one in table.comparisons
+        )
     }
     return replace(_with_controls(columns, table), bold=frozenset(bold))
 
@@ -80,9 +87,11 @@ def brief_grid(table: Table) -> Grid:
 
 
 def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
-    """Everything in numbers, for tables.csv: a line per row of any table; empty where there is no value, never 0.
+    """Everything in numbers, for tables.csv: a line per row of any table; empty where there is no
+    value, never 0.
 
-    `<score>`, `<score>_sd`, `_low`, `_high` are mean, sd and 95% interval; `interval` says over what (seeds, or prompts only).
+    `<score>`, `<score>_sd`, `_low`, `_high` are mean, sd and 95% interval; `interval` says over
+    what (seeds, or prompts only).
     """
     lines = []
     controls = any(row.cell.control for row in rows)
@@ -104,7 +113,12 @@ def frame(rows: Sequence[Row], ties: Ties) -> pd.DataFrame:
             **({"role": CONTROL if row.cell.control else ""} if controls else {}),
         }
         for name, interval in [*row.scores.items(), *([("kl", row.kl)] if row.kl else [])]:
-            line |= {name: interval.mean, f"{name}_sd": interval.sd, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            line |= {
+                name: interval.mean,
+                f"{name}_sd": interval.sd,
+                f"{name}_low": interval.low,
+                f"{name}_high": interval.high,
+            }
         for name in (name for name in COMPARED if name in row.crossed):
             interval = row.crossed[name]
             ends = {"error": interval.sd, "low": interval.low, "high": interval.high}
@@ -120,7 +134,10 @@ def ties_text(ties: Ties) -> str:
 
 
 def _grid(columns: Sequence[tuple[str, Callable[[Row], str]]], rows: Sequence[Row]) -> Grid:
-    return Grid(tuple(name for name, _ in columns), tuple(tuple(text(row) for _, text in columns) for row in rows))
+    return Grid(
+        tuple(name for name, _ in columns),
+        tuple(tuple(text(row) for _, text in columns) for row in rows),
+    )
 
 
 def _with_controls(columns: Sequence[tuple[str, Callable[[Row], str]]], table: Table) -> Grid:
@@ -146,8 +163,17 @@ def _with_interval(name: str, digits: int) -> Callable[[Row], str]:
 
 def _with_stars(table: Table, name: str) -> Callable[[Row], str]:
     def text(row: Row) -> str:
-        stars = [one.stars(row.cell.label) for one in table.comparisons if (one.model, one.score) == (row.cell.model, name)]
-        return " ".join([with_interval(row.scores.get(name), 1), *(star for star in stars if star and row.cell.objective != BASE)])
+        stars = [
+            one.stars(row.cell.label)
+            for one in table.comparisons
+            if (one.model, one.score) == (row.cell.model, name)
+        ]
+        return " ".join(
+            [
+                with_interval(row.scores.get(name), 1),
+                *(star for star in stars if star and row.cell.objective != BASE),
+            ]
+        )
 
     return text
 
@@ -171,7 +197,11 @@ def _mean(name: str, digits: int) -> Callable[[Row], str]:
 
 
 def _win_tie_loss(row: Row) -> str:
-    return " / ".join(f"{row.scores[name].mean:.1f}" for name in ("win", "tie", "loss")) if "win" in row.scores else NONE
+    return (
+        " / ".join(f"{row.scores[name].mean:.1f}" for name in ("win", "tie", "loss"))
+        if "win" in row.scores
+        else NONE
+    )
 
 
 def seeds_text(row: Row) -> str:
@@ -185,7 +215,9 @@ def _printed(row: Row, subset: paper.Subset, model: paper.Model) -> paper.Printe
     if row.cell.first_stage or not row.cell.trained:
         return None
     settings = row.cell.config.get("objective")
-    if not paper.is_printed_method(row.cell.objective, settings if isinstance(settings, dict) else {}):
+    if not paper.is_printed_method(
+        row.cell.objective, settings if isinstance(settings, dict) else {}
+    ):
         return None
     return paper.cells()[subset, model, row.cell.objective]
 

@@ -13,7 +13,8 @@ from grao_bench.reporting.tables.sheets import Sheet, grid_of
 
 
 def mcnemar_sheet(first: Run, second: Run) -> Sheet:
-    """Two given checkpoints on every set that the same judge judged for both: McNemar's exact test over the prompts, labelled so."""
+    """Two given checkpoints on every set that the same judge judged for both: McNemar's exact test
+    over the prompts, labelled so."""
     texts, lines = [], []
     shared = sorted(first.evaluations.keys() & second.evaluations.keys())
     for name, reward in shared:
@@ -21,12 +22,22 @@ def mcnemar_sheet(first: Run, second: Run) -> Sheet:
         prompts = found.only_first + found.only_second + found.both + found.neither
         counts = [found.only_first, found.only_second, found.both, found.neither]
         texts.append([name, reward, str(prompts), *map(str, counts), p_text(found.p)])
-        lines.append({"set": name, "reward": reward, "prompts": prompts, "only_first": counts[0], "only_second": counts[1]})
+        lines.append(
+            {
+                "set": name,
+                "reward": reward,
+                "prompts": prompts,
+                "only_first": counts[0],
+                "only_second": counts[1],
+            }
+        )
         lines[-1] |= {"both": counts[2], "neither": counts[3], "p": found.p}
     return Sheet(
         "mcnemar",
         "Two checkpoints, prompt by prompt (McNemar's exact test)",
-        grid_of(["set", "judge", "prompts", "only A wins", "only B wins", "both", "neither", "p"], texts),
+        grid_of(
+            ["set", "judge", "prompts", "only A wins", "only B wins", "both", "neither", "p"], texts
+        ),
         pd.DataFrame(lines),
         (
             f"A: {first.folder}",

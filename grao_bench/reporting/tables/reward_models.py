@@ -27,7 +27,8 @@ COLUMNS = (
 )
 
 NOTES = (
-    "right: the share of held-out pairs whose chosen answer scores higher [95% Wilson interval]; pairs are taken as independent",
+    "right: the share of held-out pairs whose chosen answer scores higher [95% Wilson interval];"
+    " pairs are taken as independent",
     "length rule: prefer the longer answer, or the shorter one, whichever is right more often on"
     " the training pairs; more than it: the paired difference in points [95%, Newcombe]",
     "correlation with length: of margins with how much longer the chosen answer is [95%, Fisher]",

@@ -16,7 +16,8 @@ from grao_bench.reporting.text import slug, with_sd
 
 
 def rewards_spread(table: Table) -> Sheet | None:
-    """The reward's distribution over the test prompts: mean, variance, quartiles; each the mean over seeds, with its sd."""
+    """The reward's distribution over the test prompts: mean, variance, quartiles; each the mean
+    over seeds, with its sd."""
     names = ("mean", "variance", "min", "q1", "median", "q3", "max")
     return _per_run_sheet(
         table,
@@ -24,7 +25,10 @@ def rewards_spread(table: Table) -> Sheet | None:
         f"Reward over the test prompts: {table.set}, judged by {table.reward}",
         lambda records: reward_statistics(records),
         {name: (name, 3) for name in names},
-        ("in the judge's own unit; variance and quartiles are over prompts within a run, here their mean ± sd over seeds",),
+        (
+            "in the judge's own unit; variance and quartiles are over prompts within a run, here"
+            " their mean ± sd over seeds",
+        ),
     )
 
 
@@ -36,12 +40,26 @@ def _per_run_sheet(
     columns: Mapping[str, tuple[str, int]],
     notes: tuple[str, ...],
 ) -> Sheet | None:
-    """A sheet of numbers that are no column's mean: measured in each run, then mean and sd over seeds."""
+    """A sheet of numbers that are no column's mean: measured in each run, then mean and sd over
+    seeds."""
     texts, lines = [], []
     for row in table.rows:
-        measured = [measure(records) for run in row.cell.runs if (records := run.evaluations.get((row.set, row.reward)))]
-        found = {name: over_seeds([one[name] for one in measured]) for name in columns} if measured else {}
-        texts.append([*row_name(row.cell), *(with_sd(found.get(name), digits) for name, (_, digits) in columns.items())])
+        measured = [
+            measure(records)
+            for run in row.cell.runs
+            if (records := run.evaluations.get((row.set, row.reward)))
+        ]
+        found = (
+            {name: over_seeds([one[name] for one in measured]) for name in columns}
+            if measured
+            else {}
+        )
+        texts.append(
+            [
+                *row_name(row.cell),
+                *(with_sd(found.get(name), digits) for name, (_, digits) in columns.items()),
+            ]
+        )
         lines.append(cell_columns(row.cell) | {"seeds": len(measured)})
         for name in columns:
             lines[-1] |= spread(name, found.get(name))
@@ -49,4 +67,6 @@ def _per_run_sheet(
         return None
     headers = ["method", "model", *(header for header, _ in columns.values())]
     name = slug(f"{kind}-{table.set}-{table.reward}")
-    return Sheet(name, title, tidy(headers, texts), pd.DataFrame(lines), notes, rows_folders(table.rows))
+    return Sheet(
+        name, title, tidy(headers, texts), pd.DataFrame(lines), notes, rows_folders(table.rows)
+    )

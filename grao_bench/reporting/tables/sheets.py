@@ -1,4 +1,5 @@
-"""A table that is ready to be written: as text for Markdown, LaTeX, the terminal and the page, and as numbers for CSV."""
+"""A table that is ready to be written: as text for Markdown, LaTeX, the terminal and the page, and
+as numbers for CSV."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as text. `bold` holds the (row, column) of cells to emphasise, both from 0, the header not counted."""
+    """A table as text. `bold` holds the (row, column) of cells to emphasise, both from 0, the
+    header not counted."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -45,20 +47,40 @@ class Grid:
         return markdown(self.header, self.rows, self.bold)
 
     def latex(self, caption: str, label: str) -> str:
-        """As a LaTeX table environment for the packages booktabs and graphicx; every text is escaped, an absent value is an en dash."""
+        """As a LaTeX table environment for the packages booktabs and graphicx; every text is
+        escaped, an absent value is an en dash."""
         texts = [
-            [rf"\textbf{{{tex(text)}}}" if (i, j) in self.bold else "--" if text == NONE else tex(text) for j, text in enumerate(row)]
+            [
+                rf"\textbf{{{tex(text)}}}"
+                if (i, j) in self.bold
+                else "--"
+                if text == NONE
+                else tex(text)
+                for j, text in enumerate(row)
+            ]
             for i, row in enumerate(self.rows)
         ]
         frame = pd.DataFrame(texts, columns=pd.Index([tex(name) for name in self.header]))
-        columns = "".join("p{0.6\\linewidth}" if i in self.prose else "r" if i and not self.prose else "l" for i in range(len(self.header)))
-        text: str = frame.to_latex(index=False, escape=False, column_format=columns, caption=tex(caption), label=label, position="t")
+        columns = "".join(
+            "p{0.6\\linewidth}" if i in self.prose else "r" if i and not self.prose else "l"
+            for i in range(len(self.header))
+        )
+        text: str = frame.to_latex(
+            index=False,
+            escape=False,
+            column_format=columns,
+            caption=tex(caption),
+            label=label,
+            position="t",
+        )
         text = _with_rules(text, self.headings)
         if self.prose:
             return text
         # as wide as the page at most, whatever the columns
         start, end = r"\begin{tabular}", r"\end{tabular}"
-        return text.replace(start, rf"\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{{start}").replace(end, f"{end}}}")
+        return text.replace(
+            start, rf"\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{{start}"
+        ).replace(end, f"{end}}}")
 
 
 def _with_rules(latex: str, rows: Collection[int]) -> str:
@@ -72,7 +94,8 @@ def _with_rules(latex: str, rows: Collection[int]) -> str:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with its name (for files), title, lines to stand under it, and its numbers (a line per row; empty where there is none).
+    """A table with its name (for files), title, lines to stand under it, and its numbers (a line
+    per row; empty where there is none).
 
     runs: for each row of the grid, the run folders behind it; empty where that is not known.
     """
@@ -86,7 +109,11 @@ class Sheet:
 
     def markdown(self) -> str:
         """The title, the table and its notes."""
-        parts = [f"## {self.title}", self.grid.markdown(), *(["\n".join(f"- {line}" for line in self.notes)] if self.notes else [])]
+        parts = [
+            f"## {self.title}",
+            self.grid.markdown(),
+            *(["\n".join(f"- {line}" for line in self.notes)] if self.notes else []),
+        ]
         return "\n\n".join(parts)
 
     def latex(self) -> str:
@@ -108,4 +135,6 @@ def grid_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
 def tex(text: str) -> str:
     """A text for LaTeX, escaped sign by sign; stars in a row become one superscript."""
     escaped = "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
-    return re.sub(r"(?:\$\^\{\*\}\$)+", lambda found: "$^{" + "*" * found.group().count("*") + "}$", escaped)
+    return re.sub(
+        r"(?:\$\^\{\*\}\$)+", lambda found: "$^{" + "*" * found.group().count("*") + "}$", escaped
+    )
