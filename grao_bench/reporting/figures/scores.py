@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from grao_bench.reporting.figures.drawing import INK, Drawing, finish, sketch
+from grao_bench.reporting.figures.drawing import INK, Drawing, Sketch, finish, sketch
 from grao_bench.reporting.figures.lines import MOST_ROWS, draw_dots
 from grao_bench.reporting.figures.looks import Look, key_of, looks_of, shortened
 from grao_bench.reporting.gather.intervals import Interval
@@ -97,29 +99,7 @@ def quartiles(table: Table) -> Drawing | None:
             color = looks.get(
                 (one["objective"], one["config_hash"]), Look("#7f7f7f", "-", "")
             ).color
-            axes.plot([one["min"], one["max"]], [i, i], color=color, linewidth=1)
-            axes.plot(
-                [one["q1"], one["q3"]],
-                [i, i],
-                color=color,
-                linewidth=7,
-                alpha=0.6,
-                solid_capstyle="butt",
-            )
-            axes.plot([one["median"]], [i], "|", color=INK, markersize=9, markeredgewidth=2)
-            axes.plot(
-                [one["mean"]],
-                [i],
-                "D",
-                color=color,
-                markersize=5,
-                markeredgecolor="#fffffe",
-                markeredgewidth=0.8,
-            )
-            names = ("min", "q1", "median", "q3", "max", "mean")
-            text = ", ".join(f"{name} {one[name]:.3g}" for name in names)
-            for name in names:
-                drawn.point(axes, one[name], i, f"{one['method']}: {text}")
+            _box(drawn, i, one, color)
         names_shown = [
             f"{one['model']} {one['method']}" if several else str(one["method"])
             for one in frame.to_dict("records")
@@ -138,6 +118,28 @@ def quartiles(table: Table) -> Drawing | None:
             " the quartiles lie on its three values.",
             frame,
         )
+
+
+def _box(drawn: Sketch, i: int, one: Mapping[Any, Any], color: str) -> None:
+    """A line of quartiles at height i."""
+    axes = drawn.figure.axes[0]
+    axes.plot([one["min"], one["max"]], [i, i], color=color, linewidth=1)
+    bar = [one["q1"], one["q3"]]
+    axes.plot(bar, [i, i], color=color, linewidth=7, alpha=0.6, solid_capstyle="butt")
+    axes.plot([one["median"]], [i], "|", color=INK, markersize=9, markeredgewidth=2)
+    axes.plot(
+        [one["mean"]],
+        [i],
+        "D",
+        color=color,
+        markersize=5,
+        markeredgecolor="#fffffe",
+        markeredgewidth=0.8,
+    )
+    names = ("min", "q1", "median", "q3", "max", "mean")
+    text = ", ".join(f"{name} {one[name]:.3g}" for name in names)
+    for name in names:
+        drawn.point(axes, one[name], i, f"{one['method']}: {text}")
 
 
 def _over(found: Interval) -> str:

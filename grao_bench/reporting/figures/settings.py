@@ -43,22 +43,10 @@ def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
         for i, lam in enumerate(lams):
             for j, beta in enumerate(betas):
                 here = tried.get_group((beta, lam)) if (beta, lam) in tried.groups else frame[:0]
-                found = here.dropna(subset=["mean"])
-                absent = "not run" if here.empty else "failed"
-                text = (
-                    absent
-                    if found.empty
-                    else f"{found['mean'].mean():.1f}"
-                    + ("" if len(found) == 1 else f" ({len(found)})")
-                )
-                color = {"not run": "#777778", "failed": "#c2571a"}.get(text) or (
-                    "#000001" if found["mean"].mean() > low + 0.6 * (high - low) else "#fffffe"
-                )
+                text, color = _square(here, low + 0.6 * (high - low))
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color)
-                words = (
-                    "; ".join(_settings_text(one) for one in here.to_dict("records"))
-                    or "no finished run"
-                )
+                each = [_settings_text(one) for one in here.to_dict("records")]
+                words = "; ".join(each) or "no finished run"
                 drawn.area(axes, j, i, j + 1, i + 1, f"beta {beta:g}, lambda {lam:g}: {words}")
         axes.set_xticks([j + 0.5 for j in range(len(betas))], [f"{beta:g}" for beta in betas])
         axes.set_yticks([i + 0.5 for i in range(len(lams))], [f"{lam:g}" for lam in lams])
@@ -74,6 +62,16 @@ def beta_lambda(model: str, name: str, reward: str, frame: pd.DataFrame) -> Draw
             " their mean and, in brackets, their number.",
             frame,
         )
+
+
+def _square(here: pd.DataFrame, bright: float) -> tuple[str, str]:
+    """The text of a pair of settings, and its colour: on a field brighter than this, black."""
+    found = here.dropna(subset=["mean"])
+    if found.empty:
+        return ("not run", "#777778") if here.empty else ("failed", "#c2571a")
+    mean = found["mean"].mean()
+    text = f"{mean:.1f}" + ("" if len(found) == 1 else f" ({len(found)})")
+    return text, "#000001" if mean > bright else "#fffffe"
 
 
 def group_sizes(model: str, name: str, reward: str, frame: pd.DataFrame) -> Drawing | None:

@@ -127,24 +127,23 @@ def steps_frame(cells: Sequence[Cell], metric: str = METRIC) -> pd.DataFrame:
             if reached and len(reached) == len(steps)
             else None,
         }
-        for name in against:
-            found = [
-                other
-                for other in trained
-                if (other.model, other.data, other.label) == (cell.model, cell.data, name)
-            ]
-            for to in ("own", "reference"):
-                saving, why = (
-                    fewer_steps(cell, found[0], to, metric)
-                    if len(found) == 1 and found[0] is not cell
-                    else (None, "")
-                )
-                line |= {
-                    f"fewer_than_{name}_to_{to}": saving,
-                    f"fewer_than_{name}_to_{to}_why": why,
-                }
-        lines.append(line)
+        lines.append(line | _savings(cell, trained, against, metric))
     return pd.DataFrame(lines)
+
+
+def _savings(
+    cell: Cell, cells: Sequence[Cell], against: Sequence[str], metric: str
+) -> dict[str, object]:
+    """`fewer_steps` than each reference that has one configuration here."""
+    line: dict[str, object] = {}
+    same = [other for other in cells if (other.model, other.data) == (cell.model, cell.data)]
+    for name in against:
+        found = [other for other in same if other.label == name]
+        for to in ("own", "reference"):
+            known = len(found) == 1 and found[0] is not cell
+            saving, why = fewer_steps(cell, found[0], to, metric) if known else (None, "")
+            line |= {f"fewer_than_{name}_to_{to}": saving, f"fewer_than_{name}_to_{to}_why": why}
+    return line
 
 
 def _probed(run: Run, metric: str) -> bool:

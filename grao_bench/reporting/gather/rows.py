@@ -75,27 +75,7 @@ def kept_probe(run: Run) -> ProbeRecord | None:
 
 def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
     runs = [run for run in cell.runs if run.evaluations.get(key)]
-    notes = [f"seed {missing.seed} not finished: {missing.reason}" for missing in cell.missing]
-    unscored = [str(run.info.seed) for run in cell.runs if not run.evaluations.get(key)]
-    if unscored:
-        notes.append(f"seed {', '.join(unscored)} not evaluated on {key[0]} by {key[1]}")
     bases = [base_records(cells, run, key) if cell.objective != BASE else None for run in runs]
-    unknown = next((why for run in runs if (why := no_references(run.evaluations[key]))), "")
-    if unknown:
-        notes.append(unknown)
-    elif any(without := [without_reference(run.evaluations[key]) for run in runs]):
-        notes.append(f"{max(without)} prompts without a reference left out")
-    elif cell.objective != BASE and None in bases:
-        notes.append("its base was not evaluated here, so no NAG")
-    excluded = [
-        sum(record.excluded for record in run.evaluations[key]) / len(run.evaluations[key])
-        for run in runs
-    ]
-    if any(excluded):
-        notes.append(
-            f"{100 * sum(excluded) / len(excluded):.1f}% of answers excluded: the judge gave no"
-            " readable verdict"
-        )
     # what an alarm tells of an objective, a control was made to do
     asked = [] if cell.control else runs
     told = [
@@ -105,7 +85,6 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
     frames = [
         _frame(run, run.evaluations[key], base, ties) for run, base in zip(runs, bases, strict=True)
     ]
-    notes += _group_notes(frames)
     kl = [
         probe.metrics["kl"] for run in runs if (probe := kept_probe(run)) and "kl" in probe.metrics
     ]
@@ -118,13 +97,38 @@ def _score(cell: Cell, cells: Sequence[Cell], key: EvalKey, ties: Ties) -> Row:
         prompts=len(frames[0]) if frames else 0,
         seeds=tuple(run.info.seed for run in runs),
         alarms=summarise(told),
-        notes=tuple(notes),
+        notes=(*_notes(cell, key, runs, bases), *_group_notes(frames)),
         means={
             name: _by_seed(runs, frames, name) for name in (frames[0].columns if frames else ())
         },
         crossed=crossed(frames),
         frames={run.info.seed: frame for run, frame in zip(runs, frames, strict=True)},
     )
+
+
+def _notes(
+    cell: Cell, key: EvalKey, runs: Sequence[Run], bases: Sequence[Sequence[EvalRecord] | None]
+) -> list[str]:
+    """What is missing, and why."""
+    notes = [f"seed {missing.seed} not finished: {missing.reason}" for missing in cell.missing]
+    unscored = [str(run.info.seed) for run in cell.runs if not run.evaluations.get(key)]
+    if unscored:
+        notes.append(f"seed {', '.join(unscored)} not evaluated on {key[0]} by {key[1]}")
+    records = [run.evaluations[key] for run in runs]
+    unknown = next((why for one in records if (why := no_references(one))), "")
+    if unknown:
+        notes.append(unknown)
+    elif any(without := [without_reference(one) for one in records]):
+        notes.append(f"{max(without)} prompts without a reference left out")
+    elif cell.objective != BASE and None in bases:
+        notes.append("its base was not evaluated here, so no NAG")
+    excluded = [sum(record.excluded for record in one) / len(one) for one in records]
+    if any(excluded):
+        notes.append(
+            f"{100 * sum(excluded) / len(excluded):.1f}% of answers excluded: the judge gave no"
+            " readable verdict"
+        )
+    return notes
 
 
 def _group_notes(frames: Sequence[pd.DataFrame]) -> list[str]:

@@ -91,10 +91,14 @@ def per_answer(
         frame["reference_length"] = np.array(tokens, dtype=float)
     difference = length_difference(records)
     if difference is not None:
-        draws = verdict.groupby(level="example_id").transform("size").to_numpy(dtype=float)
-        win = frame["ras"].to_numpy() / 100.0
-        frame["ras_lc"] = 100.0 * length_controlled(win, difference, 1.0 / draws)
+        frame["ras_lc"] = _controlled(verdict, frame["ras"], difference)
     return frame.assign(**_repetition(records))
+
+
+def _controlled(verdict: pd.Series, ras: pd.Series, difference: np.ndarray) -> np.ndarray:
+    """RAS with length controlled; a prompt's answers together weigh as one."""
+    draws = verdict.groupby(level="example_id").transform("size").to_numpy(dtype=float)
+    return 100.0 * length_controlled(ras.to_numpy() / 100.0, difference, 1.0 / draws)
 
 
 def answer_error(frame: pd.DataFrame) -> pd.Series:

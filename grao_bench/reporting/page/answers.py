@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,34 +53,16 @@ def _set(
         {record.example_id: record for record in first_answers(run.evaluations[key])}
         for _, run in speakers
     ]
-    first: dict[str, EvalRecord] = {}
-    for one in answers:
-        for example_id, record in one.items():
-            if example_id not in first or (record.prompt and not first[example_id].prompt):
-                first[example_id] = record
+    first = _with_prompts(answers)
     ids = sorted(first)
     random.Random(seed).shuffle(ids)
-    kept, prompts, columns, size = 0, [], [], 0
-    for example_id in ids:
-        prompt = [example_id, first[example_id].prompt, first[example_id].reference]
-        column = [_answer(one.get(example_id)) for one in answers]
-        size += len(json.dumps([prompt, column], ensure_ascii=False).encode())
-        if size > most and kept:
-            break
-        kept += 1
-        prompts.append(prompt)
-        columns.append(column)
+    prompts, columns = _within(ids, first, answers, most)
+    kept = len(prompts)
     order = sorted(range(kept), key=lambda i: str(prompts[i][0]))
-    drawn = (
-        f"{kept} of {len(ids)} prompts, drawn with seed {seed} to keep the page small"
-        if kept < len(ids)
-        else f"all {kept} prompts"
-    )
-    texts = (
-        ""
-        if any(record.answer for one in answers for record in one.values())
-        else "; the records hold ids and verdicts, no texts"
-    )
+    some = f"{kept} of {len(ids)} prompts, drawn with seed {seed} to keep the page small"
+    drawn = some if kept < len(ids) else f"all {kept} prompts"
+    told = any(record.answer for one in answers for record in one.values())
+    texts = "" if told else "; the records hold ids and verdicts, no texts"
     return {
         "name": key[0],
         "reward": key[1],
@@ -100,6 +82,37 @@ def _set(
             for m, (cell, run) in enumerate(speakers)
         ],
     }
+
+
+def _within(
+    ids: Sequence[str],
+    first: Mapping[str, EvalRecord],
+    answers: Sequence[Mapping[str, EvalRecord]],
+    most: int,
+) -> tuple[list[list[str]], list[list[list[object] | None]]]:
+    """As many prompts as take `most` bytes, one at least, and each one's answers."""
+    prompts: list[list[str]] = []
+    columns: list[list[list[object] | None]] = []
+    size = 0
+    for example_id in ids:
+        prompt = [example_id, first[example_id].prompt, first[example_id].reference]
+        column = [_answer(one.get(example_id)) for one in answers]
+        size += len(json.dumps([prompt, column], ensure_ascii=False).encode())
+        if size > most and prompts:
+            break
+        prompts.append(prompt)
+        columns.append(column)
+    return prompts, columns
+
+
+def _with_prompts(answers: Sequence[Mapping[str, EvalRecord]]) -> dict[str, EvalRecord]:
+    """A record of each id, one with its prompt where there is one."""
+    first: dict[str, EvalRecord] = {}
+    for one in answers:
+        for example_id, record in one.items():
+            if example_id not in first or (record.prompt and not first[example_id].prompt):
+                first[example_id] = record
+    return first
 
 
 def _answer(record: EvalRecord | None) -> list[object] | None:

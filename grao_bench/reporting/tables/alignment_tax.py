@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from grao_bench.core.records import Run, TaskRecord
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.comparisons import detectable
 from grao_bench.reporting.gather.intervals import Interval, from_error, over_seeds
 from grao_bench.reporting.gather.roles import BASE
-from grao_bench.reporting.tables.columns import Line, cell_columns, folders, row_name, spread, tidy
+from grao_bench.reporting.tables.columns import Column, Line, cell_columns, folders, made_of, spread
 from grao_bench.reporting.tables.sheets import Sheet
 from grao_bench.reporting.text import NONE, with_interval
 
@@ -74,6 +72,42 @@ class Compared:
         return detectable(((found.sd / math.sqrt(found.n), found.n - 1.0),))
 
 
+NOTES = (
+    "in lm-eval's own units. Several seeds: mean ± sd [95% t interval over seeds], of the score and"
+    " of its difference from the base, which is one model. One seed: [95% normal interval from"
+    " lm-eval's standard error over documents]; its difference has none, for how the two scores"
+    " vary together is not recorded",
+    "the tax is a difference to the worse side; smallest detectable: the true one that these seeds"
+    " find with power 80%, two-sided 5%. The intervals are not adjusted for the number of tasks and"
+    " methods",
+)
+
+
+@dataclass(frozen=True)
+class Taxed:
+    """A line: a question, an example of what it asked, in words (`_task_texts`), and a cell's
+    scores of it."""
+
+    question: Question
+    example: TaskRecord
+    asked: Sequence[str]
+    cell: Cell
+    compared: Compared
+    notes: str
+
+    @property
+    def base(self) -> str:
+        """The base's score, where it is one."""
+        values = set(self.compared.before.values())
+        return f"{values.pop():.{DIGITS}f}" if len(values) == 1 else NONE
+
+    @property
+    def least(self) -> str:
+        """The smallest detectable difference."""
+        found = self.compared.detectable
+        return NONE if math.isnan(found) else f"{found:.{DIGITS}f}"
+
+
 def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
     """Each method's score on every lm-eval task that a run was asked, its base's, and the
     difference; None where none was asked.
@@ -84,78 +118,51 @@ def alignment_tax(cells: Sequence[Cell]) -> Sheet | None:
     """
     trained = [cell for cell in cells if cell.objective != BASE]
     asked = {run.folder: questions(run) for cell in cells for run in cell.runs}
-    shown = [
-        cell for cell in trained if not cell.runs or any(asked[run.folder] for run in cell.runs)
-    ]
-    wanted = sorted(
-        {question for cell in trained for run in cell.runs for question in asked[run.folder]},
-        key=_order,
-    )
-    texts, lines, runs = [], [], []
+    shown = [one for one in trained if not one.runs or any(asked[run.folder] for run in one.runs)]
+    places = [run.folder for cell in trained for run in cell.runs]
+    wanted = sorted({one for place in places for one in asked[place]}, key=_order)
+    lines = []
     for question in wanted:
         example = next(found[question] for found in asked.values() if question in found)
         twins = [other for other in wanted if _name(other) == _name(question)]
+        words = _task_texts(question, example, twins)
         for cell in shown:
             compared, notes = _compare(cell, cells, asked, question)
-            base = sorted(set(compared.before.values()))
-            task, metric, *how = _task_texts(question, example, twins)
-            texts.append(
-                [
-                    task,
-                    metric,
-                    *row_name(cell),
-                    cell.data,
-                    with_interval(compared.difference, DIGITS),
-                ]
-            )
-            texts[-1] += [
-                with_interval(compared.score, DIGITS),
-                f"{base[0]:.{DIGITS}f}" if len(base) == 1 else NONE,
-                _seeds(compared),
-            ]
-            least = compared.detectable
-            texts[-1] += [
-                NONE if math.isnan(least) else f"{least:.{DIGITS}f}",
-                "; ".join(notes),
-                *how,
-            ]
-            lines.append(_numbers(question, example, cell, compared) | {"notes": "; ".join(notes)})
-            runs.append(folders(cell))
-    if not texts:
+            lines.append(Taxed(question, example, words, cell, compared, "; ".join(notes)))
+    if not lines:
         return None
-    columns = [
-        "task",
-        "metric",
-        "method",
-        "model",
-        "trained on",
-        "minus base",
-        "score",
-        "base",
-        "seeds",
-        "smallest detectable",
-        "notes",
-    ]
-    columns += ["better", "documents", "few-shot", "asked with"]
     unasked = len(trained) - len(shown)
-    return Sheet(
-        "alignment_tax",
-        "Alignment tax: lm-eval's tasks, beside the base",
-        tidy(columns, texts),
-        pd.DataFrame(lines),
-        (
-            "in lm-eval's own units. Several seeds: mean ± sd [95% t interval over seeds], of the"
-            " score and of its difference from the"
-            " base, which is one model. One seed: [95% normal interval from lm-eval's standard"
-            " error over documents]; its difference has"
-            " none, for how the two scores vary together is not recorded",
-            "the tax is a difference to the worse side; smallest detectable: the true one that"
-            " these seeds find with power 80%, two-sided"
-            " 5%. The intervals are not adjusted for the number of tasks and methods",
-            *([f"{unasked} of {len(trained)} methods were asked no task"] if unasked else []),
-        ),
-        tuple(runs),
-    )
+    told = [f"{unasked} of {len(trained)} methods were asked no task"] if unasked else []
+    title = "Alignment tax: lm-eval's tasks, beside the base"
+    runs = tuple(folders(one.cell) for one in lines)
+    return Sheet("alignment_tax", title, *made_of(_columns(), lines), (*NOTES, *told), runs)
+
+
+def _columns() -> list[Column[Taxed]]:
+    def asked(title: str, place: int) -> Column[Taxed]:
+        return Column(title, lambda one: one.asked[place])
+
+    def interval(title: str, value: Callable[[Compared], Interval | None]) -> Column[Taxed]:
+        return Column(title, lambda one: with_interval(value(one.compared), DIGITS))
+
+    return [
+        Column("", numbers=_numbers),
+        asked("task", 0),
+        asked("metric", 1),
+        Column("method", lambda one: one.cell.label),
+        Column("model", lambda one: one.cell.model),
+        Column("trained on", lambda one: one.cell.data),
+        interval("minus base", lambda compared: compared.difference),
+        interval("score", lambda compared: compared.score),
+        Column("base", lambda one: one.base),
+        Column("seeds", lambda one: _seeds(one.compared)),
+        Column("smallest detectable", lambda one: one.least),
+        Column("notes", lambda one: one.notes, lambda one: {"notes": one.notes}),
+        asked("better", 2),
+        asked("documents", 3),
+        asked("few-shot", 4),
+        asked("asked with", 5),
+    ]
 
 
 def questions(run: Run) -> dict[Question, TaskRecord]:
@@ -271,8 +278,9 @@ def _seeds(compared: Compared) -> str:
     return NONE if not count else "1 (documents only)" if count == 1 else str(count)
 
 
-def _numbers(question: Question, example: TaskRecord, cell: Cell, compared: Compared) -> Line:
-    line: Line = cell_columns(cell) | {
+def _numbers(one: Taxed) -> Line:
+    question, example, compared = one.question, one.example, one.compared
+    line: Line = cell_columns(one.cell) | {
         "task": question.task,
         "metric": question.metric,
         "filter": question.filter,

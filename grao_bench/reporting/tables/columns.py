@@ -48,6 +48,31 @@ def made_of(columns: Sequence[Column[T]], lines: Sequence[T]) -> tuple[Grid, pd.
     return tidy([column.title for column in shown], texts), pd.DataFrame(numbers)
 
 
+def naming(cell_of: Callable[[T], Cell]) -> list[Column[T]]:
+    """The columns that begin a line: which configuration it is of."""
+    return [
+        Column("", numbers=lambda one: cell_columns(cell_of(one))),
+        Column("method", lambda one: cell_of(one).label),
+        Column("model", lambda one: cell_of(one).model),
+    ]
+
+
+def counted(title: str, name: str, value: Callable[[T], int]) -> Column[T]:
+    """A column of whole numbers."""
+    return Column(title, lambda one: str(value(one)), lambda one: {name: value(one)})
+
+
+def measured(
+    title: str,
+    name: str,
+    value: Callable[[T], Interval | None],
+    digits: int,
+    text: Callable[[Interval | None, int], str] = with_interval,
+) -> Column[T]:
+    """A column of intervals, in CSV under this name."""
+    return Column(title, lambda one: text(value(one), digits), lambda one: spread(name, value(one)))
+
+
 def row_name(cell: Cell) -> list[str]:
     """The text columns that begin a row."""
     return [cell.label, cell.model]

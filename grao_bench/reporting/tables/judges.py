@@ -3,22 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import pandas as pd
+from dataclasses import dataclass
 
 from grao_bench.core.records import Run
-from grao_bench.reporting.gather.comparisons import paired
+from grao_bench.reporting.gather.comparisons import Difference, paired
 from grao_bench.reporting.gather.intervals import PERCENT, Interval, over_seeds
 from grao_bench.reporting.gather.order import cell_order
 from grao_bench.reporting.gather.roles import BASE
 from grao_bench.reporting.gather.rows import Row, kept_probe
-from grao_bench.reporting.tables.columns import Line, cell_columns, folders, row_name, spread, tidy
+from grao_bench.reporting.tables.columns import Column, folders, made_of, measured, naming
 from grao_bench.reporting.tables.differences import (
     difference_numbers,
     difference_texts,
 )
 from grao_bench.reporting.tables.sheets import Sheet
 from grao_bench.reporting.text import NONE, number, with_interval
+
+NOTES = (
+    "gap: RAS by the training reward minus RAS by the judge, paired by seed. Two judges differ on"
+    " any text; over-optimisation is a gap that grows beyond the base's",
+    "(test): the same test answers under both; (dev): the training reward was asked on the dev"
+    " batch alone, so prompts differ too",
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A row judged by another reward than it was trained on.
+
+    trained: by seed, RAS by the training reward, on "test" or "dev" (`where`). started, by_judge:
+    its base's RAS by the one and by the other.
+    """
+
+    row: Row
+    own: str
+    trained: Mapping[int, float]
+    where: str
+    started: Interval | None
+    by_judge: Interval | None
+
+    @property
+    def ours(self) -> Interval | None:
+        """RAS by the training reward."""
+        return over_seeds(list(self.trained.values()), PERCENT) if self.trained else None
+
+    @property
+    def gap(self) -> Difference | None:
+        """RAS by the training reward minus RAS by the judge."""
+        if not self.trained:
+            return None
+        return paired("training reward", self.row.reward, self.trained, self.row.means["ras"])
+
+    @property
+    def bases_gap(self) -> str:
+        """The same of the base."""
+        if self.started is None or self.by_judge is None:
+            return NONE
+        return number(self.started.mean - self.by_judge.mean, 1)
 
 
 def judges(rows: Sequence[Row]) -> Sheet | None:
@@ -33,87 +74,57 @@ def judges(rows: Sequence[Row]) -> Sheet | None:
         (row for row in rows if row.cell.objective != BASE),
         key=lambda row: (cell_order(row.cell), row.set, row.reward),
     )
-    found = [(row, said) for row in by_cell if (said := _line(row, rows)) is not None]
-    if not found:
+    lines = [one for row in by_cell if (one := _judged(row, rows)) is not None]
+    if not lines:
         return None
-    columns = [
-        "method",
-        "model",
-        "set",
-        "training reward",
-        "RAS % by it",
-        "its base's",
-        "judge",
-        "RAS % by the judge",
-        "gap",
-        "its base's gap",
-    ]
-    return Sheet(
-        "judges",
-        "Trained on one reward, judged by another",
-        tidy(columns, [texts for _, (texts, _) in found]),
-        pd.DataFrame([numbers for _, (_, numbers) in found]),
-        (
-            "gap: RAS by the training reward minus RAS by the judge, paired by seed. Two judges"
-            " differ on any text; over-optimisation is a"
-            " gap that grows beyond the base's",
-            "(test): the same test answers under both; (dev): the training reward was asked on the"
-            " dev batch alone, so prompts differ too",
+    runs = tuple(folders(one.row.cell) for one in lines)
+    title = "Trained on one reward, judged by another"
+    return Sheet("judges", title, *made_of(_columns(), lines), NOTES, runs)
+
+
+def _columns() -> list[Column[Judged]]:
+    def of_base(found: Interval | None) -> float | None:
+        return found.mean if found else None
+
+    return [
+        *naming(lambda one: one.row.cell),
+        Column("set", lambda one: one.row.set, lambda one: {"set": one.row.set}),
+        Column(
+            "training reward",
+            lambda one: f"{one.own} ({one.where})",
+            lambda one: {"training_reward": one.own, "training_reward_on": one.where},
         ),
-        tuple(folders(row.cell) for row, _ in found),
-    )
+        Column("", numbers=lambda one: {"judge": one.row.reward}),
+        measured("RAS % by it", "ras_by_training_reward", lambda one: one.ours, 1),
+        Column("its base's", lambda one: with_interval(one.started, 1)),
+        Column("judge", lambda one: one.row.reward),
+        measured("RAS % by the judge", "ras_by_judge", lambda one: one.row.scores["ras"], 1),
+        Column(
+            "gap",
+            lambda one: difference_texts(one.gap)[0] if one.gap else NONE,
+            lambda one: difference_numbers(one.gap, "gap_"),
+        ),
+        Column(
+            "its base's gap",
+            lambda one: one.bases_gap,
+            lambda one: {
+                "base_by_training_reward": of_base(one.started),
+                "base_by_judge": of_base(one.by_judge),
+            },
+        ),
+    ]
 
 
-def _line(row: Row, rows: Sequence[Row]) -> tuple[list[str], Line] | None:
-    """A row's texts and numbers; None where no other reward judged it on its own set."""
+def _judged(row: Row, rows: Sequence[Row]) -> Judged | None:
+    """None where no other reward judged a row on its own set."""
     own = sorted({run.info.reward for run in row.cell.runs})
     if row.set != row.cell.data or "ras" not in row.scores or len(own) != 1 or row.reward == own[0]:
         return None
-    twin = next(
-        (
-            other
-            for other in rows
-            if other.cell is row.cell and other.set == row.set and other.reward == own[0]
-        ),
-        None,
-    )
+    mine = (one for one in rows if one.cell is row.cell and one.set == row.set)
+    twin = next((one for one in mine if one.reward == own[0]), None)
     trained, where = _by_training_reward(row, twin)
-    gap = paired("training reward", row.reward, trained, row.means["ras"]) if trained else None
     started = _started(row, rows, own[0], where)
-    by_judge = _base_ras(row, rows, row.reward)
-    beyond = (
-        NONE if started is None or by_judge is None else number(started.mean - by_judge.mean, 1)
-    )
-    ours = over_seeds(list(trained.values()), PERCENT) if trained else None
-    texts = [
-        *row_name(row.cell),
-        row.set,
-        f"{own[0]} ({where})",
-        with_interval(ours, 1),
-        with_interval(started, 1),
-    ]
-    texts += [
-        row.reward,
-        with_interval(row.scores["ras"], 1),
-        difference_texts(gap)[0] if gap else NONE,
-        beyond,
-    ]
-    line = cell_columns(row.cell) | {
-        "set": row.set,
-        "training_reward": own[0],
-        "training_reward_on": where,
-        "judge": row.reward,
-    }
-    line |= (
-        spread("ras_by_training_reward", ours)
-        | spread("ras_by_judge", row.scores["ras"])
-        | difference_numbers(gap, "gap_")
-    )
-    line |= {
-        "base_by_training_reward": started.mean if started else None,
-        "base_by_judge": by_judge.mean if by_judge else None,
-    }
-    return texts, line
+    return Judged(row, own[0], trained, where, started, _base_ras(row, rows, row.reward))
 
 
 def _by_training_reward(row: Row, twin: Row | None) -> tuple[Mapping[int, float], str]:

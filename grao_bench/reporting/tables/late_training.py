@@ -12,9 +12,8 @@ from grao_bench.core.records import Run
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.dynamics import METRIC, best_gain, probe_series
 from grao_bench.reporting.gather.intervals import Interval, over_seeds
-from grao_bench.reporting.tables.columns import Line, cell_columns, folders, row_name, spread, tidy
+from grao_bench.reporting.tables.columns import Column, counted, folders, made_of, measured, naming
 from grao_bench.reporting.tables.sheets import Sheet
-from grao_bench.reporting.text import with_interval
 
 LATE = 0.8
 """The last fifth: of 1,000 steps what the paper calls "after step 800"."""
@@ -62,35 +61,37 @@ MEASURES: dict[str, tuple[str, Callable[[Run], float]]] = {
 }
 
 
+NOTES = (
+    "variation: half the range of the dev reward over the last fifth of training, in percent of"
+    " the run's best gain. The paper's ± 9.6% does not say what it is of",
+    "rise: the dev reward of the last quarter minus that of the quarter before, likewise; an"
+    " interval around 0 is no proof of a plateau, one above 0 speaks against it",
+    "groups without signal: of the last fifth; equal rewards, where no group size is enough",
+)
+
+
 def late_training(cells: Sequence[Cell]) -> Sheet | None:
     """A row per trained configuration; None where nothing was probed. A seed that a measure has no
     number for takes the number away, since a mean over the others would flatter."""
-    texts: list[list[str]] = []
-    lines: list[Line] = []
-    runs = []
-    for cell in (cell for cell in cells if cell.trained and cell.runs):
-        found = {name: _over_seeds(cell, measure) for name, (_, measure) in MEASURES.items()}
-        if not any(found.values()):
-            continue
-        shown = [with_interval(one, 1) for one in found.values()]
-        texts.append([*row_name(cell), cell.data, str(len(cell.runs)), *shown])
-        lines.append(cell_columns(cell) | {"seeds": len(cell.runs)})
-        for name, interval in found.items():
-            lines[-1] |= spread(name, interval)
-        runs.append(folders(cell))
-    if not texts:
+    trained = [cell for cell in cells if cell.trained and cell.runs]
+    measures = [measure for _, measure in MEASURES.values()]
+    lines = [cell for cell in trained if any(_over_seeds(cell, one) for one in measures)]
+    if not lines:
         return None
-    headers = [header for header, _ in MEASURES.values()]
-    columns = ["method", "model", "trained on", "seeds", *headers]
-    notes = (
-        "variation: half the range of the dev reward over the last fifth of training, in percent of"
-        " the run's best gain. The paper's ± 9.6% does not say what it is of",
-        "rise: the dev reward of the last quarter minus that of the quarter before, likewise; an"
-        " interval around 0 is no proof of a plateau, one above 0 speaks against it",
-        "groups without signal: of the last fifth; equal rewards, where no group size is enough",
-    )
+    columns: list[Column[Cell]] = [
+        *naming(lambda cell: cell),
+        Column("trained on", lambda cell: cell.data),
+        counted("seeds", "seeds", lambda cell: len(cell.runs)),
+        *map(_measure, MEASURES),
+    ]
     name, title = "late_training", "Late in training: variation, rise, groups without signal"
-    return Sheet(name, title, tidy(columns, texts), pd.DataFrame(lines), notes, tuple(runs))
+    runs = tuple(folders(cell) for cell in lines)
+    return Sheet(name, title, *made_of(columns, lines), NOTES, runs)
+
+
+def _measure(name: str) -> Column[Cell]:
+    title, measure = MEASURES[name]
+    return measured(title, name, lambda cell: _over_seeds(cell, measure), 1)
 
 
 def _over_seeds(cell: Cell, measure: Callable[[Run], float]) -> Interval | None:

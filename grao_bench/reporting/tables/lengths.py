@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
+from grao_bench.reporting.gather.rows import Row
 from grao_bench.reporting.tables.choice import Table
 from grao_bench.reporting.tables.columns import (
-    cell_columns,
-    row_name,
-    row_numbers,
+    Column,
+    made_of,
+    measured,
+    naming,
     rows_folders,
-    tidy,
 )
 from grao_bench.reporting.tables.main import LENGTH_CONTROLLED, ties_text
 from grao_bench.reporting.tables.sheets import Sheet
-from grao_bench.reporting.text import slug, with_interval
+from grao_bench.reporting.text import slug
 
 
 def lengths(table: Table) -> Sheet | None:
     """Length, RAS with length controlled, repetition, truncation."""
-    columns = {
+    titles = {
         "length": ("length", 1),
         "reference_length": ("reference's length", 1),
         "ras": (f"RAS %{ties_text(table.ties)}", 1),
@@ -30,30 +29,28 @@ def lengths(table: Table) -> Sheet | None:
         "truncated": ("truncated %", 1),
     }
     shown = {
-        name: text
-        for name, text in columns.items()
-        if any(name in row.scores for row in table.rows)
+        name: text for name, text in titles.items() if any(name in row.scores for row in table.rows)
     }
     if not shown:
         return None
-    texts = [
-        [
-            *row_name(row.cell),
-            *(with_interval(row.scores.get(name), digits) for name, (_, digits) in shown.items()),
-        ]
-        for row in table.rows
+
+    def scored(name: str) -> Column[Row]:
+        title, digits = shown[name]
+        return measured(title, name, lambda row: row.scores.get(name), digits)
+
+    columns = [
+        *naming(lambda row: row.cell),
+        Column("", numbers=lambda row: {"seeds": len(row.seeds)}),
+        *(scored(name) for name in shown),
     ]
-    lines = [cell_columns(row.cell) | row_numbers(row, tuple(shown)) for row in table.rows]
     return Sheet(
         slug(f"lengths-{table.set}-{table.reward}"),
         f"Lengths and repetition: {table.set}, judged by {table.reward}",
-        tidy(["method", "model", *(header for header, _ in shown.values())], texts),
-        pd.DataFrame(lines),
+        *made_of(columns, table.rows),
         (
             "length controlled: the share won if every answer were as long as its reference, from"
-            " a logistic regression of the win on"
-            " tanh(length difference / its sd), as AlpacaEval 2 LC without its term for the"
-            " prompt's difficulty",
+            " a logistic regression of the win on tanh(length difference / its sd), as AlpacaEval"
+            " 2 LC without its term for the prompt's difficulty",
             "distinct-n: different words (pairs) within an answer; repetition: its 4-grams that"
             " came before",
         ),

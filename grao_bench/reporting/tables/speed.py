@@ -5,87 +5,64 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from grao_bench.reporting.gather.cells import Cell
 from grao_bench.reporting.gather.dynamics import SHARE, references, steps_frame
 from grao_bench.reporting.gather.intervals import Interval
-from grao_bench.reporting.tables.columns import Line, folders, spread, tidy
+from grao_bench.reporting.tables.columns import Column, Line, folders, made_of, spread
 from grao_bench.reporting.tables.sheets import Sheet
 from grao_bench.reporting.text import NONE, with_interval
 
+NOTES = (
+    f"a run is at a level at the first probe with {100 * SHARE:.0f}% of the gain over the base that"
+    " the level has; as fine as the probes are apart, and the best of a noisy curve lies a little"
+    " high",
+    "fewer steps: 100 (1 - steps / the other's steps), paired by seed, mean ± sd [95% t interval];"
+    " negative: more. The paper claims 50 for GRAO. Steps are those of one learning rate each: a"
+    " slower rate is not a slower objective",
+)
+
 
 def steps_to_best(cells: Sequence[Cell]) -> Sheet | None:
-    """How many steps each run takes to its best dev reward, and how many fewer than PPO and GRPO;
-    None where nothing was probed."""
+    """How many steps each run takes to its best dev reward, and how many fewer than the baselines
+    that draw rollouts (PPO and GRPO); None where nothing was probed."""
     found = steps_frame(cells)
     if found.empty:
         return None
-    texts, against = [], references(cells)
-    for one in found.to_dict("records"):
-        never = (
-            f"never above the base in {one['never']} of {one['seeds']} seeds"
-            if one["never"]
-            else ""
-        )
-        steps = (
-            with_interval(one["steps_to_best_interval"], 0)
-            if one["steps_to_best_interval"]
-            else never or NONE
-        )
-        texts.append(
-            [
-                one["method"],
-                one["model"],
-                one["data"],
-                str(one["seeds"]),
-                with_interval(one["best_gain_interval"], 3),
-                steps,
-            ]
-        )
-        for name in against:
-            for to in ("own", "reference"):
-                texts[-1].append(
-                    with_interval(one[f"fewer_than_{name}_to_{to}"], 0)
-                    if one[f"fewer_than_{name}_to_{to}"]
-                    else NONE
-                )
-                texts[-1][-1] = one[f"fewer_than_{name}_to_{to}_why"] or texts[-1][-1]
-    columns = [
-        "method",
-        "model",
-        "trained on",
-        "seeds",
-        "best gain in dev reward",
-        "steps to its best",
+    lines = found.to_dict("records")
+    runs = (next((folders(cell) for cell in cells if _same(cell, one)), ()) for one in lines)
+    grid, numbers = made_of(_columns(references(cells)), lines)
+    title = "How fast: steps to the best dev reward"
+    return Sheet("steps_to_best", title, grid, numbers, NOTES, tuple(runs))
+
+
+def _columns(against: Sequence[str]) -> list[Column[Mapping[Any, Any]]]:
+    def fewer(title: str, key: str) -> Column[Mapping[Any, Any]]:
+        def text(one: Mapping[Any, Any]) -> str:
+            return str(one[f"{key}_why"] or (with_interval(one[key], 0) if one[key] else NONE))
+
+        return Column(title, text)
+
+    columns: list[Column[Mapping[Any, Any]]] = [
+        Column("", numbers=_flat_intervals),
+        Column("method", lambda one: str(one["method"])),
+        Column("model", lambda one: str(one["model"])),
+        Column("trained on", lambda one: str(one["data"])),
+        Column("seeds", lambda one: str(one["seeds"])),
+        Column("best gain in dev reward", lambda one: with_interval(one["best_gain_interval"], 3)),
+        Column("steps to its best", _steps),
     ]
-    columns += [
-        text
-        for name in against
-        for text in (
-            f"fewer steps than {name}, each to its best, %",
-            f"fewer steps to {name}'s best, %",
-        )
-    ]
-    flat = pd.DataFrame([_flat_intervals(one) for one in found.to_dict("records")])
-    return Sheet(
-        "steps_to_best",
-        "How fast: steps to the best dev reward",
-        tidy(columns, texts),
-        flat,
-        (
-            f"a run is at a level at the first probe with {100 * SHARE:.0f}% of the gain over the"
-            " base that the level has; as fine as the"
-            " probes are apart, and the best of a noisy curve lies a little high",
-            "fewer steps: 100 (1 - steps / the other's steps), paired by seed, mean ± sd [95% t"
-            " interval]; negative: more. The paper claims"
-            " 50 for GRAO. Steps are those of one learning rate each: a slower rate is not a"
-            " slower objective",
-        ),
-        tuple(
-            next((folders(cell) for cell in cells if _same(cell, one)), ())
-            for one in found.to_dict("records")
-        ),
+    for name in against:
+        own, reference = f"fewer_than_{name}_to_own", f"fewer_than_{name}_to_reference"
+        columns.append(fewer(f"fewer steps than {name}, each to its best, %", own))
+        columns.append(fewer(f"fewer steps to {name}'s best, %", reference))
+    return columns
+
+
+def _steps(one: Mapping[Any, Any]) -> str:
+    if one["steps_to_best_interval"]:
+        return with_interval(one["steps_to_best_interval"], 0)
+    return (
+        f"never above the base in {one['never']} of {one['seeds']} seeds" if one["never"] else NONE
     )
 
 
