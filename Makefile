@@ -46,7 +46,9 @@ tune: $(VENV)/.installed
 
 laptop: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=laptop
-	$(PY) -m grao_bench.report runs/laptop
+	$(PY) -m grao_bench.train +sweeps=laptop_saturation
+	$(PY) -m grao_bench.controls runs/laptop
+	$(PY) -m grao_bench.report runs/laptop --tuned optimizer.lr
 
 equal-rates: $(VENV)/.installed
 	$(PY) -m grao_bench.train +sweeps=equal_rates
