@@ -69,8 +69,8 @@ def build(
         "sft": lambda: load("objective/sft_token"),
         "dpo": lambda: load("objective/dpo"),
     }[work.objective]()
-    # the losses' temperature is the sampler's in GRPO, as TRL has it, and 1 in SFT and DPO
-    heat = TEMPERATURE if work.objective == "grpo" else 1.0
+    # what logp_temperature=auto is: the sampler's where an objective has rollouts, as TRL has it
+    heat = TEMPERATURE if objective.needs.rollouts else 1.0
     model = load_causal_lm(str(folder), dtype, device)[0]
     policy = Policy(model, heat, value_head=False, tokens_per_forward=tokens_per_forward)
     reference = None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grao_bench.core.errors import UserError
+from grao_bench.reporting.gather.roles import ours
 
 BEGIN, END = "<!-- {}: begin -->\n", "<!-- {}: end -->"
 SAID = re.compile(
@@ -85,9 +86,9 @@ class Results:
         return sorted(kept, key=lambda row: -float(row["ras"] or "-inf"))
 
     def named(self, one: Finding) -> list[str]:
-        """The method with the highest RAS, and GRAO where that is another one."""
+        """The method with the highest RAS, and the one under study where that is another."""
         found = [row["method"] for row in self.methods(one)]
-        return [*found[:1], *(["grao"] if "grao" in found[1:] else [])]
+        return [*found[:1], *(name for name in found[1:] if name == ours(()))]
 
 
 def _read(path: Path) -> list[Row]:
@@ -237,8 +238,8 @@ def _listed(words: str, rows: dict[str, Row], labels: Sequence[str], name: str) 
 
 
 def sure(at: Results, one: Finding) -> str:
-    """What is said of the tests' power, after how often a run of the best method beats one of GRAO
-    (where GRAO is the best, of the next)."""
+    """What is said of the tests' power, after how often a run of the best method beats one of that
+    under study (where that is the best, of the next)."""
     ranked = [row["method"] for row in at.methods(one)]
     pair = at.named(one) if len(at.named(one)) > 1 else ranked[:2]
     told = _improved(at.rows("differences", one), pair)

@@ -81,16 +81,19 @@ def test_the_other_commands_compose(module):
 
 
 def test_the_data_commands_compose():
-    for arguments in of("python -m grao_bench.data"):
+    found = of("python -m grao_bench.data")
+    assert found
+    for arguments in found:
         words = show_data.parser().parse_intermixed_args(arguments).what
         to_value(compose("train", overrides=show_data.data_overrides(words)).data)
 
 
 def test_report_commands_are_understood():
-    for arguments in of("python -m grao_bench.report"):
-        report._parser().parse_args(arguments)
-    for arguments in of("python -m grao_bench.controls"):
-        controls._parser().parse_args(arguments)
+    for command, parser in (("report", report._parser()), ("controls", controls._parser())):
+        found = of(f"python -m grao_bench.{command}")
+        assert found
+        for arguments in found:
+            parser.parse_args(arguments)
     for text in PAGES.values():
         for option in re.findall(r"`report (--\w+)", text):
             assert option in report._parser().format_help()
